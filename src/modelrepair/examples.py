@@ -1,0 +1,81 @@
+"""Labelled examples, held as arrays that may be memory-mapped and are read a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from modelrepair.errors import RepairError
+
+
+class Examples:
+    """n labelled examples z = (x, y): chosen rows of two arrays of which nothing is copied until it is used.
+
+    Args:
+        inputs: (N, ...) array: images as uint8 of shape (N, channels, height, width), or any floats.
+        targets: (N,) class numbers, or (N, k) floats (binary attributes, or class probabilities).
+        rows: (n,) which rows of the two arrays belong to this set, in order; all N of them by default.
+
+    Raises:
+        RepairError: if the two arrays differ in length.
+    """
+
+    def __init__(
+        self, inputs: NDArray[np.generic], targets: NDArray[np.generic], rows: ArrayLike | None = None
+    ) -> None:
+        if len(inputs) != len(targets):
+            raise RepairError(
+                f"there are {len(inputs)} inputs and {len(targets)} targets: give one target for each input"
+            )
+        self._inputs = inputs
+        self._targets = targets
+        self.rows = np.arange(len(inputs)) if rows is None else np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def inputs(self) -> NDArray[np.generic]:
+        """(n, ...) the inputs of this set, read into memory."""
+        return np.asarray(self._inputs[self.rows])
+
+    @property
+    def targets(self) -> NDArray[np.generic]:
+        """(n,) or (n, k) the targets of this set, read into memory."""
+        return np.asarray(self._targets[self.rows])
+
+    def subset(self, positions: ArrayLike) -> Examples:
+        """The examples at these positions (0 to n-1, or a boolean mask of length n) of this set."""
+        return Examples(self._inputs, self._targets, self.rows[np.asarray(positions)])
+
+    def batch(
+        self,
+        positions: ArrayLike | slice,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets at these positions as tensors.
+
+        Byte images become floats in [0, 1]; other inputs keep their values. Class numbers become int64,
+        all other targets `dtype`.
+        """
+        rows = self.rows[positions if isinstance(positions, slice) else np.asarray(positions)]
+        raw = np.asarray(self._inputs[rows])
+        inputs = torch.from_numpy(raw).to(device).to(dtype)
+        if raw.dtype == np.uint8:
+            inputs = inputs / 255
+        targets = torch.from_numpy(np.asarray(self._targets[rows])).to(device)
+        return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
+
+    def batches(
+        self, size: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Walk through the set in order: (positions, inputs, targets) of at most `size` examples."""
+        for start in range(0, len(self), size):
+            positions = slice(start, min(start + size, len(self)))
+            yield positions, *self.batch(positions, device=device, dtype=dtype)
