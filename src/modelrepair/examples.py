@@ -13,27 +13,31 @@ from modelrepair.errors import RepairError
 
 
 class Examples:
-    """n labelled examples z = (x, y): chosen rows of two arrays of which nothing is copied until it is used.
+    """n labelled examples z = (x, y): chosen rows of an array of inputs, of which nothing is read until it is used.
 
     Args:
         inputs: (N, ...) array: images as uint8 of shape (N, channels, height, width), or any floats.
-        targets: (N,) class numbers, or (N, k) floats (binary attributes, or class probabilities).
-        rows: (n,) which rows of the two arrays belong to this set, in order; all N of them by default.
+        targets: (n,) class numbers, or (n, k) floats (binary attributes, or class probabilities).
+        rows: (n,) which row of the inputs each target belongs to; by default all N, in order.
 
     Raises:
-        RepairError: if the two arrays differ in length.
+        RepairError: if targets and rows differ in length, or a row is not there.
     """
 
     def __init__(
         self, inputs: NDArray[np.generic], targets: NDArray[np.generic], rows: ArrayLike | None = None
     ) -> None:
-        if len(inputs) != len(targets):
-            raise RepairError(
-                f"there are {len(inputs)} inputs and {len(targets)} targets: give one target for each input"
-            )
         self._inputs = inputs
-        self._targets = targets
+        self.targets = np.asarray(targets)
         self.rows = np.arange(len(inputs)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(self.rows) != len(self.targets):
+            raise RepairError(
+                f"there are {len(self.rows)} inputs and {len(self.targets)} targets: give one target for each input"
+            )
+        if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < len(inputs):
+            raise RepairError(
+                f"the examples name input {self.rows.max()} and there are {len(inputs)}: the two do not belong together"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,14 +47,12 @@ class Examples:
         """(n, ...) the inputs of this set, read into memory."""
         return np.asarray(self._inputs[self.rows])
 
-    @property
-    def targets(self) -> NDArray[np.generic]:
-        """(n,) or (n, k) the targets of this set, read into memory."""
-        return np.asarray(self._targets[self.rows])
-
     def subset(self, positions: ArrayLike) -> Examples:
         """The examples at these positions (0 to n-1, or a boolean mask of length n) of this set."""
-        return Examples(self._inputs, self._targets, self.rows[np.asarray(positions)])
+        chosen = np.asarray(positions)
+        if not chosen.size:
+            chosen = chosen.astype(np.int64)
+        return Examples(self._inputs, self.targets[chosen], self.rows[chosen])
 
     def batch(
         self,
@@ -64,12 +66,12 @@ class Examples:
         Byte images become floats in [0, 1]; other inputs keep their values. Class numbers become int64,
         all other targets `dtype`.
         """
-        rows = self.rows[positions if isinstance(positions, slice) else np.asarray(positions)]
-        raw = np.asarray(self._inputs[rows])
+        chosen = positions if isinstance(positions, slice) else np.asarray(positions)
+        raw = np.asarray(self._inputs[self.rows[chosen]])
         inputs = torch.from_numpy(raw).to(device).to(dtype)
         if raw.dtype == np.uint8:
             inputs = inputs / 255
-        targets = torch.from_numpy(np.asarray(self._targets[rows])).to(device)
+        targets = torch.from_numpy(np.asarray(self.targets[chosen])).to(device)
         return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
 
     def batches(

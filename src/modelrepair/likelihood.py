@@ -6,13 +6,14 @@ know whether it repairs a classifier, a multi-label model or something else.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelrepair.errors import RepairError
+from modelrepair.configuration import choose
 
 
 class Likelihood(Protocol):
@@ -22,6 +23,10 @@ class Likelihood(Protocol):
 
     def log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(n,) log p(yᵢ | xᵢ, θ) in nats."""
+        ...
+
+    def chance(self, outputs: Tensor) -> float:
+        """log p(y | x) in nats of a guess that knows nothing."""
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -52,6 +57,9 @@ class Softmax:
     def log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return -F.cross_entropy(outputs, targets, reduction="none")
 
+    def chance(self, outputs: Tensor) -> float:
+        return -math.log(outputs.shape[1])
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(dim=1)
 
@@ -76,6 +84,9 @@ class Sigmoid:
     def log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(dim=1)
 
+    def chance(self, outputs: Tensor) -> float:
+        return -math.log(2) * outputs.shape[1]
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()
 
@@ -98,6 +109,4 @@ def make_likelihood(name: str) -> Likelihood:
     Raises:
         RepairError: if there is none.
     """
-    if name not in LIKELIHOODS:
-        raise RepairError(f"there is no likelihood {name!r}: choose one of {', '.join(sorted(LIKELIHOODS))}")
-    return LIKELIHOODS[name]()
+    return choose("likelihood", LIKELIHOODS, name)()

@@ -78,14 +78,22 @@ class TrainedModel:
                 f"{bad} of {len(vector)} parameters of the updated model are NaN or infinite: "
                 "use a smaller step or a larger damping"
             )
-        network = copy.deepcopy(self.network)
-        vector_to_parameters(vector.to(self.dtype), [p for p in network.parameters() if p.requires_grad])
-        return TrainedModel(network, self.likelihood, batch_size=self.batch_size, device=self.device)
+        moved = self.copy()
+        vector_to_parameters(vector.to(self.dtype), list(moved.parameters.values()))
+        return moved
+
+    def copy(self) -> TrainedModel:
+        """The same model with a network of its own."""
+        return TrainedModel(
+            copy.deepcopy(self.network), self.likelihood, batch_size=self.batch_size, device=self.device
+        )
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Cut a vector (d,) into pieces of the parameters' names and shapes."""
         pieces = vector.split([p.numel() for p in self.parameters.values()])
-        return {name: piece.view_as(p) for (name, p), piece in zip(self.parameters.items(), pieces, strict=True)}
+        return {
+            name: piece.view_as(p) for (name, p), piece in zip(self.parameters.items(), pieces, strict=True)
+        }
 
     def batches(self, examples: Examples) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """(positions, inputs, targets) of the examples, in order, on this model's device and in its dtype."""
@@ -102,6 +110,15 @@ class TrainedModel:
         return torch.cat(
             [self.likelihood.log_likelihood(self.network(x), y) for _, x, y in self.batches(examples)]
         )
+
+    def mean_log_likelihood(self, examples: Examples) -> float:
+        """(1/n) Σ log p(yᵢ | xᵢ, θ̂) in nats."""
+        return float(self.log_likelihoods(examples).double().mean())
+
+    @torch.no_grad()
+    def margins(self, examples: Examples) -> Tensor:
+        """(n,) how far the given target's output leads all others; negative where it does not."""
+        return torch.cat([self.likelihood.margin(self.network(x), y) for _, x, y in self.batches(examples)])
 
     @torch.no_grad()
     def correct(self, examples: Examples) -> Tensor:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from modelrepair.artifacts import read_tensors, write_tensors
+from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
+
+FINGERPRINTED_INPUTS = 256
 
 
 class Curvature(ABC):
@@ -23,7 +31,7 @@ class Curvature(ABC):
     """
 
     name: ClassVar[str]
-    damping: float
+    damping: float = 0.0
 
     @classmethod
     @abstractmethod
@@ -60,9 +68,55 @@ class Curvature(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, model: TrainedModel, examples: Examples) -> Self:
+    def load(cls, folder: Path, model: TrainedModel, examples: Examples, **options: Any) -> Self:
         """Read what `save` wrote; model and examples must be those that it was fitted to.
 
         Raises:
             RepairError: if the folder's content is missing, damaged or of another model or data.
         """
+
+
+def checked_damping(damping: float) -> float:
+    """The damping as given.
+
+    Raises:
+        RepairError: if it is negative or not finite.
+    """
+    if not (math.isfinite(damping) and damping >= 0):
+        raise RepairError(f"damping is {damping}: give a finite number, 0 or more, such as 0.01")
+    return float(damping)
+
+
+def fingerprint(model: TrainedModel, examples: Examples) -> Tensor:
+    """(32,) uint8: SHA-256 of θ̂, the likelihood, the targets and up to 256 evenly spread inputs."""
+    digest = hashlib.sha256(model.likelihood.name.encode())
+    digest.update(model.parameter_vector.cpu().numpy().data)
+    digest.update(str((len(examples), list(model.parameters))).encode())
+    spread = np.unique(np.linspace(0, len(examples) - 1, FINGERPRINTED_INPUTS).astype(np.int64))
+    for array in (examples.targets, examples.subset(spread).inputs):
+        digest.update(str((array.dtype, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+
+
+def save_fit(
+    folder: Path, name: str, model: TrainedModel, examples: Examples, tensors: dict[str, Tensor]
+) -> None:
+    """Write a fitted curvature's tensors, with the fingerprint of model and examples, as NAME.safetensors."""
+    write_tensors(folder / f"{name}.safetensors", {**tensors, "fingerprint": fingerprint(model, examples)})
+
+
+def load_fit(folder: Path, name: str, model: TrainedModel, examples: Examples) -> dict[str, Tensor]:
+    """The tensors that `save_fit` wrote, on the model's device.
+
+    Raises:
+        RepairError: if the file is missing, damaged, or of another model or other examples.
+    """
+    path = folder / f"{name}.safetensors"
+    tensors = read_tensors(path, model.device)
+    if not torch.equal(tensors.pop("fingerprint", torch.empty(0)).cpu(), fingerprint(model, examples)):
+        raise RepairError(
+            f"{path} was fitted to another model or to other examples than those given: give the ones it was "
+            "fitted to, or fit it again"
+        )
+    return tensors

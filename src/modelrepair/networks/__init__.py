@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelrepair.configuration import choose
 from modelrepair.errors import RepairError
 from modelrepair.networks.lenet5 import LeNet5
 from modelrepair.networks.linear import Linear
@@ -15,7 +16,9 @@ from modelrepair.networks.linear import Linear
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": LeNet5, "linear": Linear}
 
 
-def make_network(name: str, input_shape: tuple[int, ...], outputs: int, *, seed: int, **options: Any) -> nn.Module:
+def make_network(
+    name: str, input_shape: tuple[int, ...], outputs: int, *, seed: int, **options: Any
+) -> nn.Module:
     """A freshly initialised network.
 
     Args:
@@ -28,11 +31,10 @@ def make_network(name: str, input_shape: tuple[int, ...], outputs: int, *, seed:
     Raises:
         RepairError: for an unknown name, options that the network does not have, or inputs it cannot take.
     """
-    if name not in NETWORKS:
-        raise RepairError(f"there is no model {name!r}: choose one of {', '.join(sorted(NETWORKS))}")
+    network = choose("model", NETWORKS, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return NETWORKS[name](input_shape, outputs, **options)
+            return network(input_shape, outputs, **options)
         except TypeError as error:
             raise RepairError(f"model {name!r} cannot be made with options {options}: {error}") from error

@@ -1,0 +1,44 @@
+"""Find the training examples that caused a model's failures, repair the model, and prove it.
+
+The names below are the library's; each is imported when it is first used, so that programs without tensors do
+not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Delete": "treatment",
+    "Descent": "optimisation",
+    "ElasticWeightConsolidation": "posterior",
+    "Examples": "examples",
+    "FineTune": "treatment",
+    "Investigation": "influence",
+    "NaturalGradient": "posterior",
+    "Oversight": "optimisation",
+    "Patient": "treatment",
+    "RepairError": "errors",
+    "Retrain": "treatment",
+    "Sigmoid": "likelihood",
+    "Softmax": "likelihood",
+    "TrainedModel": "trained_model",
+    "fit_curvature": "curvature",
+    "influence_scores": "influence",
+    "make_network": "networks",
+    "select_causes": "selection",
+    "train": "training",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'modelrepair' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"modelrepair.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

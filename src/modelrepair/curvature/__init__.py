@@ -1,0 +1,48 @@
+"""How stiff is the posterior in each direction?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelrepair.configuration import choose
+from modelrepair.curvature.base import Curvature
+from modelrepair.curvature.diagonal import DiagonalFisher
+from modelrepair.curvature.gram import GramFisher
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+CURVATURES: dict[str, type[Curvature]] = {
+    "diagonal": DiagonalFisher,
+    "gram": GramFisher,
+}
+
+__all__ = ["CURVATURES", "Curvature", "DiagonalFisher", "GramFisher", "fit_curvature", "load_curvature"]
+
+
+def fit_curvature(name: str, model: TrainedModel, examples: Examples, **options: Any) -> Curvature:
+    """Fit the curvature of that name at the model's θ̂ to these examples; its damping is 0.
+
+    Raises:
+        RepairError: if there is none of that name, or it has no such option or cannot be fitted.
+    """
+    return choose("curvature", CURVATURES, name).fit(model, examples, **options)
+
+
+def load_curvature(
+    name: str, folder: Path, model: TrainedModel, examples: Examples, damping: float, **options: Any
+) -> Curvature:
+    """Read a fitted curvature from a folder, with this damping.
+
+    Args:
+        name: one of `CURVATURES`.
+        folder: where its `save` wrote it.
+        model: the one that it was fitted to.
+        examples: those that it was fitted to.
+        damping: λ.
+        options: how to work, such as `memory`; not what was measured.
+
+    Raises:
+        RepairError: if there is none of that name, or the folder holds none of this model and these examples.
+    """
+    return choose("curvature", CURVATURES, name).load(folder, model, examples, **options).damped(damping)

@@ -1,0 +1,100 @@
+"""Solving F̂x = v with products F̂p only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where an iterative solver stopped.
+
+    Attributes:
+        vectors: (d, k) the best x seen.
+        residual: the largest ‖F̂x − v‖/‖v‖ of its columns.
+        iterations: how many products F̂p were taken.
+        curvature: the smallest pᵀF̂p/‖p‖² met; not above 0 if F̂ was found not to be positive.
+    """
+
+    vectors: Tensor
+    residual: float
+    iterations: int
+    curvature: float
+
+
+def conjugate_gradients(
+    product: Product,
+    vectors: Tensor,
+    *,
+    tolerance: float,
+    iterations: int,
+    precondition: Product = lambda vectors: vectors,
+    patience: int | None = None,
+) -> Solution:
+    """Preconditioned conjugate gradients (Hestenes & Stiefel 1952) from x = 0, all columns at once.
+
+    Args:
+        product: (d, k) to F̂ times them.
+        vectors: (d, k) v.
+        tolerance: stop when every column's residual is at most this.
+        iterations: stop after so many products.
+        precondition: (d, k) to approximately F̂⁻¹ times them, symmetric and positive.
+        patience: stop after so many iterations that did not halve the best residual; None goes on.
+    """
+    scale = torch.linalg.vector_norm(vectors, dim=0)
+    scale = torch.where(scale > 0, scale, 1)
+    solution, rest = torch.zeros_like(vectors), vectors
+    direction, previous = torch.zeros_like(vectors), torch.ones_like(scale)
+    best, residual, lowest, stalled = solution, float((scale > 0).any()), float("inf"), 0
+    for iteration in range(iterations):
+        conditioned = precondition(rest)
+        inner = (rest * conditioned).sum(0)
+        direction = conditioned + direction * (inner / previous if iteration else 0)
+        image = product(direction)
+        curved, length = (direction * image).sum(0), direction.square().sum(0)
+        moving = length > 0
+        if bool(moving.any()):
+            lowest = min(lowest, float((curved[moving] / length[moving]).min()))
+        if not lowest > 0:
+            return Solution(best, residual, iteration + 1, lowest)
+        step = torch.where(moving, inner / curved, 0)
+        solution = solution + step * direction
+        rest = rest - step * image
+        previous = torch.where(inner > 0, inner, 1)
+        achieved = float((torch.linalg.vector_norm(rest, dim=0) / scale).max())
+        stalled = 0 if achieved <= residual / 2 else stalled + 1
+        if achieved < residual:
+            best, residual = solution, achieved
+        if residual <= tolerance or (patience is not None and stalled >= patience):
+            return Solution(best, residual, iteration + 1, lowest)
+    return Solution(best, residual, iterations, lowest)
+
+
+def largest_eigenvalue(
+    product: Product, like: Tensor, *, iterations: int = 100, tolerance: float = 1e-3
+) -> float:
+    """The eigenvalue of largest magnitude of a symmetric operator, from below, by power iteration.
+
+    Args:
+        product: (d, 1) to the operator times it.
+        like: (d, ...) a tensor of the wanted length, dtype and device.
+        iterations: at most this many products.
+        tolerance: stop when the estimate changes by less than this fraction.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(len(like), 1, generator=generator, dtype=torch.float64).to(like)
+    estimate = 0.0
+    for _ in range(iterations):
+        vector = vector / torch.linalg.vector_norm(vector)
+        image = product(vector)
+        before, estimate = estimate, float((vector * image).sum())
+        vector = image
+        if abs(estimate - before) <= tolerance * abs(estimate):
+            break
+    return estimate

@@ -1,0 +1,53 @@
+"""Classes as people write them in parameters, and what stratifying by class means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modelrepair.errors import RepairError
+
+
+def class_number(name: object, classes: Sequence[str]) -> int:
+    """The number of a class given by its name or its number, as text or integer; the name goes first.
+
+    Raises:
+        RepairError: if the data lack that class; names the ones there are.
+    """
+    text = str(name)
+    if text in classes:
+        return classes.index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    shown = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
+    raise RepairError(
+        f"the data have no class {text!r}: choose from {shown}, or a number below {len(classes)}"
+    )
+
+
+def strata(labels: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(class, positions of its examples in order), class by class.
+
+    Args:
+        labels: (n,) class numbers; (n, k) attributes have no classes, so all n are one stratum, 0.
+    """
+    if labels.ndim == 2:
+        yield 0, np.arange(len(labels))
+        return
+    for number in np.unique(labels):
+        yield int(number), np.flatnonzero(labels == number)
+
+
+def label_column(labels: NDArray[Any]) -> pd.Series[Any]:
+    """Labels as a table's column: class numbers, or a list of k attributes for each example."""
+    return pd.Series(list(labels) if labels.ndim == 2 else labels)
+
+
+def label_array(column: pd.Series[Any]) -> NDArray[Any]:
+    """(n,) class numbers or (n, k) attributes from a table's column; undoes `label_column`."""
+    values = column.to_numpy()
+    return np.stack(list(values)) if values.dtype == object and len(values) else values

@@ -1,0 +1,46 @@
+"""How harmful is each training example?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrepair.configuration import build
+from modelrepair.errors import RepairError
+from modelrepair.influence.base import Influence, Investigation
+from modelrepair.influence.posterior_shift import Linear, LossChange
+from modelrepair.influence.training_signal import Loss, Margin
+
+INFLUENCES: dict[str, type[Influence]] = {
+    "linear": Linear,
+    "loss": Loss,
+    "loss-change": LossChange,
+    "margin": Margin,
+}
+
+__all__ = [
+    "INFLUENCES",
+    "Influence",
+    "Investigation",
+    "Linear",
+    "Loss",
+    "LossChange",
+    "Margin",
+    "influence_scores",
+]
+
+
+def influence_scores(investigation: Investigation, name: str, **options: object) -> NDArray[np.float64]:
+    """(n,) scores of the training examples; positive means harmful.
+
+    Raises:
+        RepairError: if there is no score of that name, or a score is NaN or infinite.
+    """
+    scores = build("influence score", INFLUENCES, name, options).score(investigation)
+    bad = ~np.isfinite(scores)
+    if bad.any():
+        raise RepairError(
+            f"{int(bad.sum())} of {len(scores)} {name} scores are NaN or infinite, the first for training example "
+            f"{int(np.flatnonzero(bad)[0])}: check that input, or use a larger damping"
+        )
+    return scores

@@ -1,0 +1,40 @@
+"""How harmful is each training example?
+
+One sign everywhere: score(z) > 0 means that removing z is predicted to lower the failure loss; z is harmful.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """What a score may look at.
+
+    Attributes:
+        base: the model that fails, at θ̂.
+        updated: the same model with the failures inserted into its posterior, at θ̂₊F.
+        examples: the n training examples, with the labels that they were given.
+        margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
+    """
+
+    base: TrainedModel
+    updated: TrainedModel
+    examples: Examples
+    margins: NDArray[np.float32] | None = None
+
+
+class Influence(ABC):
+    """A score of harm."""
+
+    @abstractmethod
+    def score(self, investigation: Investigation) -> NDArray[np.float64]:
+        """(n,) a score for each training example; positive means harmful."""

@@ -1,0 +1,101 @@
+"""Elastic weight consolidation: climb to the mode of the edited posterior by stochastic gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from modelrepair.curvature.base import Curvature
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.optimisation import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.posterior.base import Edited, PosteriorUpdate
+from modelrepair.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class ElasticWeightConsolidation(PosteriorUpdate):
+    """Maximise Σᵢ wᵢ log p(zᵢ | θ) − (N/2) δᵀF̂δ by Adam from δ = 0 (Tanno et al. 2022, Eqs. 12 and 17).
+
+    The objective is divided by the m examples of evidence, so a step sees the mean weighted log-likelihood of
+    a batch and the penalty N/(2m) δᵀF̂δ: the balance of the two is that of the sums.
+
+    When deleting, −log p(C | θ) has no bound: the climb goes on to destroy the model, with every step larger than
+    the one before. So a deleted example stops counting, by default, once it is no likelier than a guess
+    (`bounded`); what was learned from it is then gone, and the rest of the climb belongs to the penalty.
+
+    Attributes:
+        learning_rate: of Adam.
+        rounds: at most this many passes through the evidence.
+        batch_size: examples of evidence in a step.
+        patience: stop after this many rounds without a better watched value; None never stops early.
+        bounded: see above; False for Eq. 17 as it is printed.
+    """
+
+    learning_rate: float = 1e-3
+    rounds: int = 50
+    batch_size: int = 500
+    patience: int | None = None
+    bounded: bool = True
+
+    def edit(
+        self,
+        model: TrainedModel,
+        evidence: Examples,
+        weights: NDArray[np.float64],
+        *,
+        curvature: Curvature,
+        count: int,
+        seed: int = 0,
+        oversight: Oversight = UNATTENDED,
+    ) -> Edited:
+        if not len(evidence):
+            raise RepairError(
+                "there is no evidence to insert or delete: the failures or the causes are empty"
+            )
+        start = model.parameter_vector
+        edited = model.copy()
+        scale = count / len(evidence)
+        signs = torch.as_tensor(weights, device=model.device, dtype=model.dtype)
+
+        def losses(number: int) -> Iterator[Tensor]:
+            order = epoch_batches(len(evidence), self.batch_size, seed=seed, purpose="evidence", epoch=number)
+            for positions in order:
+                inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
+                outputs = edited.network(inputs)
+                log_likelihood = model.likelihood.log_likelihood(outputs, targets)
+                if self.bounded:
+                    forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))
+                    log_likelihood = torch.where(signs[positions] < 0, forgotten, log_likelihood)
+                position = parameters_to_vector(list(edited.parameters.values()))
+                penalty = scale * _half_quadratic(curvature, position - start)
+                yield penalty - (signs[positions] * log_likelihood).mean()
+
+        course = minimise(
+            edited,
+            losses,
+            Descent(
+                learning_rate=self.learning_rate,
+                rounds=self.rounds,
+                patience=self.patience,
+            ),
+            oversight=oversight,
+            # The curvature was measured with the statistics of normalisation layers held fixed.
+            training_mode=False,
+            description="editing the posterior",
+        )
+        return Edited(edited, course.trace, course.best_round)
+
+
+def _half_quadratic(curvature: Curvature, displacement: Tensor) -> Tensor:
+    """½ δᵀF̂δ, whose gradient autograd reads off as F̂δ; the curvature need not be differentiable code."""
+    stiffness = curvature.matvec(displacement.detach())
+    value = 0.5 * (stiffness * displacement.detach()).sum()
+    slope = (stiffness * displacement).sum()
+    return value + (slope - slope.detach())

@@ -1,0 +1,50 @@
+"""Which examples are the causes?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modelrepair.configuration import build
+from modelrepair.errors import RepairError
+from modelrepair.selection.rules import Fraction, OracleSize, Selection, Threshold, TopK, Truth
+
+SELECTIONS: dict[str, type[Selection]] = {
+    "fraction": Fraction,
+    "oracle-size": OracleSize,
+    "threshold": Threshold,
+    "top-k": TopK,
+    "truth": Truth,
+}
+
+__all__ = ["SELECTIONS", "Selection", "select_causes"]
+
+
+def select_causes(
+    scores: NDArray[np.float64], table: pd.DataFrame, rule: str, **options: object
+) -> NDArray[np.int64]:
+    """Positions of the causes among the training examples, most harmful first.
+
+    Args:
+        scores: (n,) positive means harmful.
+        table: a row for each training example.
+        rule: one of `SELECTIONS`.
+        options: of the rule.
+
+    Raises:
+        RepairError: if there is no such rule, it wants more than there is, or it finds nothing.
+    """
+    if len(scores) != len(table):
+        raise RepairError(
+            f"there are {len(scores)} scores and {len(table)} training examples: rerun the stage score-influence"
+        )
+    if not np.isfinite(scores).all():
+        raise RepairError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
+    causes = build("selection rule", SELECTIONS, rule, options).select(scores, table)
+    if not len(causes):
+        raise RepairError(
+            f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "
+            "choose a lower threshold or another rule"
+        )
+    return causes

@@ -1,0 +1,113 @@
+"""How is the model repaired, once the causes are known?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrepair.configuration import build
+from modelrepair.curvature.base import Curvature
+from modelrepair.data.randomness import generator
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.optimisation import Oversight
+from modelrepair.scratch import Checkpoint
+from modelrepair.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A model with its failures and their causes, and what a treatment may use.
+
+    Attributes:
+        model: the model that fails.
+        examples: the n training examples, with the labels that they were given.
+        causes: positions among them, most harmful first.
+        discovery: examples outside training, right and wrong ones. A treatment stops where accuracy on all
+            of them is best; watching the failures alone would sacrifice the rest.
+        failures: the failures that the repair is for; their accuracy is written down, never acted on.
+        curvature: fetches a fitted curvature by name and damping.
+        fresh: makes the same network untrained.
+        seed: of what is random in a treatment.
+        checkpoint: where to keep progress.
+    """
+
+    model: TrainedModel
+    examples: Examples
+    causes: NDArray[np.int64]
+    discovery: Examples
+    failures: Examples
+    curvature: Callable[[str, float], Curvature]
+    fresh: Callable[[], TrainedModel]
+    seed: int = 0
+    checkpoint: Checkpoint | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.causes):
+            raise RepairError("there are no causes to treat: select at least one training example")
+        if self.causes.min() < 0 or self.causes.max() >= len(self.examples):
+            raise RepairError(
+                f"the causes name training example {int(self.causes.max())} and there are {len(self.examples)}: "
+                "rerun the stage select-causes"
+            )
+
+    @cached_property
+    def remaining(self) -> NDArray[np.int64]:
+        """Positions of D \\ C, ascending."""
+        return np.setdiff1d(np.arange(len(self.examples)), self.causes)
+
+    def remaining_sample(self) -> NDArray[np.int64]:
+        """As many random positions of D \\ C as there are causes, or all if there are fewer.
+
+        Huang et al. 2023 (A.3) let every treatment see these besides the causes.
+        """
+        count = min(len(self.causes), len(self.remaining))
+        drawn = generator(self.seed, "remaining sample").choice(self.remaining, count, replace=False)
+        return np.sort(drawn)
+
+    def watch(self, model: TrainedModel) -> float:
+        """Accuracy on all of discovery: what every treatment is judged by on its way."""
+        return model.accuracy(self.discovery)
+
+    @property
+    def oversight(self) -> Oversight:
+        """What looks on during a treatment."""
+        return Oversight(
+            watch=self.watch,
+            observe=lambda model: {"query_accuracy": model.accuracy(self.failures)},
+            checkpoint=self.checkpoint,
+        )
+
+
+@dataclass(frozen=True)
+class Treated:
+    """A treated model.
+
+    Attributes:
+        model: the best point seen, by accuracy on discovery; the given model if nothing was better.
+        trace: one row a point: `round`, `watched` (accuracy on discovery), `query_accuracy` and others.
+        best_round: the row of the model.
+    """
+
+    model: TrainedModel
+    trace: list[dict[str, Any]]
+    best_round: int
+
+
+class Treatment(ABC):
+    """A way to repair a model."""
+
+    @classmethod
+    def from_settings(cls, name: str, settings: Mapping[str, Any]) -> Treatment:
+        """The treatment with these settings of `params.yaml`."""
+        return build("treatment", {name: cls}, name, settings)
+
+    @abstractmethod
+    def treat(self, patient: Patient) -> Treated:
+        """The repaired model; the patient's own is left as it is."""

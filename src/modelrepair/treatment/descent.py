@@ -1,0 +1,89 @@
+"""Repair by further training: the reference lines that deletion is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrepair.errors import RepairError
+from modelrepair.optimisation import Descent, mean_losses, minimise
+from modelrepair.trained_model import TrainedModel
+from modelrepair.treatment.base import Patient, Treated, Treatment
+
+
+@dataclass(frozen=True)
+class FineTune(Treatment):
+    """Train on from θ̂ on D \\ C (Tanno et al. 2022, section 2.2, example 1); every epoch is a point.
+
+    With the true causes this is the paper's semi-oracle.
+
+    Attributes:
+        learning_rate: of Adam.
+        epochs: at most this many.
+        batch_size: examples a step.
+        patience: stop after this many epochs without a better accuracy on discovery; None never stops early.
+        remaining: "all" of D \\ C, or an "equal" number of random remaining examples as there are causes.
+    """
+
+    learning_rate: float = 1e-3
+    epochs: int = 10
+    batch_size: int = 64
+    patience: int | None = None
+    remaining: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.remaining not in ("all", "equal"):
+            raise RepairError(f"remaining is {self.remaining!r} in fine-tuning: give all or equal")
+
+    def treat(self, patient: Patient) -> Treated:
+        kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
+        return _descend(patient.model.copy(), patient, kept, self, "fine-tuning")
+
+
+@dataclass(frozen=True)
+class Retrain(Treatment):
+    """Train from scratch on D \\ C: the gold standard that repair without retraining tries to reach.
+
+    Attributes:
+        learning_rate: of Adam.
+        epochs: all of them are run; the best on discovery is kept.
+        batch_size: examples a step.
+    """
+
+    learning_rate: float = 1e-3
+    epochs: int = 40
+    batch_size: int = 64
+    patience: int | None = None
+
+    def treat(self, patient: Patient) -> Treated:
+        treated = _descend(patient.fresh(), patient, patient.remaining, self, "retraining")
+        if patient.watch(treated.model) < patient.watch(patient.model):
+            return Treated(patient.model, treated.trace, 0)
+        return treated
+
+
+def _descend(
+    model: TrainedModel,
+    patient: Patient,
+    kept: NDArray[np.int64],
+    settings: FineTune | Retrain,
+    description: str,
+) -> Treated:
+    if not len(kept):
+        raise RepairError("no training examples remain without the causes: select fewer causes")
+    course = minimise(
+        model,
+        mean_losses(
+            model,
+            patient.examples.subset(kept),
+            settings.batch_size,
+            seed=patient.seed,
+            purpose=description,
+        ),
+        Descent(learning_rate=settings.learning_rate, rounds=settings.epochs, patience=settings.patience),
+        oversight=patient.oversight,
+        description=description,
+    )
+    return Treated(model, course.trace, course.best_round)

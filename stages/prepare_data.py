@@ -1,0 +1,38 @@
+"""Bring the data set into arrays and tables, split into training and validation, and the test set into parts."""
+
+import environment  # noqa: F401
+from modelrepair.artifacts import output_folder, write_array, write_json, write_table
+from modelrepair.configuration import choose
+from modelrepair.data.randomness import generator
+from modelrepair.data.sources import load_source
+from modelrepair.data.splits import split_test, split_training, test_table, training_table
+from modelrepair.stage import Stage, run_stage
+
+
+def main(stage: Stage) -> None:
+    seed = stage.parameters["seed"]
+    settings = choose("dataset", stage.parameters["datasets"], stage.parameters["dataset"])
+    data = load_source(settings, seed)
+    split = split_training(
+        data.train_labels, settings["validation_fraction"], generator(seed, "training and validation")
+    )
+    part = split_test(data.test_labels, settings, generator(seed, "parts of the test set"))
+    with output_folder(stage.root / "data/original") as folder:
+        write_array(folder / "train_inputs.npy", data.train_inputs)
+        write_table(folder / "train.parquet", training_table(data.train_labels, split))
+        write_array(folder / "test_inputs.npy", data.test_inputs)
+        write_table(folder / "test.parquet", test_table(data.test_labels, part))
+        write_json(
+            folder / "dataset.json",
+            {
+                "description": data.description,
+                "classes": data.classes,
+                "input_shape": data.train_inputs.shape[1:],
+                "likelihood": "softmax" if data.train_labels.ndim == 1 else "sigmoid",
+            },
+        )
+    print(data.description)
+
+
+if __name__ == "__main__":
+    run_stage(main)

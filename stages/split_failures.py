@@ -1,0 +1,47 @@
+"""Find the base model's failures on the test set, and keep some of them from every method."""
+
+import environment  # noqa: F401
+from modelrepair.artifacts import output_file, output_folder, read_table, write_json, write_table
+from modelrepair.data.classes import class_number
+from modelrepair.data.randomness import generator
+from modelrepair.data.splits import NoFailures, failure_counts, failure_tables, split_failures
+from modelrepair.stage import Stage, run_stage, use_deterministic_torch
+from modelrepair.storage import load_model
+from modelrepair.workspace import dataset_description, test_examples
+
+
+def main(stage: Stage) -> None:
+    use_deterministic_torch()
+    settings = stage.parameters["failures"]
+    classes = dataset_description(stage.root)["classes"]
+    model, _ = load_model(stage.root / "models/base")
+    table = read_table(stage.root / "data/original/test.parquet")
+    examples = test_examples(stage.root, table)
+    correct = model.correct(examples).cpu().numpy() == 1
+    wanted = settings["classes"]
+    try:
+        split = split_failures(
+            correct,
+            table["part"].to_numpy(str),
+            examples.targets,
+            generator(stage.parameters["seed"], "failures"),
+            protocol=settings["protocol"],
+            failure_classes=None if wanted is None else [class_number(name, classes) for name in wanted],
+        )
+    except NoFailures as good_news:
+        with output_file(stage.root / "metrics/failures.json") as path:
+            write_json(path, {"query": 0, "accuracy": correct.mean(), "note": str(good_news)})
+        raise
+    with output_folder(stage.root / "data/failures") as folder:
+        for part, rows in failure_tables(table, split).items():
+            write_table(folder / f"{part}.parquet", rows)
+    counts = failure_counts(table, split, classes)
+    with output_file(stage.root / "metrics/failures.json") as path:
+        write_json(path, {"accuracy": correct.mean(), **counts})
+    print(
+        f"{counts['query']} failures to find the causes of, {counts['holdout']} held out to judge the repair by"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

