@@ -4,9 +4,10 @@ Later stages depend on these files and not on `methods.NAME.*`, so two methods w
 share its result, and a name that is not there is met with the names that are.
 """
 
+import environment  # noqa: F401
+
 from pathlib import Path
 
-import environment  # noqa: F401
 from modelrepair.artifacts import output_folder, write_json
 from modelrepair.methods import resolve_method
 from modelrepair.stage import Stage, run_stage

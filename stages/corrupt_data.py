@@ -1,6 +1,7 @@
 """Corrupt the training data on purpose, so that the true causes of the failures are known."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_folder, read_json, read_table, write_json, write_table
 from modelrepair.configuration import choose
 from modelrepair.data.corruption import corrupt, corrupted_classes

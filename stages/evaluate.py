@@ -1,9 +1,10 @@
 """Measure what was found and what was repaired, and draw it."""
 
+import environment  # noqa: F401
+
 import numpy as np
 import pandas as pd
 
-import environment  # noqa: F401
 from modelrepair.artifacts import output_file, output_folder, read_json, read_table, write_json
 from modelrepair.evaluation.identification import identification_curve, identification_metrics
 from modelrepair.evaluation.pictures import (

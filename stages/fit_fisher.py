@@ -1,6 +1,7 @@
 """Measure the curvatures that the method needs, at the base model on the corrupted training data."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_folder, read_json
 from modelrepair.curvature import fit_curvature
 from modelrepair.stage import Stage, run_stage, use_deterministic_torch

@@ -1,6 +1,7 @@
 """Bring the data set into arrays and tables, split into training and validation, and the test set into parts."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_folder, write_array, write_json, write_table
 from modelrepair.configuration import choose
 from modelrepair.data.randomness import generator

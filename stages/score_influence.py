@@ -1,6 +1,7 @@
 """Score how harmful each training example is: positive means that removing it should lower the failure loss."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_folder, read_array, read_json, write_table
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.stage import Stage, run_stage, use_deterministic_torch

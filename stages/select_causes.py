@@ -1,6 +1,7 @@
 """Choose the causes of the failures by their scores."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.configuration import choose
 from modelrepair.selection import select_causes

@@ -1,6 +1,7 @@
 """Find the base model's failures on the test set, and keep some of them from every method."""
 
 import environment  # noqa: F401
+
 from modelrepair.artifacts import output_file, output_folder, read_table, write_json, write_table
 from modelrepair.data.classes import class_number
 from modelrepair.data.randomness import generator

@@ -1,8 +1,9 @@
 """Train the base model, the one that fails, on the corrupted data."""
 
+import environment  # noqa: F401
+
 import pandas as pd
 
-import environment  # noqa: F401
 from modelrepair.artifacts import output_file, output_folder, write_array
 from modelrepair.optimisation import Descent
 from modelrepair.stage import Stage, run_stage, use_deterministic_torch

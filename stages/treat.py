@@ -1,8 +1,9 @@
 """Repair the base model, given the causes of its failures."""
 
+import environment  # noqa: F401
+
 import pandas as pd
 
-import environment  # noqa: F401
 from modelrepair.artifacts import output_file, output_folder, read_json, read_table
 from modelrepair.curvature import load_curvature
 from modelrepair.stage import Stage, run_stage, use_deterministic_torch

@@ -28,15 +28,16 @@ class Examples:
         self, inputs: NDArray[np.generic], targets: NDArray[np.generic], rows: ArrayLike | None = None
     ) -> None:
         self._inputs = inputs
-        self.targets = np.asarray(targets)
+        self.targets = targets
         self.rows = np.arange(len(inputs)) if rows is None else np.asarray(rows, dtype=np.int64)
         if len(self.rows) != len(self.targets):
             raise RepairError(
                 f"there are {len(self.rows)} inputs and {len(self.targets)} targets: give one target for each input"
             )
         if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < len(inputs):
+            absent = self.rows.min() if self.rows.min() < 0 else self.rows.max()
             raise RepairError(
-                f"the examples name input {self.rows.max()} and there are {len(inputs)}: the two do not belong together"
+                f"the examples name input {absent} and there are {len(inputs)}: the two do not belong together"
             )
 
     def __len__(self) -> int:
@@ -67,11 +68,11 @@ class Examples:
         all other targets `dtype`.
         """
         chosen = positions if isinstance(positions, slice) else np.asarray(positions)
-        raw = np.asarray(self._inputs[self.rows[chosen]])
+        raw = np.array(self._inputs[self.rows[chosen]])
         inputs = torch.from_numpy(raw).to(device).to(dtype)
         if raw.dtype == np.uint8:
             inputs = inputs / 255
-        targets = torch.from_numpy(np.asarray(self.targets[chosen])).to(device)
+        targets = torch.from_numpy(np.array(self.targets[chosen])).to(device)
         return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
 
     def batches(

@@ -15,8 +15,8 @@ def resolve_method(name: str, methods: Mapping[str, Mapping[str, Any]]) -> dict[
     """The settings of the named method, part by part.
 
     Returns:
-        `posterior`, `influence` and `treatment` as they stand, `selection` (the name of a selection that this
-        method always uses, or None), and `curvatures`: the names that posterior and treatment ask for.
+        `name`; `posterior`, `influence` and `treatment` as they stand; `selection`, the name of a selection that
+        this method always uses, or None; `curvatures`, the names that posterior and treatment ask for.
 
     Raises:
         RepairError: if there is no such method, or a part of it is missing or unknown.
@@ -34,6 +34,7 @@ def resolve_method(name: str, methods: Mapping[str, Mapping[str, Any]]) -> dict[
             )
     asked = {method[part].get("curvature") for part in ("posterior", "treatment")}
     return {
+        "name": name,
         **{part: dict(method[part]) for part in PARTS},
         "selection": method.get("selection"),
         "curvatures": sorted(asked - {None}),

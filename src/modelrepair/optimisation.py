@@ -6,6 +6,7 @@ the last finished round, to the same result as without the kill.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -90,10 +91,15 @@ class Descent:
 
     def __post_init__(self) -> None:
         choose("optimiser", OPTIMISERS, self.optimiser)
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise RepairError(f"the learning rate is {self.learning_rate}: give a positive number")
+        rate = self.learning_rate
+        if not (isinstance(rate, int | float) and rate > 0 and math.isfinite(rate)):
+            raise RepairError(f"the learning rate is {rate!r}: give a positive number, such as 0.001")
         if self.rounds < 1:
             raise RepairError(f"the number of rounds (epochs) is {self.rounds}: give at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise RepairError(
+                f"the patience is {self.patience}: give at least 1, or null to go through all rounds"
+            )
 
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -129,7 +135,7 @@ def minimise(
         The course, from round 0 (the start).
 
     Raises:
-        RepairError: if a loss is NaN or infinite; says in which round and step.
+        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step.
     """
     network = model.network
     optimiser = OPTIMISERS[descent.optimiser](
@@ -172,7 +178,7 @@ def minimise(
         if checkpoint:
             checkpoint.save(
                 {
-                    **{f"network.{k}": v for k, v in network.state_dict().items()},
+                    **{f"network.{k}": v for k, v in _copy(network.state_dict()).items()},
                     **{f"best.{k}": v for k, v in best_state.items()},
                     **{f"optimiser.{k}": v for k, v in _optimiser_tensors(optimiser).items()},
                     **{f"observed.{k}": torch.stack(rows) for k, rows in observed.items()},
@@ -189,7 +195,12 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch
     """The order in which an epoch visits `count` examples, cut into batches; the last may be smaller.
 
     It is a function of its arguments alone, so that a resumed or replayed run sees the same batches.
+
+    Raises:
+        RepairError: if the batch size is below 1.
     """
+    if batch_size < 1:
+        raise RepairError(f"the batch size is {batch_size}: give at least 1")
     order = generator(seed, f"{purpose}, epoch {epoch}").permutation(count)
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
@@ -197,14 +208,33 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch
 def mean_losses(
     model: TrainedModel, examples: Examples, batch_size: int, *, seed: int, purpose: str
 ) -> Callable[[int], Iterator[Tensor]]:
-    """Losses for `minimise`: the mean negative log-likelihood of shuffled batches, an epoch a round."""
+    """Losses for `minimise`: the mean negative log-likelihood of shuffled batches, an epoch a round.
+
+    What a network draws itself, as dropout does, is also a function of seed, purpose and epoch alone.
+    """
 
     def losses(epoch: int) -> Iterator[Tensor]:
+        draws = generator(seed, f"{purpose}, inside the network, epoch {epoch}")
         for positions in epoch_batches(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
             inputs, targets = examples.batch(positions, device=model.device, dtype=model.dtype)
-            yield -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+            with _torch_seeded(int(draws.integers(2**63)), model.device):
+                loss = -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+            yield loss
 
     return losses
+
+
+@contextlib.contextmanager
+def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random streams of the CPU and this device start at this seed, and go on afterwards as before."""
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=accelerators):
+        # `torch.manual_seed` would also visit every other device, which takes longer than a step of a small network.
+        torch.default_generator.manual_seed(seed)
+        for accelerator in accelerators:
+            with torch.cuda.device(accelerator):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _one_round(
@@ -229,6 +259,10 @@ def _one_round(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         total += value
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+        raise RepairError(
+            f"{description}: parameters are NaN or infinite after round {number}: use a smaller learning rate"
+        )
     network.eval()
     return total / max(steps, 1)
 

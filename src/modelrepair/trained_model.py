@@ -9,14 +9,13 @@ are constants and no example influences another.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
@@ -26,6 +25,11 @@ from modelrepair.likelihood import Likelihood
 def default_device() -> torch.device:
     """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """(d,) the tensors' entries one after the other, whatever their layout in memory."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 class TrainedModel:
@@ -64,22 +68,25 @@ class TrainedModel:
     @property
     def parameter_vector(self) -> Tensor:
         """(d,) a copy of θ."""
-        return parameters_to_vector(list(self.parameters.values())).detach().clone()
+        return flatten(self.parameters.values()).detach().clone()
 
     def with_parameter_vector(self, vector: Tensor) -> TrainedModel:
         """The same model at another θ of shape (d,); this one is left as it is.
 
         Raises:
-            RepairError: if the vector holds NaN or infinity.
+            RepairError: if the vector holds NaN or infinity, or what is infinite in this model's dtype.
         """
-        if not bool(torch.isfinite(vector).all()):
-            bad = int((~torch.isfinite(vector)).sum())
+        values = vector.detach().to(self.device, self.dtype)
+        bad = int((~torch.isfinite(values)).sum())
+        if bad:
             raise RepairError(
                 f"{bad} of {len(vector)} parameters of the updated model are NaN or infinite: "
                 "use a smaller step or a larger damping"
             )
         moved = self.copy()
-        vector_to_parameters(vector.to(self.dtype), list(moved.parameters.values()))
+        with torch.no_grad():
+            for parameter, piece in zip(moved.parameters.values(), self.split(values).values(), strict=True):
+                parameter.copy_(piece)
         return moved
 
     def copy(self) -> TrainedModel:
@@ -143,7 +150,7 @@ class TrainedModel:
             log_likelihood = self.likelihood.log_likelihood(self.network(x), y)
             weighted = log_likelihood if weights is None else weights[positions] * log_likelihood
             gradients = torch.autograd.grad(weighted.sum(), parameters, materialize_grads=True)
-            total += parameters_to_vector(list(gradients))
+            total += flatten(gradients)
         return total
 
     def directional_derivatives(self, examples: Examples, direction: Tensor) -> Tensor:

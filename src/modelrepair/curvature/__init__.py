@@ -7,17 +7,37 @@ from typing import Any
 
 from modelrepair.configuration import choose
 from modelrepair.curvature.base import Curvature
+from modelrepair.curvature.block import BlockFisher
 from modelrepair.curvature.diagonal import DiagonalFisher
 from modelrepair.curvature.gram import GramFisher
+from modelrepair.curvature.iterative import ConjugateGradient, Lissa
+from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
 CURVATURES: dict[str, type[Curvature]] = {
+    "block": BlockFisher,
+    "cg": ConjugateGradient,
     "diagonal": DiagonalFisher,
+    "ekfac": EigenvalueCorrectedFisher,
     "gram": GramFisher,
+    "kfac": KroneckerFisher,
+    "lissa": Lissa,
 }
 
-__all__ = ["CURVATURES", "Curvature", "DiagonalFisher", "GramFisher", "fit_curvature", "load_curvature"]
+__all__ = [
+    "CURVATURES",
+    "BlockFisher",
+    "ConjugateGradient",
+    "Curvature",
+    "DiagonalFisher",
+    "EigenvalueCorrectedFisher",
+    "GramFisher",
+    "KroneckerFisher",
+    "Lissa",
+    "fit_curvature",
+    "load_curvature",
+]
 
 
 def fit_curvature(name: str, model: TrainedModel, examples: Examples, **options: Any) -> Curvature:

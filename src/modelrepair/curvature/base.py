@@ -87,6 +87,16 @@ def checked_damping(damping: float) -> float:
     return float(damping)
 
 
+def no_options(name: str, options: dict[str, Any]) -> None:
+    """Nothing if there are no options left.
+
+    Raises:
+        RepairError: if there are any, which curvature `name` does not have.
+    """
+    if options:
+        raise RepairError(f"curvature {name!r} has no option {', '.join(sorted(options))}: leave it out")
+
+
 def fingerprint(model: TrainedModel, examples: Examples) -> Tensor:
     """(32,) uint8: SHA-256 of θ̂, the likelihood, the targets and up to 256 evenly spread inputs."""
     digest = hashlib.sha256(model.likelihood.name.encode())

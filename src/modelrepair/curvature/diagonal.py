@@ -10,8 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, save_fit
-from modelrepair.curvature.recorder import Outer, Recorder
+from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.recorder import Recorder, sum_of_squares
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -35,14 +35,13 @@ class DiagonalFisher(Curvature):
 
     @classmethod
     def fit(cls, model: TrainedModel, examples: Examples, **options: Any) -> Self:
-        if options:
-            raise RepairError(f"curvature 'diagonal' has no option {', '.join(sorted(options))}")
+        no_options(cls.name, options)
         parameters = model.parameters
         sums = {name: p.new_zeros(p.numel(), dtype=torch.float64) for name, p in parameters.items()}
         recorder = Recorder(model, examples)
         for _, gradients in recorder.batches(examples, set(parameters)):
             for name, rows in gradients:
-                sums[name] += rows.sum_of_squares() if isinstance(rows, Outer) else rows.square().sum(0)
+                sums[name] += sum_of_squares(rows)
         entries = torch.cat(list(sums.values())) / len(examples)
         return cls(model, examples, entries.to(model.dtype))
 

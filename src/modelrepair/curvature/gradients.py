@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,7 +146,8 @@ class Factored:
         rows, positions, _ = self._left.shape
         for tile in _tiles(rows, max(1, TILE_ROWS // positions)):
             left, right = (
-                factor[tile].flatten(0, 1).to(gram.dtype) @ factor[: tile.stop].flatten(0, 1).to(gram.dtype).mT
+                factor[tile].flatten(0, 1).to(gram.dtype)
+                @ factor[: tile.stop].flatten(0, 1).to(gram.dtype).mT
                 for factor in (self._left, self._right)
             )
             if self._bias:
@@ -192,6 +193,13 @@ class Factored:
 Piece = Dense | Factored
 
 
+class Layout(NamedTuple):
+    """A piece to be: its columns, and (out, in, positions of a row) if it is factored."""
+
+    columns: slice
+    sizes: tuple[int, int, int] | None
+
+
 class Gradients:
     """G of a model on examples; what it needs is computed at first use.
 
@@ -204,7 +212,8 @@ class Gradients:
         cuts: positions in θ where pieces must be cut, ascending.
 
     Raises:
-        RepairError: if the model's gradients cannot be computed example by example.
+        RepairError: if minibatch is not a number of examples; later, if the model's gradients cannot be computed
+            example by example.
     """
 
     def __init__(
@@ -217,6 +226,8 @@ class Gradients:
         scratch: str | Path | None = None,
         cuts: Sequence[int] = (),
     ) -> None:
+        if isinstance(minibatch, bool) or not isinstance(minibatch, int) or minibatch < 1:
+            raise RepairError(f"minibatch is {minibatch!r}: give a whole number of examples, 1 or more")
         self._model = model
         self._examples = examples
         self._minibatch = minibatch
@@ -233,43 +244,40 @@ class Gradients:
     @cached_property
     def pieces(self) -> list[Piece] | None:
         """G, or None if neither memory nor a scratch file holds it."""
-        blank = self.plan
-        if self._scratch is None and sum(map(self._bytes, blank)) > self._memory:
-            return None
-        return self._filled(blank)
+        return self.filled(self.layouts) if self.fits(self.layouts) else None
+
+    def fits(self, layouts: list[Layout]) -> bool:
+        """Whether memory or the scratch file may hold these pieces."""
+        return self._scratch is not None or sum(map(self.size, layouts)) <= self._memory
 
     @cached_property
-    def plan(self) -> list[tuple[slice, tuple[int, int, int] | None]]:
-        """Columns of each piece in order, with (out, in, positions) for a factored one."""
-        recorder, sizes = self.recorder, {}
+    def layouts(self) -> list[Layout]:
+        """How G is cut into pieces, in order."""
+        recorder, factored = self.recorder, {}
         for name, (out, features, positions) in recorder.outer.items():
             positions *= self._minibatch
-            columns = self._columns[name]
+            columns = self.columns[name]
             bias = recorder.biases.get(name)
-            if bias and self._columns[bias].start == columns.stop:
-                columns = slice(columns.start, self._columns[bias].stop)
+            if bias and self.columns[bias].start == columns.stop:
+                columns = slice(columns.start, self.columns[bias].stop)
             cheap = positions**2 * (out + features) < out * features
             if cheap and not any(columns.start < cut < columns.stop for cut in self._cuts):
-                sizes[columns.start] = columns, (out, features, positions)
+                factored[columns.start] = Layout(columns, (out, features, positions))
         width = max(256, min(TILE_COLUMNS, TILE_ENTRIES // self.rows))
-        plan: list[tuple[slice, tuple[int, int, int] | None]] = []
-        start, dimension = 0, max(columns.stop for columns in self._columns.values())
+        layouts: list[Layout] = []
+        start, dimension = 0, max(columns.stop for columns in self.columns.values())
         while start < dimension:
-            if start in sizes:
-                plan.append(sizes[start])
-            else:
-                bounds = [b for b in (*self._cuts, *sizes, start + width, dimension) if b > start]
-                plan.append((slice(start, min(bounds)), None))
-            start = plan[-1][0].stop
-        return plan
+            stops = (*self._cuts, *factored, start + width, dimension)
+            dense_columns = slice(start, min(stop for stop in stops if stop > start))
+            layouts.append(factored.get(start, Layout(dense_columns, None)))
+            start = layouts[-1].columns.stop
+        return layouts
 
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, rows) GGᵀ in this dtype, by default the model's, without holding G where it does not fit."""
-        gram = self._like.new_zeros(self.rows, self.rows, dtype=dtype)
-        with full_precision():
-            for pieces in [self.pieces] if self.pieces is not None else self._groups():
-                for piece in pieces:
-                    piece.add_gram(gram)
+        gram = self.like.new_zeros(self.rows, self.rows, dtype=dtype)
+        for pieces in [self.pieces] if self.pieces is not None else self._groups():
+            add_gram(pieces, gram)
         return symmetrised(gram)
 
     @cached_property
@@ -280,8 +288,7 @@ class Gradients:
     def times(self, vectors: Tensor) -> Tensor:
         """(rows, k) Gv of vectors (d, k), in their dtype; in the model's where G is not held."""
         if self.pieces is not None:
-            with full_precision():
-                return torch.stack([piece.times(vectors[piece.columns]) for piece in self.pieces]).sum(0)
+            return times(self.pieces, vectors)
         with full_precision():
             derivatives = [self._model.directional_derivatives(self._examples, v) for v in vectors.unbind(1)]
         return gather(torch.stack(derivatives, dim=1), self._minibatch).sum(1).to(vectors.dtype)
@@ -289,15 +296,14 @@ class Gradients:
     def transposed_times(self, weights: Tensor) -> Tensor:
         """(d, k) Gᵀc of weights (rows, k), in their dtype; in the model's where G is not held."""
         if self.pieces is not None:
-            with full_precision():
-                return torch.cat([piece.transposed_times(weights) for piece in self.pieces])
+            return transposed_times(self.pieces, weights)
         each = weights.repeat_interleave(self._minibatch, dim=0)[: len(self._examples)]
         with full_precision():
             sums = [self._model.weighted_gradient(self._examples, column) for column in each.unbind(1)]
         return torch.stack(sums, dim=1).to(weights.dtype)
 
     @cached_property
-    def _columns(self) -> dict[str, slice]:
+    def columns(self) -> dict[str, slice]:
         """Where each parameter stands in θ."""
         columns, start = {}, 0
         for name, parameter in self._model.parameters.items():
@@ -306,38 +312,39 @@ class Gradients:
         return columns
 
     @property
-    def _like(self) -> Tensor:
+    def like(self) -> Tensor:
+        """An empty tensor of the model's dtype and device."""
         return torch.empty(0, dtype=self._model.dtype, device=self._model.device)
 
-    def _bytes(self, piece: tuple[slice, tuple[int, int, int] | None]) -> int:
-        """What a piece holds."""
-        columns, sizes = piece
+    def size(self, layout: Layout) -> int:
+        """How many bytes such a piece takes."""
+        columns, sizes = layout
         numbers = columns.stop - columns.start if sizes is None else sizes[2] * (sizes[0] + sizes[1])
-        return self.rows * numbers * self._like.element_size()
+        return self.rows * numbers * self.like.element_size()
 
     def _groups(self) -> Iterator[list[Piece]]:
         """Pieces, as many at a time as fit into memory, with one pass over the examples for each group."""
-        group: list[tuple[slice, tuple[int, int, int] | None]] = []
-        for piece in self.plan:
-            if group and sum(map(self._bytes, [*group, piece])) > self._memory:
-                yield self._filled(group)
+        group: list[Layout] = []
+        for layout in self.layouts:
+            if group and sum(map(self.size, [*group, layout])) > self._memory:
+                yield self.filled(group)
                 group = []
-            group.append(piece)
-        yield self._filled(group)
+            group.append(layout)
+        yield self.filled(group)
 
-    def _filled(self, plan: list[tuple[slice, tuple[int, int, int] | None]]) -> list[Piece]:
+    def filled(self, layouts: list[Layout]) -> list[Piece]:
         """These pieces with their values, from one pass over the examples."""
         file, offset = self._scratch_file(), 0
         pieces: list[Piece] = []
-        for columns, sizes in plan:
+        for columns, sizes in layouts:
             if sizes is not None:
-                pieces.append(Factored(columns, self.rows, sizes, self._like))
+                pieces.append(Factored(columns, self.rows, sizes, self.like))
             else:
-                pieces.append(Dense(columns, self.rows, self._like, file, offset))
-                offset += self._bytes((columns, None))
+                pieces.append(Dense(columns, self.rows, self.like, file, offset))
+                offset += self.size(Layout(columns, None))
         takers = {
             name: [p for p in pieces if p.columns.start < own.stop and own.start < p.columns.stop]
-            for name, own in self._columns.items()
+            for name, own in self.columns.items()
         }
         wanted = {name for name, taking in takers.items() if taking}
         try:
@@ -347,7 +354,7 @@ class Gradients:
                     if any(isinstance(piece, Dense) for piece in taking):
                         values = dense(values)
                     for piece in taking:
-                        piece.write(rows, self._columns[name], values)
+                        piece.write(rows, self.columns[name], values)
                 for piece in pieces:
                     piece.flush(rows)
         except OSError as error:
@@ -362,12 +369,33 @@ class Gradients:
         if self._scratch is None:
             return None
         try:
-            return tempfile.TemporaryFile(dir=self._scratch, buffering=0)
+            return tempfile.TemporaryFile(dir=self._scratch)
         except OSError as error:
             raise RepairError(
                 f"scratch is {str(self._scratch)!r}, where no file can be made ({error.strerror or error}): "
                 "name an existing folder in which this user may write"
             ) from error
+
+
+def add_gram(pieces: list[Piece], gram: Tensor) -> None:
+    """Add the products of all pairs of rows of these columns to the lower triangle of (rows, rows)."""
+    with full_precision():
+        for piece in pieces:
+            piece.add_gram(gram)
+
+
+def times(pieces: list[Piece], vectors: Tensor) -> Tensor:
+    """(rows, k) these columns times vectors (width, k)."""
+    start = pieces[0].columns.start
+    with full_precision():
+        parts = [p.times(vectors[p.columns.start - start : p.columns.stop - start]) for p in pieces]
+        return torch.stack(parts).sum(0)
+
+
+def transposed_times(pieces: list[Piece], weights: Tensor) -> Tensor:
+    """(width, k) these columns, transposed, times weights (rows, k)."""
+    with full_precision():
+        return torch.cat([piece.transposed_times(weights) for piece in pieces])
 
 
 def symmetrised(gram: Tensor) -> Tensor:

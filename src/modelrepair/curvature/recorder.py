@@ -49,14 +49,21 @@ class Outer:
         products = torch.bmm(self.left.flatten(0, 1), self.right.flatten(0, 1).mT)
         return products.view(len(self.left), -1)
 
-    def sum_of_squares(self) -> Tensor:
-        """(groups · out · in,) Σᵣ Gᵣ² entry by entry."""
-        if self.left.shape[1] == self.left.shape[3] == 1:
-            return (self.left[:, 0, :, 0].square().mT @ self.right[:, 0, :, 0].square()).flatten()
-        return self.dense().square().sum(0)
-
 
 Rows = Outer | Tensor
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+def dense(rows: Rows) -> Tensor:
+    """(R, numel) rows written out."""
+    return rows.dense() if isinstance(rows, Outer) else rows
+
+
+def sum_of_squares(rows: Rows) -> Tensor:
+    """(numel,) Σᵣ Gᵣ² entry by entry."""
+    if isinstance(rows, Outer) and rows.left.shape[1] == rows.left.shape[3] == 1:
+        return (rows.left[:, 0, :, 0].square().mT @ rows.right[:, 0, :, 0].square()).flatten()
+    return dense(rows).square().sum(0)
 
 
 def gather(values: Tensor, minibatch: int) -> Tensor:
@@ -105,12 +112,12 @@ def _batch_norm(
     module: nn.modules.batchnorm._BatchNorm, inputs: Tensor, slopes: Tensor, minibatch: int
 ) -> dict[str, Rows]:
     normal = F.batch_norm(inputs, module.running_mean, module.running_var, eps=module.eps)
-    return _affine(normal.flatten(2), slopes.flatten(2), minibatch)
+    return _affine(normal, slopes, minibatch)
 
 
 def _group_norm(module: nn.GroupNorm, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
     normal = F.group_norm(inputs, module.num_groups, eps=module.eps)
-    return _affine(normal.flatten(2), slopes.flatten(2), minibatch)
+    return _affine(normal, slopes, minibatch)
 
 
 def _layer_norm(module: nn.LayerNorm, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
@@ -120,10 +127,12 @@ def _layer_norm(module: nn.LayerNorm, inputs: Tensor, slopes: Tensor, minibatch:
 
 
 def _affine(normal: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    """Scale and shift after a normalisation, of (n, channels) or (n, channels, positions) values."""
-    products = {"weight": normal * slopes, "bias": slopes}
-    sums = {name: p.sum(2) if p.ndim == 3 else p for name, p in products.items()}
-    return {name: gather(s, minibatch).sum(1) for name, s in sums.items()}
+    """Scale and shift after a normalisation, of (n, channels, ...) values."""
+    sums = {
+        name: gather(products.reshape(*products.shape[:2], -1).sum(2), minibatch).sum(1)
+        for name, products in (("weight", normal * slopes), ("bias", slopes))
+    }
+    return dict(sums)
 
 
 _LAYERS: list[tuple[tuple[type[nn.Module], ...], Callable[..., dict[str, Rows]]]] = [
@@ -176,19 +185,23 @@ class Recorder:
     def __init__(self, model: TrainedModel, examples: Examples, minibatch: int = 1) -> None:
         if not len(examples):
             raise RepairError("curvature was asked for of no examples: give at least one")
-        if isinstance(minibatch, bool) or not isinstance(minibatch, int) or minibatch < 1:
-            raise RepairError(f"minibatch is {minibatch!r}: give a whole number of examples, 1 or more")
         self.model = model
         self.minibatch = minibatch
         names = {id(parameter): name for name, parameter in model.parameters.items()}
         self._owners: dict[nn.Module, dict[str, str]] = {}
-        for module in model.network.modules():
+        for path, module in model.network.named_modules():
             owned = {
                 slot: names[id(parameter)]
                 for slot, parameter in module.named_parameters(recurse=False)
                 if id(parameter) in names
             }
-            if owned and any(isinstance(module, kinds) for kinds, _ in _LAYERS):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise RepairError(
+                    f"layer {path} normalises by the statistics of the batch, so examples influence each other: "
+                    "curvature needs a network that treats examples one by one in eval mode"
+                )
+            known = any(isinstance(module, kinds) for kinds, _ in _LAYERS)
+            if owned and known:
                 self._owners[module] = owned
         self.outer: dict[str, tuple[int, int, int]] = {}
         self.biases: dict[str, str] = {}
@@ -216,18 +229,23 @@ class Recorder:
             start = positions.start // self.minibatch
             rows = slice(start, start + -(-len(inputs) // self.minibatch))
             with full_precision():
-                yield rows, self._record(inputs, targets, names, self.minibatch)
+                yield (
+                    rows,
+                    self._record(
+                        inputs, targets, names, self.minibatch, self.model.likelihood.log_likelihood
+                    ),
+                )
 
     def _record(
-        self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int
+        self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int, objective: Objective
     ) -> Iterator[tuple[str, Rows]]:
-        """These parameters with their rows of a batch."""
+        """These parameters with their rows of a batch: gradients of an objective, one number an example."""
         remaining = set(names)
         modules = [module for module, owned in self._owners.items() if names & set(owned.values())]
         with _calls(modules) as calls:
-            log_likelihood = self._log_likelihood(self.model.network(inputs), targets)
+            values = objective(self.model.network(inputs), targets)
         edges = [call.edge for call in calls]
-        slopes = torch.autograd.grad(log_likelihood.sum(), edges, allow_unused=True) if edges else ()
+        slopes = torch.autograd.grad(values.sum(), edges, allow_unused=True) if edges else ()
         uses = Counter(name for call in calls for name in self._owners[call.module].values())
         shared: dict[str, Tensor] = {}
         for call, slope in zip(calls, slopes, strict=True):
@@ -246,34 +264,31 @@ class Recorder:
         yield from shared.items()
         generic = [name for name in self.generic if name in names]
         if generic:
-            for name, gradients in self._differentiate(generic, inputs, targets).items():
-                yield name, gather(gradients.flatten(1), minibatch).sum(1)
+            for name, gradients in self._differentiate(generic, inputs, targets, objective).items():
+                yield name, gather(gradients.detach().flatten(1), minibatch).sum(1)
         for name in remaining - set(shared) - set(generic):
             count = -(-len(inputs) // minibatch)
             yield name, inputs.new_zeros(count, self.model.parameters[name].numel())
 
-    def _differentiate(self, names: list[str], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _differentiate(
+        self, names: list[str], inputs: Tensor, targets: Tensor, objective: Objective
+    ) -> dict[str, Tensor]:
         """(n, *shape) gradients of each example by parameters that no known layer owns."""
         values = {name: self.model.parameters[name].detach() for name in names}
 
-        def log_likelihood(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        def single(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             outputs = functional_call(self.model.network, values, (x.unsqueeze(0),))
-            return self._log_likelihood(outputs, y.unsqueeze(0)).squeeze(0)
+            return objective(outputs, y.unsqueeze(0)).squeeze(0)
 
         try:
-            gradients: dict[str, Tensor] = vmap(grad(log_likelihood), in_dims=(None, 0, 0))(
-                values, inputs, targets
-            )
-        except RuntimeError as error:
+            gradients: dict[str, Tensor] = vmap(grad(single), in_dims=(None, 0, 0))(values, inputs, targets)
+        except (RuntimeError, ValueError) as error:
             raise RepairError(
                 f"the gradients of single examples by {', '.join(names)} cannot be computed: no layer of a known "
                 f"kind owns these parameters, and torch.func cannot differentiate them either ({error}); "
                 "freeze them with requires_grad_(False), or use a curvature that needs no such gradients: cg"
             ) from error
         return gradients
-
-    def _log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.model.likelihood.log_likelihood(outputs, targets)
 
     def _probe(self, examples: Examples) -> None:
         """Find out how the rows of each parameter are made, and check them against a weighted backward pass."""
@@ -282,9 +297,15 @@ class Recorder:
         parameters = self.model.parameters
         weights = torch.arange(1, count + 1, device=inputs.device, dtype=inputs.dtype).sin()
         with _saved_bytes(parameters) as saved, _calls(list(self._owners)) as calls:
-            log_likelihood = self._log_likelihood(self.model.network(inputs), targets)
+            outputs = self.model.network(inputs)
+        # Any function of the outputs will do; log-likelihoods of a confident model would have no slope to see.
+        slopes = torch.arange(1, outputs[0].numel() + 1, device=outputs.device, dtype=outputs.dtype).cos()
+
+        def objective(outputs: Tensor, targets: Tensor) -> Tensor:
+            return outputs.flatten(1) @ slopes
+
         sums = torch.autograd.grad(
-            (weights * log_likelihood).sum(), list(parameters.values()), allow_unused=True
+            weights @ objective(outputs, targets), list(parameters.values()), allow_unused=True
         )
         expected = {name: value for name, value in zip(parameters, sums, strict=True) if value is not None}
         per_example = {name: True for owned in self._owners.values() for name in owned.values()}
@@ -297,20 +318,22 @@ class Recorder:
         for owned in self._owners.values():
             if len(owned) == 2 and all(uses[name] == 1 for name in owned.values()):
                 self.biases[owned["weight"]] = owned["bias"]
-        wrong = self._check(inputs, targets, weights, {name: expected[name] for name in known})
-        self._keep(known - wrong)
-        self.generic = [name for name in expected if name not in known - wrong]
-        rest = {name: expected[name] for name in self.generic}
-        if wrong := self._check(inputs, targets, weights, rest):
+
+        def wrong_among(names: set[str]) -> set[str]:
+            rows = self._record(inputs, targets, names, 1, objective)
+            return self._check(rows, weights, {name: expected[name] for name in names})
+
+        known -= wrong_among(known)
+        self._keep(known)
+        self.generic = [name for name in expected if name not in known]
+        if wrong := wrong_among(set(self.generic)):
             raise RepairError(
                 f"the gradient of a batch by {', '.join(sorted(wrong))} is not the sum over its examples one by "
-                "one, so examples influence each other (as under batch normalisation without running "
-                "statistics): curvature needs a network that treats examples one by one in eval mode"
+                "one, so examples influence each other: curvature needs a network that treats examples one by one "
+                "in eval mode"
             )
         self.bytes_per_example += sum(saved) // count
-        self.bytes_per_example += sum(
-            p.numel() * p.element_size() for n, p in parameters.items() if n in rest
-        )
+        self.bytes_per_example += sum(parameters[n].numel() * inputs.element_size() for n in self.generic)
 
     def _keep(self, names: set[str]) -> None:
         """Let the layers record these parameters only."""
@@ -319,14 +342,18 @@ class Recorder:
             for module, owned in self._owners.items()
         }
         self._owners = {module: owned for module, owned in owners.items() if owned}
+        self.outer = {name: sizes for name, sizes in self.outer.items() if name in names}
+        self.biases = {
+            weight: bias for weight, bias in self.biases.items() if weight in names and bias in names
+        }
 
     def _check(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, expected: dict[str, Tensor]
+        self, recorded: Iterator[tuple[str, Rows]], weights: Tensor, expected: dict[str, Tensor]
     ) -> set[str]:
-        """Which of these parameters' rows do not sum to the weighted gradient; notes shapes and sizes."""
-        tolerance = 1e-4 if inputs.dtype == torch.float32 else torch.finfo(inputs.dtype).eps ** 0.5
+        """Which parameters' rows do not sum to the weighted gradient; notes shapes and sizes on the way."""
+        tolerance = torch.finfo(weights.dtype).eps ** 0.5
         wrong = set()
-        for name, rows in self._record(inputs, targets, set(expected), minibatch=1):
+        for name, rows in recorded:
             values = dense(rows)
             error = torch.linalg.vector_norm(weights @ values - expected[name].flatten())
             if not error <= tolerance * torch.linalg.vector_norm(weights.unsqueeze(1) * values):
@@ -338,11 +365,6 @@ class Recorder:
                     self.outer[name] = (rows.left.shape[2], rows.right.shape[2], rows.left.shape[3])
             self.bytes_per_example = max(self.bytes_per_example, size * values.element_size())
         return wrong
-
-
-def dense(rows: Rows) -> Tensor:
-    """(R, numel) rows written out."""
-    return rows.dense() if isinstance(rows, Outer) else rows
 
 
 def _is_per_example(call: _Call, count: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrepair.configuration import build
-from modelrepair.posterior.base import Edited, PosteriorUpdate
+from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.natural_gradient import NaturalGradient
 
@@ -18,6 +18,7 @@ __all__ = [
     "ElasticWeightConsolidation",
     "NaturalGradient",
     "PosteriorUpdate",
+    "class_balanced_weights",
     "make_update",
 ]
 

@@ -39,16 +39,33 @@ class Edited:
     best_round: int
 
 
+def class_balanced_weights(examples: Examples) -> NDArray[np.float64]:
+    """(n,) weights under which every class that occurs counts alike, with mean 1.
+
+    Failures are often one-sided: many sixes taken for nines and few nines taken for sixes. Inserted as they are,
+    they teach the model to say six, and clean nines then look harmful. Balanced, they teach the difference.
+    All 1 for examples with attributes, which have no classes.
+    """
+    if examples.targets.ndim != 1:
+        return np.ones(len(examples))
+    _, group, sizes = np.unique(examples.targets, return_inverse=True, return_counts=True)
+    return np.asarray(len(examples) / (len(sizes) * sizes[group]), dtype=np.float64)
+
+
 class PosteriorUpdate(ABC):
     """A way to find the mode of an edited posterior."""
 
-    def insert(self, model: TrainedModel, evidence: Examples, **how: Any) -> Edited:
-        """p(θ | D, E): `edit` with all weights +1."""
-        return self.edit(model, evidence, np.ones(len(evidence)), **how)
+    def insert(
+        self, model: TrainedModel, evidence: Examples, weights: NDArray[np.float64] | None = None, **how: Any
+    ) -> Edited:
+        """p(θ | D, E): `edit` with positive weights, 1 by default."""
+        return self.edit(model, evidence, np.ones(len(evidence)) if weights is None else weights, **how)
 
-    def delete(self, model: TrainedModel, evidence: Examples, **how: Any) -> Edited:
-        """p(θ | D \\ E): `edit` with all weights −1."""
-        return self.edit(model, evidence, -np.ones(len(evidence)), **how)
+    def delete(
+        self, model: TrainedModel, evidence: Examples, weights: NDArray[np.float64] | None = None, **how: Any
+    ) -> Edited:
+        """p(θ | D \\ E): `edit` with the weights negated, 1 by default."""
+        return self.edit(model, evidence, -np.ones(len(evidence)) if weights is None else -weights, **how)
 
     @abstractmethod
     def edit(
@@ -67,7 +84,7 @@ class PosteriorUpdate(ABC):
         Args:
             model: the model at θ̂; left as it is.
             evidence: m examples.
-            weights: (m,) +1 to insert, −1 to delete.
+            weights: (m,) positive to insert, negative to delete; 1 is one example's worth of evidence.
             curvature: F̂ at θ̂, damped as wanted.
             count: N, the number of training examples behind the posterior.
             seed: of what is random in it.

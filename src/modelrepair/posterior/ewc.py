@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.optimisation import UNATTENDED, Descent, Oversight, epoch_batches, minimise
 from modelrepair.posterior.base import Edited, PosteriorUpdate
-from modelrepair.trained_model import TrainedModel
+from modelrepair.trained_model import TrainedModel, flatten
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ElasticWeightConsolidation(PosteriorUpdate):
                 if self.bounded:
                     forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))
                     log_likelihood = torch.where(signs[positions] < 0, forgotten, log_likelihood)
-                position = parameters_to_vector(list(edited.parameters.values()))
+                position = flatten(edited.parameters.values())
                 penalty = scale * _half_quadratic(curvature, position - start)
                 yield penalty - (signs[positions] * log_likelihood).mean()
 

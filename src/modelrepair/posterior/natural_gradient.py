@@ -74,15 +74,15 @@ class NaturalGradient(PosteriorUpdate):
     ) -> Edited:
         start = model.parameter_vector
         step = self.step(model, evidence, weights, curvature=curvature, count=count)
-        if oversight.watch is None:
-            return Edited(model.with_parameter_vector(start + step), [], 1)
         best, best_round, best_value = model, 0, -float("inf")
         trace = []
-        for point in range(self.points + 1):
-            fraction = point / self.points
+        points = self.points if oversight.watch else 1
+        for point in range(points + 1):
+            fraction = point / points
             candidate = model.with_parameter_vector(start + fraction * step) if point else model
             value, numbers, _ = oversight.look(candidate)
             trace.append({"round": point, "epsilon": fraction * self.epsilon, "watched": value, **numbers})
-            if value is not None and value > best_value:
-                best, best_round, best_value = candidate, point, value
+            if value is None or value > best_value:
+                best, best_round = candidate, point
+                best_value = -float("inf") if value is None else value
         return Edited(best, trace, best_round)

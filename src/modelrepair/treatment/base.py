@@ -33,7 +33,8 @@ class Patient:
             of them is best; watching the failures alone would sacrifice the rest.
         failures: the failures that the repair is for; their accuracy is written down, never acted on.
         curvature: fetches a fitted curvature by name and damping.
-        fresh: makes the same network untrained.
+        fresh: makes the same network untrained; only retraining needs it.
+        tolerance: share of what the model has right on discovery that a treatment may break.
         seed: of what is random in a treatment.
         checkpoint: where to keep progress.
     """
@@ -44,7 +45,8 @@ class Patient:
     discovery: Examples
     failures: Examples
     curvature: Callable[[str, float], Curvature]
-    fresh: Callable[[], TrainedModel]
+    fresh: Callable[[], TrainedModel] | None = None
+    tolerance: float = 0.015
     seed: int = 0
     checkpoint: Checkpoint | None = None
 
@@ -71,9 +73,19 @@ class Patient:
         drawn = generator(self.seed, "remaining sample").choice(self.remaining, count, replace=False)
         return np.sort(drawn)
 
+    @cached_property
+    def _right_before(self) -> NDArray[np.bool_]:
+        return np.asarray(self.model.correct(self.discovery).cpu().numpy() > 0.5)
+
     def watch(self, model: TrainedModel) -> float:
-        """Accuracy on all of discovery: what every treatment is judged by on its way."""
-        return model.accuracy(self.discovery)
+        """What every treatment is judged by on its way: accuracy on all of discovery.
+
+        A point that breaks more than `tolerance` of what the given model had right there is no repair, however
+        much it fixes: it is worth minus the share that it breaks.
+        """
+        correct = model.correct(self.discovery).double().cpu().numpy()
+        kept = float(correct[self._right_before].mean()) if self._right_before.any() else 1.0
+        return float(correct.mean()) if kept >= 1 - self.tolerance else kept - 1
 
     @property
     def oversight(self) -> Oversight:

@@ -58,6 +58,8 @@ class Retrain(Treatment):
     patience: int | None = None
 
     def treat(self, patient: Patient) -> Treated:
+        if patient.fresh is None:
+            raise RepairError("retraining needs an untrained network: give the patient a function `fresh` that makes one")
         treated = _descend(patient.fresh(), patient, patient.remaining, self, "retraining")
         if patient.watch(treated.model) < patient.watch(patient.model):
             return Treated(patient.model, treated.trace, 0)

@@ -1,0 +1,33 @@
+# Both targets set up what they need, in .venv, on a fresh machine with Python 3.11 or later.
+PYTHON ?= python3
+INSTALLED := .venv/.installed
+# Threads that spin while they wait are slow where other processes want the cores too.
+export OMP_WAIT_POLICY := PASSIVE
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint benchmark clean
+
+repro: $(INSTALLED)  ## run the pipeline and show what was found and repaired
+	dvc repro
+	python scripts/show_results.py
+
+test: $(INSTALLED) lint  ## run every test
+	python -m pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+	python scripts/stage_modules.py
+
+benchmark: $(INSTALLED)  ## every method over five seeds; downloads MNIST unless FOLDER holds it
+	python benchmarks/mnist_label_lenet.py $(if $(FOLDER),--folder $(FOLDER))
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:  ## remove the environment and half-finished work
+	rm -rf .venv .scratch

@@ -1,0 +1,227 @@
+"""The block-diagonal empirical Fisher: exact within blocks of θ, zero between them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.gradients import (
+    DEFAULT_MEMORY,
+    Dense,
+    Gradients,
+    Piece,
+    add_gram,
+    symmetrised,
+    times,
+    transposed_times,
+)
+from modelrepair.curvature.operators import Direct, LowRank
+from modelrepair.curvature.recorder import dense
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+
+class BlockFisher(Curvature):
+    """M = (1/n) Σᵢ gᵢgᵢᵀ within blocks of consecutive parameters (Peste et al. 2021, section 4).
+
+    A block of p parameters is held and solved as its p × p matrix, or, if it has more parameters than there
+    are rows of gradients, through its Gram matrix.
+    """
+
+    name = "block"
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        examples: Examples,
+        minibatch: int,
+        bounds: list[int],
+        operators: list[Direct | LowRank],
+    ) -> None:
+        self._model = model
+        self._examples = examples
+        self._minibatch = minibatch
+        self._bounds = bounds
+        self._operators = operators
+
+    @property
+    def residual(self) -> float:
+        """The largest ‖F̂x − v‖/‖v‖ over the blocks and right-hand sides of the last `solve`; NaN before."""
+        return max(operator.residual for operator in self._operators)
+
+    @classmethod
+    def fit(
+        cls,
+        model: TrainedModel,
+        examples: Examples,
+        *,
+        block_size: int | None = None,
+        minibatch: int = 1,
+        memory: int = DEFAULT_MEMORY,
+        scratch: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Measure the blocks.
+
+        Args:
+            model: at θ̂.
+            examples: n of them.
+            block_size: parameters in a block, the last one ragged; None makes each layer a block.
+            minibatch: examples whose gradients are summed into one row, as in `GramFisher.fit`.
+            memory: bytes that gradients may take.
+            scratch: an existing folder on a disk where they may be kept instead.
+
+        Raises:
+            RepairError: for a network whose examples influence each other, or that does not fit into memory.
+        """
+        no_options(cls.name, options)
+        if block_size is not None and block_size < 1:
+            raise RepairError(f"block_size is {block_size}: give at least 1, or null for a block a layer")
+        bounds = _bounds(model, block_size)
+        gradients = Gradients(
+            model, examples, minibatch=minibatch, memory=memory, scratch=scratch, cuts=bounds[1:-1]
+        )
+        matrices = _direct(model, examples, gradients, bounds)
+        operators = _operators(gradients, len(examples), bounds, matrices)
+        return cls(model, examples, minibatch, bounds, operators)
+
+    def damped(self, damping: float) -> Self:
+        if checked_damping(damping) == self.damping:
+            return self
+        other = copy.copy(self)
+        other.damping = float(damping)
+        other._operators = [operator.damped(other.damping) for operator in self._operators]
+        return other
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        parts = torch.split(vector.reshape(len(vector), -1), self._sizes)
+        products = [o.matvec(part) for o, part in zip(self._operators, parts, strict=True)]
+        return torch.cat(products).view_as(vector)
+
+    def solve(self, vector: Tensor) -> Tensor:
+        parts = torch.split(vector.reshape(len(vector), -1), self._sizes)
+        solutions = [o.solve(part) for o, part in zip(self._operators, parts, strict=True)]
+        return torch.cat(solutions).to(vector.dtype).view_as(vector)
+
+    def save(self, folder: Path) -> None:
+        tensors = {
+            f"{'direct' if isinstance(operator, Direct) else 'gram'}.{start}": (
+                operator.matrix if isinstance(operator, Direct) else operator.gram
+            )
+            for start, operator in zip(self._bounds[:-1], self._operators, strict=True)
+        }
+        tensors |= {"bounds": torch.tensor(self._bounds), "minibatch": torch.tensor(self._minibatch)}
+        save_fit(folder, self.name, self._model, self._examples, tensors)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        model: TrainedModel,
+        examples: Examples,
+        *,
+        memory: int = DEFAULT_MEMORY,
+        scratch: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        no_options(cls.name, options)
+        tensors = load_fit(folder, cls.name, model, examples)
+        bounds, minibatch = tensors["bounds"].tolist(), int(tensors["minibatch"])
+        gradients = Gradients(
+            model, examples, minibatch=minibatch, memory=memory, scratch=scratch, cuts=bounds[1:-1]
+        )
+        operators = _operators(gradients, len(examples), bounds, tensors)
+        return cls(model, examples, minibatch, bounds, operators)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [stop - start for start, stop in itertools.pairwise(self._bounds)]
+
+
+def _bounds(model: TrainedModel, block_size: int | None) -> list[int]:
+    """0, where each block ends, d."""
+    sizes = {name: p.numel() for name, p in model.parameters.items()}
+    if block_size is not None:
+        dimension = sum(sizes.values())
+        return [*range(0, dimension, block_size), dimension]
+    layers = itertools.groupby(sizes.items(), key=lambda item: item[0].rpartition(".")[0])
+    return [0, *itertools.accumulate(sum(size for _, size in members) for _, members in layers)]
+
+
+def _direct(
+    model: TrainedModel, examples: Examples, gradients: Gradients, bounds: list[int]
+) -> dict[str, Tensor]:
+    """ "direct.START" to (p, p) M of every block with no more parameters than rows; one pass over the examples."""
+    blocks = [
+        slice(start, stop) for start, stop in itertools.pairwise(bounds) if stop - start <= gradients.rows
+    ]
+    sums = [gradients.like.new_zeros(b.stop - b.start, b.stop - b.start, dtype=torch.float64) for b in blocks]
+    touched = {
+        name: [index for index, b in enumerate(blocks) if b.start < own.stop and own.start < b.stop]
+        for name, own in gradients.columns.items()
+    }
+    names = {name for name, indices in touched.items() if indices}
+    for rows, recorded in gradients.recorder.batches(examples, names) if names else ():
+        count = rows.stop - rows.start
+        parts = [Dense(block, count, gradients.like) for block in blocks]
+        for name, values in recorded:
+            written = dense(values)
+            for index in touched[name]:
+                parts[index].write(slice(0, count), gradients.columns[name], written)
+        for matrix, part in zip(sums, parts, strict=True):
+            matrix += part.values.mT @ part.values
+    return {
+        f"direct.{block.start}": (matrix / len(examples)).to(model.dtype)
+        for block, matrix in zip(blocks, sums, strict=True)
+    }
+
+
+def _operators(
+    gradients: Gradients, count: int, bounds: list[int], matrices: dict[str, Tensor]
+) -> list[Direct | LowRank]:
+    """The operator of each block, from the matrices at hand; missing Gram matrices are computed.
+
+    Raises:
+        RepairError: if the gradients of the blocks that need them do not fit into memory.
+    """
+    blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    wide = [b for b in blocks if f"direct.{b.start}" not in matrices]
+    layouts = [lay for lay in gradients.layouts if any(b.start <= lay.columns.start < b.stop for b in wide)]
+    if not gradients.fits(layouts):
+        needed = sum(map(gradients.size, layouts)) / 2**30
+        raise RepairError(
+            f"the gradients of blocks that are wider than the {gradients.rows} rows take {needed:.1f} GiB, more than "
+            "the option memory allows: raise it, name a scratch folder, use mini-batch gradients (minibatch: 10) or "
+            "smaller blocks, or the curvature gram, which can do without them"
+        )
+    pieces = cache(lambda: gradients.filled(layouts))
+
+    def within(block: slice) -> list[Piece]:
+        return [piece for piece in pieces() if block.start <= piece.columns.start < block.stop]
+
+    def gram(block: slice, dtype: torch.dtype) -> Tensor:
+        total = gradients.like.new_zeros(gradients.rows, gradients.rows, dtype=dtype)
+        add_gram(within(block), total)
+        return symmetrised(total)
+
+    def operator(block: slice) -> Direct | LowRank:
+        if f"direct.{block.start}" in matrices:
+            return Direct(matrices[f"direct.{block.start}"])
+        key = f"gram.{block.start}"
+        return LowRank(
+            lambda vectors: times(within(block), vectors),
+            lambda weights: transposed_times(within(block), weights),
+            matrices[key] if key in matrices else gram(block, gradients.like.dtype),
+            lambda: gram(block, torch.float64),
+            count,
+        )
+
+    return [operator(block) for block in blocks]

@@ -1,0 +1,209 @@
+"""KFAC and EKFAC: the empirical Fisher of each layer in the eigenbasis of a Kronecker product.
+
+The gradient by the weight (out, in) of a layer is Σ_p b_p a_pᵀ over its P positions, with inputs a (a 1 appended where
+there is a bias) and output gradients b. With A = (1/n) Σᵢₚ aᵢₚaᵢₚᵀ and B = (1/nP) Σᵢₚ bᵢₚbᵢₚᵀ the layer's block of the
+Fisher is approximately A ⊗ B (Martens & Grosse 2015; Grosse & Martens 2016 for convolutions), diagonal in the
+product of the eigenbases of A and B. EKFAC (George et al. 2018) keeps that basis and measures the diagonal exactly.
+
+In that basis λI is diagonal too, so the damping is exact, not split between the factors.
+
+Parameters without such a product (normalisation layers, grouped convolutions, weights that several layers share)
+have their exact diagonal.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.operators import singular
+from modelrepair.curvature.recorder import Outer, Recorder, full_precision, sum_of_squares
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The block of a weight and, if there is one, the bias after it.
+
+    Attributes:
+        names: of the weight and the bias.
+        inputs: (in, in) eigenvectors of A, one for the 1 included.
+        outputs: (out, out) eigenvectors of B.
+        entries: (out, in) the diagonal of M in their product.
+    """
+
+    names: list[str]
+    inputs: Tensor
+    outputs: Tensor
+    entries: Tensor
+
+    def scaled(self, pieces: dict[str, Tensor], scale: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Pieces (numel, k) of vectors, multiplied in the eigenbasis by a function of the entries."""
+        count = pieces[self.names[0]].shape[1]
+        matrix = torch.cat([pieces[name].reshape(len(self.outputs), -1, count) for name in self.names], dim=1)
+        inputs, outputs = self.inputs.to(matrix.dtype), self.outputs.to(matrix.dtype)
+        rotated = torch.einsum("oik,op,iq->pqk", matrix, outputs, inputs)
+        rotated = rotated * scale(self.entries.to(matrix.dtype)).unsqueeze(2)
+        matrix = torch.einsum("pqk,op,iq->oik", rotated, outputs, inputs)
+        features = [pieces[name].shape[0] // len(self.outputs) for name in self.names]
+        parts = torch.split(matrix, features, dim=1)
+        return {name: part.reshape(-1, count) for name, part in zip(self.names, parts, strict=True)}
+
+
+class KroneckerFisher(Curvature):
+    """KFAC: the diagonal in the product of eigenbases is that of A ⊗ B."""
+
+    name = "kfac"
+    exact_entries: ClassVar[bool] = False
+
+    def __init__(
+        self, model: TrainedModel, examples: Examples, layers: list[_Layer], diagonal: dict[str, Tensor]
+    ) -> None:
+        self._model = model
+        self._examples = examples
+        self._layers = layers
+        self._diagonal = diagonal
+
+    @classmethod
+    def fit(cls, model: TrainedModel, examples: Examples, **options: Any) -> Self:
+        """Measure A and B in one pass over the examples; for EKFAC, the diagonal in another.
+
+        Raises:
+            RepairError: for a network whose examples influence each other.
+        """
+        no_options(cls.name, options)
+        recorder = Recorder(model, examples)
+        layers, diagonal = _eigenbases(model, examples, recorder)
+        if cls.exact_entries:
+            layers = _measured(layers, examples, recorder)
+        return cls(model, examples, layers, diagonal)
+
+    def damped(self, damping: float) -> Self:
+        other = copy.copy(self)
+        other.damping = checked_damping(damping)
+        return other
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        return self._scaled(vector, lambda entries: entries + self.damping)
+
+    def solve(self, vector: Tensor) -> Tensor:
+        """F̂⁻¹v in the shape of v.
+
+        Raises:
+            RepairError: if F̂ is singular to working precision; says which damping would do.
+        """
+        entries = [*(layer.entries for layer in self._layers), *self._diagonal.values()]
+        lowest, largest = min(float(e.min()) for e in entries), max(float(e.max()) for e in entries)
+        rounding = torch.finfo(self._model.dtype).eps * largest
+        if not lowest + self.damping > rounding:
+            raise singular(self.damping, largest, torch.finfo(self._model.dtype).eps)
+        return self._scaled(vector, lambda entries: 1 / (entries + self.damping))
+
+    def save(self, folder: Path) -> None:
+        tensors = {f"diagonal/{name}": entries for name, entries in self._diagonal.items()}
+        for layer in self._layers:
+            for part in ("inputs", "outputs", "entries"):
+                tensors[f"{part}/{'/'.join(layer.names)}"] = getattr(layer, part)
+        save_fit(folder, self.name, self._model, self._examples, tensors)
+
+    @classmethod
+    def load(cls, folder: Path, model: TrainedModel, examples: Examples, **options: Any) -> Self:
+        no_options(cls.name, options)
+        parts: dict[str, dict[str, Tensor]] = {"diagonal": {}, "inputs": {}, "outputs": {}, "entries": {}}
+        for key, tensor in load_fit(folder, cls.name, model, examples).items():
+            part, _, names = key.partition("/")
+            parts[part][names] = tensor
+        layers = [
+            _Layer(names.split("/"), inputs, parts["outputs"][names], parts["entries"][names])
+            for names, inputs in parts["inputs"].items()
+        ]
+        return cls(model, examples, layers, parts["diagonal"])
+
+    def _scaled(self, vector: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        """A vector multiplied in the eigenbasis by a function of the diagonal entries."""
+        sizes = {name: parameter.numel() for name, parameter in self._model.parameters.items()}
+        parts = torch.split(vector.reshape(len(vector), -1), list(sizes.values()))
+        pieces = dict(zip(sizes, parts, strict=True))
+        scaled = {
+            name: scale(entries.to(vector.dtype)).unsqueeze(1) * pieces[name]
+            for name, entries in self._diagonal.items()
+        }
+        with full_precision(), torch.no_grad():
+            for layer in self._layers:
+                scaled |= layer.scaled(pieces, scale)
+        return torch.cat([scaled[name] for name in sizes]).view_as(vector)
+
+
+class EigenvalueCorrectedFisher(KroneckerFisher):
+    """EKFAC: the diagonal in the product of eigenbases is measured exactly."""
+
+    name = "ekfac"
+    exact_entries = True
+
+
+def _eigenbases(
+    model: TrainedModel, examples: Examples, recorder: Recorder
+) -> tuple[list[_Layer], dict[str, Tensor]]:
+    """Eigenvectors of A and B of every layer, their products as entries, and the diagonal of all the rest."""
+    biases = {weight: recorder.biases.get(weight) for weight in recorder.outer}
+    sums: dict[str, Tensor] = {}
+    for _, recorded in recorder.batches(examples, set(model.parameters)):
+        for name, rows in recorded:
+            if name in biases and isinstance(rows, Outer):
+                right = _with_ones(rows.right) if biases[name] else rows.right
+                moments = {"inputs": _second_moment(right), "outputs": _second_moment(rows.left)}
+            elif name in biases.values():
+                continue
+            else:
+                moments = {"diagonal": sum_of_squares(rows)}
+            for part, moment in moments.items():
+                key = f"{part}/{name}"
+                sums[key] = sums.get(key, 0) + moment.double()
+    layers = []
+    for name, (_, _, positions) in recorder.outer.items():
+        bias = biases[name]
+        values_a, vectors_a = torch.linalg.eigh(sums[f"inputs/{name}"] / len(examples))
+        values_b, vectors_b = torch.linalg.eigh(sums[f"outputs/{name}"] / (len(examples) * positions))
+        entries = torch.outer(values_b.clamp_min(0), values_a.clamp_min(0))
+        names = [name, bias] if bias else [name]
+        layers.append(_Layer(names, *(t.to(model.dtype).contiguous() for t in (vectors_a, vectors_b, entries))))
+    covered = {name for layer in layers for name in layer.names}
+    diagonal = {
+        name: (sums[f"diagonal/{name}"] / len(examples)).to(model.dtype)
+        for name in model.parameters
+        if name not in covered
+    }
+    return layers, diagonal
+
+
+def _measured(layers: list[_Layer], examples: Examples, recorder: Recorder) -> list[_Layer]:
+    """The same bases with entries (1/n) Σᵢ (U_Bᵀ Gᵢ U_A)² (George et al. 2018, Eq. 8)."""
+    by_name = {layer.names[0]: layer for layer in layers}
+    sums = {name: torch.zeros_like(layer.entries, dtype=torch.float64) for name, layer in by_name.items()}
+    for _, recorded in recorder.batches(examples, set(by_name)):
+        for name, rows in recorded:
+            if isinstance(rows, Outer):
+                layer = by_name[name]
+                right = _with_ones(rows.right) if len(layer.names) > 1 else rows.right
+                rotated = Outer(layer.outputs.mT @ rows.left, layer.inputs.mT @ right)
+                sums[name] += sum_of_squares(rotated).view_as(layer.entries)
+    return [replace(by_name[n], entries=(s / len(examples)).to(by_name[n].entries)) for n, s in sums.items()]
+
+
+def _with_ones(right: Tensor) -> Tensor:
+    """(R, 1, in, P) inputs with a 1 appended to each."""
+    return torch.cat([right, torch.ones_like(right[:, :, :1])], dim=2)
+
+
+def _second_moment(values: Tensor) -> Tensor:
+    """(size, size) Σᵢₚ v vᵀ of (R, 1, size, P)."""
+    columns = values[:, 0].transpose(0, 1).flatten(1)
+    return columns @ columns.mT

@@ -1,0 +1,177 @@
+"""The two exact forms of λI + GᵀG/n: by its own matrix, or by the Gram matrix GGᵀ of its rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from modelrepair.curvature.solvers import Product, Solution, conjugate_gradients
+from modelrepair.errors import RepairError
+
+RESIDUAL = 1e-4
+UNSOLVED = 0.1
+REFINEMENTS = 10
+
+
+@dataclass
+class Direct:
+    """λI + M with M (d, d) at hand.
+
+    Attributes:
+        matrix: M.
+        damping: λ.
+        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`.
+    """
+
+    matrix: Tensor
+    damping: float = 0.0
+    residual: float = field(default=float("nan"), init=False)
+    _factor: Tensor | None = field(default=None, init=False)
+
+    def damped(self, damping: float) -> Self:
+        """The same M with another λ."""
+        return replace(self, damping=damping)
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        """F̂v of (d, k)."""
+        return self.matrix.to(vectors.dtype) @ vectors + self.damping * vectors
+
+    def solve(self, vectors: Tensor) -> Tensor:
+        """F̂⁻¹v of (d, k) in float64.
+
+        Raises:
+            RepairError: if F̂ is singular to working precision.
+        """
+        if self._factor is None:
+            self._factor = _cholesky(self.matrix, self.damping)
+        if self._factor is None:
+            largest = float(torch.linalg.vector_norm(self.matrix))
+            raise singular(self.damping, largest, _rounding(self.matrix))
+        wanted = vectors.double()
+        solution = torch.cholesky_solve(wanted, self._factor)
+        scale = torch.linalg.vector_norm(wanted, dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+        self.residual = float((torch.linalg.vector_norm(self.matvec(solution) - wanted, dim=0) / scale).max())
+        return solution
+
+
+@dataclass
+class LowRank:
+    """λI + GᵀG/n with G applied but not written out, solved by the Woodbury identity
+
+        F̂⁻¹v = (1/λ) [v − Gᵀ (nλI + GGᵀ)⁻¹ Gv].
+
+    Attributes:
+        times: (d, k) v to Gv.
+        transposed_times: (rows, k) c to Gᵀc.
+        gram: GGᵀ.
+        precise_gram: makes GGᵀ with products taken in float64, for where `gram` is too coarse.
+        count: n.
+        damping: λ.
+        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`.
+    """
+
+    times: Product
+    transposed_times: Product
+    gram: Tensor
+    precise_gram: Callable[[], Tensor]
+    count: int
+    damping: float = 0.0
+    residual: float = field(default=float("nan"), init=False)
+    _factor: Tensor | None = field(default=None, init=False)
+    _precise: bool = field(default=False, init=False)
+
+    def damped(self, damping: float) -> Self:
+        """The same G with another λ."""
+        return replace(self, damping=damping)
+
+    def matvec(self, vectors: Tensor) -> Tensor:
+        """F̂v of (d, k)."""
+        return self.transposed_times(self.times(vectors)) / self.count + self.damping * vectors
+
+    def quadratic(self, vectors: Tensor) -> Tensor:
+        """(k,) vᵀF̂v = ‖Gv‖²/n + λ‖v‖² of (d, k)."""
+        return self.times(vectors).square().sum(0) / self.count + self.damping * vectors.square().sum(0)
+
+    def solve(self, vectors: Tensor) -> Tensor:
+        """F̂⁻¹v of (d, k) in float64, refined until the residual is at most 1e-4.
+
+        Where rounding of the Gram matrix spoils the formula's answer, conjugate gradients that it preconditions
+        mend it; where they do not either, products for it are taken in float64.
+
+        Warns:
+            RuntimeWarning: if refinement stops above 1e-4.
+
+        Raises:
+            RepairError: if F̂ is singular to working precision; says which damping would do.
+        """
+        found = self._refined(vectors) if self.damping else None
+        if self.damping and not (found and found.residual <= RESIDUAL) and self.gram.dtype != torch.float64:
+            self._factor, self._precise = None, True
+            found = self._refined(vectors)
+        largest = float(torch.linalg.vector_norm(self.gram)) / self.count
+        if found is None or found.residual > UNSOLVED:
+            raise singular(self.damping, largest, _rounding(self.gram))
+        self.residual = found.residual
+        if found.residual > RESIDUAL:
+            warnings.warn(
+                f"F̂x = v was solved to a residual of {found.residual:.1e} only, because the damping "
+                f"{self.damping:g} is small beside a largest curvature of up to {largest:.1e}: use a larger damping",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return found.vectors
+
+    def _refined(self, vectors: Tensor) -> Solution | None:
+        """The formula's answer after refinement; None if the matrix in it is singular."""
+        if self._factor is None:
+            gram = self.precise_gram() if self._precise else self.gram
+            self._factor = _cholesky(gram, self.count * self.damping)
+        if self._factor is None:
+            return None
+        return conjugate_gradients(
+            self.matvec,
+            vectors.double(),
+            precondition=self._woodbury,
+            tolerance=RESIDUAL,
+            iterations=REFINEMENTS,
+            patience=2,
+        )
+
+    def _woodbury(self, vectors: Tensor) -> Tensor:
+        assert self._factor is not None
+        correction = self.transposed_times(torch.cholesky_solve(self.times(vectors), self._factor))
+        return (vectors - correction) / self.damping
+
+
+def _cholesky(matrix: Tensor, shift: float) -> Tensor | None:
+    """Lower Cholesky factor of a symmetric matrix plus shift·I, in float64; None if it is not positive."""
+    shifted = matrix.to(torch.float64, copy=True)
+    shifted.diagonal().add_(shift)
+    factor, failure = torch.linalg.cholesky_ex(shifted)
+    # Rounding turns the zero pivots of a singular matrix into small ones of any sign.
+    rounding = len(matrix) * torch.finfo(torch.float64 if shift else matrix.dtype).eps
+    smallest, largest = factor.diagonal().aminmax()
+    return None if int(failure) or not float(smallest / largest) ** 2 > rounding else factor
+
+
+def singular(damping: float, largest: float, rounding: float) -> RepairError:
+    """What to raise when λI + M cannot be inverted, with λ that would do.
+
+    Args:
+        damping: λ.
+        largest: about the largest eigenvalue of M.
+        rounding: relative error of M.
+    """
+    return RepairError(
+        f"the curvature with damping {damping:g} is singular to working precision: its largest eigenvalue is up to "
+        f"{largest:.1e}, so use a damping of {10 * rounding * largest or 1e-6:.0e} or more"
+    )
+
+
+def _rounding(matrix: Tensor) -> float:
+    return max(torch.finfo(matrix.dtype).eps, len(matrix) * torch.finfo(torch.float64).eps)

@@ -1,0 +1,354 @@
+"""The exact full-matrix and diagonal empirical Fisher against dense float64 computations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from curvature_cases import (
+    CASES,
+    Coupled,
+    dense_fisher,
+    dense_gradients,
+    directions,
+    make_case,
+    make_examples,
+    make_model,
+    one_thread,  # noqa: F401
+    relative_error,
+)
+from modelrepair.curvature import CURVATURES, DiagonalFisher, GramFisher, fit_curvature, load_curvature
+from modelrepair.curvature.gradients import Dense, Factored, Gradients
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
+DAMPING = 0.01
+TOLERANCE = 1e-10
+LITTLE_MEMORY = {"memory": 1}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, LITTLE_MEMORY, {"scratch": "tmp"}], ids=["held", "passes", "scratch"]
+)
+@pytest.mark.parametrize("minibatch", [1, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_gram_equals_dense(case: str, minibatch: int, options: dict[str, Any], tmp_path: Path) -> None:
+    model, examples = make_case(case)
+    if "scratch" in options:
+        options = {"scratch": tmp_path}
+    expected = dense_fisher(dense_gradients(model, examples), DAMPING, minibatch)
+    fisher = GramFisher.fit(model, examples, minibatch=minibatch, **options).damped(DAMPING)
+    for v in (directions(model), directions(model, 3)):
+        assert relative_error(fisher.matvec(v), expected @ v) < TOLERANCE
+        assert relative_error(fisher.solve(v), torch.linalg.solve(expected, v)) < TOLERANCE
+        assert relative_error(fisher.quadratic(v), (v * (expected @ v)).sum(0)) < TOLERANCE
+        assert fisher.solve(v).shape == fisher.matvec(v).shape == v.shape
+    assert fisher.residual < TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_diagonal_equals_dense(case: str) -> None:
+    model, examples = make_case(case)
+    expected = dense_gradients(model, examples).square().mean(0)
+    fisher = DiagonalFisher.fit(model, examples)
+    assert relative_error(fisher.entries, expected) < TOLERANCE
+    fisher = fisher.damped(DAMPING)
+    for v in (directions(model), directions(model, 3)):
+        column = (expected + DAMPING).view(-1, *[1] * (v.ndim - 1))
+        assert relative_error(fisher.matvec(v), column * v) < TOLERANCE
+        assert relative_error(fisher.solve(v), v / column) < TOLERANCE
+        assert relative_error(fisher.quadratic(v), (column * v * v).sum(0)) < TOLERANCE
+
+
+def test_rows_are_factored_where_that_is_cheaper() -> None:
+    kinds = {}
+    for case in ("linear", "few-positions", "convolutions", "shared", "sequence"):
+        model, examples = make_case(case)
+        pieces = Gradients(model, examples).pieces
+        assert pieces is not None
+        kinds[case] = [type(piece) for piece in pieces]
+    assert kinds == {
+        "linear": [Factored, Factored],
+        "few-positions": [Factored, Factored],
+        "convolutions": [Dense, Factored],
+        "shared": [Dense, Factored],
+        "sequence": [Dense, Factored],
+    }
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_batch_size_does_not_matter(name: str, batch_size: int) -> None:
+    results = []
+    for size in (7, batch_size):
+        model, examples = make_case("convolutions", batch_size=size)
+        results.append(fit_curvature(name, model, examples).damped(1.0).solve(directions(model, 2)))
+    assert relative_error(*results) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+def test_order_of_examples_does_not_matter(name: str) -> None:
+    model, examples = make_case("convolutions")
+    v = directions(model)
+    shuffled = examples.subset(np.random.default_rng(3).permutation(len(examples)))
+    results = [fit_curvature(name, model, e).damped(1.0).solve(v) for e in (examples, shuffled)]
+    assert relative_error(*results) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+def test_same_inputs_give_same_bytes_and_survive_saving(name: str, tmp_path: Path) -> None:
+    model, examples = make_case("normalised")
+    v = directions(model, 2)
+    written = []
+    for attempt in ("first", "second"):
+        (tmp_path / attempt).mkdir()
+        fitted = fit_curvature(name, model, examples)
+        fitted.save(tmp_path / attempt)
+        written.append([(p.name, p.read_bytes()) for p in sorted((tmp_path / attempt).iterdir())])
+    assert written[0] == written[1]
+    loaded = load_curvature(name, tmp_path / "first", model, examples, 0.5)
+    assert torch.equal(loaded.solve(v), fitted.damped(0.5).solve(v))
+    assert torch.equal(loaded.matvec(v), fitted.damped(0.5).matvec(v))
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+def test_artefact_of_another_model_or_data_is_refused(name: str, tmp_path: Path) -> None:
+    model, examples = make_case("linear")
+    fit_curvature(name, model, examples).save(tmp_path)
+    moved = model.with_parameter_vector(model.parameter_vector + 1e-9)
+    relabelled = Examples(examples.inputs, (examples.targets + 1) % 3)
+    for other_model, other_examples in (
+        (moved, examples),
+        (model, relabelled),
+        (model, examples.subset([0, 1])),
+    ):
+        with pytest.raises(RepairError, match="fitted to another model or to other examples"):
+            load_curvature(name, tmp_path, other_model, other_examples, 0.1)
+    path = next(tmp_path.iterdir())
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RepairError, match="truncated or damaged"):
+        load_curvature(name, tmp_path, model, examples, 0.1)
+    path.unlink()
+    with pytest.raises(RepairError, match="missing"):
+        load_curvature(name, tmp_path, model, examples, 0.1)
+
+
+@pytest.mark.parametrize("minibatch", [1, 4])
+def test_downdated_fisher_equals_refit(minibatch: int, tmp_path: Path) -> None:
+    model, examples = make_case("convolutions")
+    removed = [0, 1, 2, 3, 8, 9, 10, 11, 20, 21, 22]
+    v = directions(model, 2)
+    fisher = GramFisher.fit(model, examples, minibatch=minibatch).damped(DAMPING)
+    left = examples.subset(np.delete(np.arange(len(examples)), removed))
+    refit = GramFisher.fit(model, left, minibatch=minibatch).damped(DAMPING)
+    for downdated in (fisher.without(removed), fisher.without(removed[:4]).without(removed[4:])):
+        assert relative_error(downdated.solve(v), refit.solve(v)) < TOLERANCE
+        assert relative_error(downdated.matvec(v), refit.matvec(v)) < TOLERANCE
+    fisher.save(tmp_path)
+    loaded = GramFisher.load(tmp_path, model, examples).damped(DAMPING).without(removed)
+    assert relative_error(loaded.solve(v), refit.solve(v)) < TOLERANCE
+
+
+def test_downdate_refuses_what_it_cannot_do() -> None:
+    model, examples = make_case("linear")
+    fisher = GramFisher.fit(model, examples, minibatch=4)
+    with pytest.raises(RepairError, match="only some were to be removed"):
+        fisher.without([0, 1])
+    with pytest.raises(RepairError, match="none left"):
+        fisher.without(range(len(examples)))
+    with pytest.raises(RepairError, match="give positions from 0 to 22"):
+        fisher.without([23])
+
+
+def test_recurrence_gram_and_direct_solve_agree() -> None:
+    """Peste et al. 2021, Eq. 7: F̂⁻¹ grows by one rank-one update an example from λ⁻¹I."""
+    model, examples = make_case("convolutions")
+    rows = dense_gradients(model, examples)
+    inverse = torch.eye(rows.shape[1], dtype=torch.float64) / DAMPING
+    for row in rows:
+        image = inverse @ row
+        inverse -= torch.outer(image, image) / (len(rows) + row @ image)
+    v = directions(model)
+    direct = torch.linalg.solve(dense_fisher(rows, DAMPING), v)
+    assert relative_error(inverse @ v, direct) < TOLERANCE
+    assert relative_error(GramFisher.fit(model, examples).damped(DAMPING).solve(v), direct) < TOLERANCE
+
+
+def test_minibatch_gradients_undo_the_shrinkage() -> None:
+    """Sums of m independent gradients of mean zero have m times their second moment, not 1/m."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make_model(lambda: nn.Linear(4, 3), batch_size=500)
+        inputs = torch.randn(6000, 4, dtype=torch.float64)
+        targets = torch.distributions.Categorical(logits=model.network(inputs)).sample()
+    examples = Examples(inputs.numpy(), targets.numpy())
+    v = directions(model)
+    single, grouped = (GramFisher.fit(model, examples, minibatch=m, memory=1).quadratic(v) for m in (1, 10))
+    assert float(grouped / single) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("case", ["linear", "convolutions"])
+def test_equal_to_nngeometry(case: str) -> None:
+    pytest.importorskip("nngeometry")
+    from nngeometry.backend import TorchHooksJacobianBackend
+    from nngeometry.layercollection import LayerCollection
+    from nngeometry.object.pspace import PMatDense, PMatDiag, PMatLowRank
+    from nngeometry.object.vector import PVector
+
+    model, examples = make_case(case)
+    if case == "convolutions":
+        model = make_model(
+            lambda: nn.Sequential(
+                nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+            )
+        )
+    inputs, targets = examples.batch(slice(None), dtype=torch.float64)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=6)
+    layers = LayerCollection.from_model(model.network)
+    generator = TorchHooksJacobianBackend(
+        model=model.network,
+        layer_collection=layers,
+        function=lambda x, y: F.cross_entropy(model.network(x), y, reduction="none").unsqueeze(1),
+    )
+    # A power of 2: theirs adds λ in float32. In the span of the gradients: their low-rank solve drops the rest.
+    damping, v = 2**-7, model.weighted_gradient(examples, np.arange(len(examples)))
+    ours = {"gram": GramFisher.fit(model, examples), "diagonal": DiagonalFisher.fit(model, examples)}
+    for theirs, name in ((PMatDense, "gram"), (PMatLowRank, "gram"), (PMatDiag, "diagonal")):
+        matrix = theirs(generator=generator, examples=loader)
+        solved = matrix.solvePVec(PVector(layers, vector_repr=v), regul=damping).to_torch()
+        # Their diagonal of a convolution is computed in float32.
+        tolerance = 1e-7 if (case, name) == ("convolutions", "diagonal") else TOLERANCE
+        assert relative_error(ours[name].damped(damping).solve(v), solved) < tolerance
+
+
+def test_float32_reaches_a_small_residual_at_any_useful_damping() -> None:
+    model, examples = make_case("convolutions", 200, dtype=torch.float32)
+    v = model.weighted_gradient(examples)
+    fisher = GramFisher.fit(model, examples)
+    for damping in (1.0, 1e-3, 1e-6, 1e-9):
+        damped = fisher.damped(damping)
+        solution = damped.solve(v)
+        assert solution.dtype == torch.float32
+        assert damped.residual < 1e-4
+    by_passes = GramFisher.fit(model, examples, memory=1).damped(1e-3)
+    by_passes.solve(v)
+    assert by_passes.residual < 1e-4
+
+
+def test_damping_that_is_too_small_is_named() -> None:
+    model, examples = make_case("linear")
+    fisher = GramFisher.fit(model, examples)
+    with pytest.raises(RepairError, match=r"singular to working precision.*use a damping of") as refusal:
+        fisher.solve(directions(model))
+    with pytest.raises(RepairError, match=r"singular to working precision.*use a damping of"):
+        fisher.damped(1e-30).solve(directions(model))
+    enough = float(str(refusal.value).split("use a damping of ")[1].split()[0])
+    fisher.damped(enough).solve(directions(model))
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+def test_impossible_damping_is_refused(name: str) -> None:
+    model, examples = make_case("linear")
+    fitted = fit_curvature(name, model, examples)
+    for damping in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(RepairError, match="give a finite number, 0 or more"):
+            fitted.damped(damping)
+
+
+def test_damping_returns_what_it_can_share() -> None:
+    model, examples = make_case("linear")
+    fisher = GramFisher.fit(model, examples).damped(0.1)
+    assert fisher.damped(0.1) is fisher
+    assert fisher.damping == 0.1
+    assert fisher.damped(0.2).damping == 0.2
+
+
+def test_dead_units_are_floored_with_a_warning() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
+    nn.init.constant_(network[0].bias, -100)
+    model = make_model(lambda: network)
+    fisher = DiagonalFisher.fit(model, make_examples((3,), 11))
+    assert int((fisher.entries == 0).sum()) == 3 * 4 + 4 + 4 * 3
+    with pytest.warns(RuntimeWarning, match="28 of 31 parameters is below 1e-06 of the largest entry"):
+        solution = fisher.solve(torch.ones(31, dtype=torch.float64))
+    assert float(solution.max()) == pytest.approx(1e6 / float(fisher.entries.max()))
+    assert bool(torch.isfinite(fisher.damped(1e-12).solve(torch.ones(31, dtype=torch.float64))).all())
+
+
+def test_model_without_gradients_has_no_diagonal_to_floor() -> None:
+    model = make_model(lambda: nn.Linear(3, 3, bias=False))
+    fisher = DiagonalFisher.fit(model, Examples(np.zeros((4, 3)), np.zeros(4, dtype=np.int64)))
+    with pytest.raises(RepairError, match="all gradients are 0"):
+        fisher.solve(directions(model))
+
+
+@pytest.mark.parametrize("name", ["gram", "diagonal", "block"])
+def test_examples_that_influence_each_other_are_refused(name: str) -> None:
+    for make, shape in (
+        (Coupled, (5,)),
+        (lambda: nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 3)), (5,)),
+    ):
+        with pytest.raises(RepairError, match="examples influence each other"):
+            fit_curvature(name, make_model(make), make_examples(shape, 9))
+
+
+def test_parameters_that_nothing_can_differentiate_are_named() -> None:
+    class Opaque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(5))
+            self.last = nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(x * self.factor * (1.0 if float((x * self.factor).sum()) > 0 else 2.0))
+
+    with pytest.raises(RepairError, match="single examples by factor cannot be computed"):
+        GramFisher.fit(make_model(Opaque), make_examples((5,), 9))
+
+
+def test_clear_errors_for_wrong_requests(tmp_path: Path) -> None:
+    model, examples = make_case("linear")
+    with pytest.raises(RepairError, match="there is no curvature 'hessian': choose one of block"):
+        fit_curvature("hessian", model, examples)
+    with pytest.raises(RepairError, match="curvature 'gram' has no option rank"):
+        fit_curvature("gram", model, examples, rank=3)
+    with pytest.raises(RepairError, match="of no examples"):
+        fit_curvature("gram", model, examples.subset([]))
+    with pytest.raises(RepairError, match="minibatch is 0"):
+        fit_curvature("gram", model, examples, minibatch=0)
+    with pytest.raises(RepairError, match="where no file can be made"):
+        fit_curvature("gram", model, examples, scratch=tmp_path / "absent")
+
+
+def test_what_a_fit_leaves_behind(tmp_path: Path) -> None:
+    """No hooks, no changed gradients, no files in the scratch folder, no changed training mode."""
+    model, examples = make_case("normalised")
+    before = [bool(module._forward_hooks) for module in model.network.modules()]
+    with torch.no_grad():
+        GramFisher.fit(model, examples, scratch=tmp_path).damped(1.0).solve(directions(model))
+        assert not torch.is_grad_enabled()
+    assert [bool(module._forward_hooks) for module in model.network.modules()] == before
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+    assert not list(tmp_path.iterdir())
+    assert not model.network.training
+
+
+def test_one_example_and_multi_label_targets() -> None:
+    from modelrepair.likelihood import Sigmoid
+
+    model = make_model(lambda: nn.Linear(4, 3))
+    model = TrainedModel(model.network, Sigmoid(), device="cpu")
+    examples = Examples(np.ones((1, 4)), np.array([[1.0, 0.0, 1.0]]))
+    row = model.weighted_gradient(examples)
+    v = directions(model)
+    expected = torch.linalg.solve(torch.outer(row, row) + 0.1 * torch.eye(15, dtype=torch.float64), v)
+    assert relative_error(GramFisher.fit(model, examples).damped(0.1).solve(v), expected) < TOLERANCE

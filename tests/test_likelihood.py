@@ -1,0 +1,134 @@
+"""Likelihoods against SciPy, closed forms and values by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, log_softmax, softmax
+from scipy.stats import bernoulli, norm
+from torch import Tensor
+
+from modelrepair.errors import RepairError
+from modelrepair.likelihood import Sigmoid, Softmax, make_likelihood
+from models import Gaussian, assert_equal
+
+DRAW = np.random.default_rng(0)
+LOGITS = torch.from_numpy(3 * DRAW.normal(size=(11, 5)))
+CLASSES = torch.from_numpy(DRAW.integers(0, 5, 11))
+MIXTURES = torch.from_numpy(DRAW.dirichlet(np.ones(5), size=11))
+ATTRIBUTES = torch.from_numpy(DRAW.integers(0, 2, (11, 5)).astype(np.float64))
+
+
+def gradient(likelihood: Softmax | Sigmoid, targets: Tensor) -> Tensor:
+    logits = LOGITS.clone().requires_grad_()
+    return torch.autograd.grad(likelihood.log_likelihood(logits, targets).sum(), logits)[0]
+
+
+def test_softmax_of_class_numbers() -> None:
+    expected = log_softmax(LOGITS.numpy(), axis=1)[np.arange(11), CLASSES.numpy()]
+    assert_equal(Softmax().log_likelihood(LOGITS, CLASSES), torch.from_numpy(expected), 1e-14)
+
+
+def test_softmax_of_class_probabilities_is_the_negative_cross_entropy() -> None:
+    expected = (MIXTURES.numpy() * log_softmax(LOGITS.numpy(), axis=1)).sum(axis=1)
+    assert_equal(Softmax().log_likelihood(LOGITS, MIXTURES), torch.from_numpy(expected), 1e-14)
+
+
+def test_certain_probabilities_are_class_numbers() -> None:
+    certain = torch.nn.functional.one_hot(CLASSES, 5).double()
+    for measure in (Softmax().log_likelihood, Softmax().margin, Softmax().correct):
+        assert_equal(measure(LOGITS, certain), measure(LOGITS, CLASSES), 1e-15)
+
+
+def test_softmax_gradient_is_target_minus_probability() -> None:
+    probabilities = torch.from_numpy(softmax(LOGITS.numpy(), axis=1))
+    one_hot = torch.eye(5, dtype=torch.float64)[CLASSES]
+    assert_equal(gradient(Softmax(), CLASSES), one_hot - probabilities, 1e-14)
+    assert_equal(gradient(Softmax(), MIXTURES), MIXTURES - probabilities, 1e-14)
+
+
+def test_sigmoid_is_a_product_of_bernoullis() -> None:
+    expected = bernoulli.logpmf(ATTRIBUTES.numpy(), expit(LOGITS.numpy())).sum(axis=1)
+    assert_equal(Sigmoid().log_likelihood(LOGITS, ATTRIBUTES), torch.from_numpy(expected), 1e-13)
+    assert_equal(gradient(Sigmoid(), ATTRIBUTES), ATTRIBUTES - LOGITS.sigmoid(), 1e-14)
+
+
+def test_gaussian_of_these_tests() -> None:
+    expected = norm.logpdf(ATTRIBUTES.numpy(), loc=LOGITS.numpy()).sum(axis=1)
+    assert_equal(Gaussian().log_likelihood(LOGITS, ATTRIBUTES), torch.from_numpy(expected), 1e-13)
+
+
+def test_huge_logits_stay_finite() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0]])
+    assert Softmax().log_likelihood(logits, torch.tensor([1])).tolist() == [-2e4]
+    assert Softmax().log_likelihood(logits, torch.tensor([0])).tolist() == [0]
+    assert Sigmoid().log_likelihood(logits, torch.tensor([[0.0, 1.0, 1.0]])).tolist() == pytest.approx(
+        [-2e4 - math.log(2)]
+    )
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_chance_is_the_log_likelihood_of_knowing_nothing(width: int) -> None:
+    nothing = torch.zeros(1, width, dtype=torch.float64)
+    assert Softmax().chance(nothing) == pytest.approx(-math.log(width), rel=1e-15)
+    assert Softmax().log_likelihood(nothing, torch.tensor([1])).item() == pytest.approx(
+        Softmax().chance(nothing), rel=1e-15
+    )
+    assert Sigmoid().chance(nothing) == pytest.approx(-width * math.log(2), rel=1e-15)
+    assert Sigmoid().log_likelihood(nothing, torch.ones_like(nothing)).item() == pytest.approx(
+        Sigmoid().chance(nothing), rel=1e-15
+    )
+
+
+def test_probabilities() -> None:
+    assert_equal(Softmax().probabilities(LOGITS), torch.from_numpy(softmax(LOGITS.numpy(), axis=1)), 1e-14)
+    assert_equal(Sigmoid().probabilities(LOGITS), torch.from_numpy(expit(LOGITS.numpy())), 1e-14)
+
+
+def test_softmax_predictions_and_margins_by_hand() -> None:
+    outputs = torch.tensor([[1.0, 4.0, 2.0], [1.0, 4.0, 2.0], [3.0, 3.0, -1.0]])
+    classes = torch.tensor([1, 2, 0])
+    assert Softmax().predictions(outputs).tolist() == [1, 1, 0]
+    assert Softmax().correct(outputs, classes).tolist() == [1, 0, 1]
+    assert Softmax().margin(outputs, classes).tolist() == [2, -2, 0]
+    mixtures = torch.tensor([[0.3, 0.6, 0.1], [0.1, 0.2, 0.7], [0.2, 0.2, 0.6]])
+    assert Softmax().correct(outputs, mixtures).tolist() == [1, 0, 0]
+    assert Softmax().margin(outputs, mixtures).tolist() == [2, -2, -4]
+
+
+def test_sigmoid_predictions_and_margins_by_hand() -> None:
+    outputs = torch.tensor([[1.0, -4.0, 2.0, -1.0], [0.5, 3.0, -2.0, 0.0]])
+    attributes = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    assert Sigmoid().predictions(outputs).tolist() == [[1, 0, 1, 0], [1, 1, 0, 0]]
+    assert Sigmoid().correct(outputs, attributes).tolist() == [1, 0.5]
+    assert Sigmoid().margin(outputs, attributes).tolist() == [1, -3]
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=6, unique=True), st.data())
+def test_a_margin_is_positive_exactly_where_the_prediction_is_right(
+    outputs: list[float], data: st.DataObject
+) -> None:
+    row = torch.tensor([outputs], dtype=torch.float64)
+    label = torch.tensor([data.draw(st.integers(0, len(outputs) - 1))])
+    assert bool(Softmax().margin(row, label) > 0) == bool(Softmax().correct(row, label))
+    attributes = torch.tensor(
+        [data.draw(st.lists(st.integers(0, 1), min_size=row.numel(), max_size=row.numel()))]
+    )
+    if (row != 0).all():
+        right = Sigmoid().correct(row, attributes.double()) == 1
+        assert bool(Sigmoid().margin(row, attributes) > 0) == bool(right)
+
+
+def test_likelihoods_are_made_by_name() -> None:
+    assert isinstance(make_likelihood("softmax"), Softmax)
+    assert isinstance(make_likelihood("sigmoid"), Sigmoid)
+    with pytest.raises(
+        RepairError, match=re.escape("there is no likelihood 'probit': choose one of sigmoid, softmax")
+    ):
+        make_likelihood("probit")

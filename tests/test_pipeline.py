@@ -1,0 +1,307 @@
+"""What runs and what does not: the real DVC in clones of the project, with small data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone, finish
+
+BEFORE_THE_METHOD = {"prepare-data", "corrupt-data", "train-base", "split-failures"}
+AFTER_THE_CAUSES = ["select-causes", "treat", "evaluate"]
+TORCH_FREE = ["choose-method", "prepare-data", "corrupt-data", "select-causes"]
+
+
+def test_the_first_run_runs_every_stage(finished: Finished) -> None:
+    assert finished.outcome.stages_run == list(finished.project.stages)
+    for stage in finished.project.stages:
+        for path in finished.project.outputs(stage):
+            assert (finished.project.root / path).exists(), f"{stage} did not write {path}"
+
+
+def test_the_second_run_runs_nothing(project: Project) -> None:
+    before = project.lock()
+    assert project.repro().succeeded().stages_run == []
+    assert project.lock() == before
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """The pipeline twice more: in a clean clone, and forced in a copy of the finished one."""
+
+    cloned: tuple[Project, Outcome]
+    forced: tuple[Project, Outcome]
+    reads: Path
+
+
+@pytest.fixture(scope="session")
+def repetitions(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Repetitions:
+    folder = tmp_path_factory.mktemp("repetitions")
+    reads = folder / "reads"
+    reads.mkdir()
+    cloned = clone(finished.project, folder / "cloned")
+    forced = finished.project.copy(folder / "forced")
+    processes = [
+        cloned.start("dvc", "repro"),
+        forced.start("dvc", "repro", "--force", PYTHONPATH=str(OBSERVER), OBSERVE_READS=str(reads)),
+    ]
+    outcomes = [finish(process).succeeded() for process in processes]
+    return Repetitions((cloned, outcomes[0]), (forced, outcomes[1]), reads)
+
+
+def test_a_clean_clone_runs_every_stage_to_the_same_bytes(
+    finished: Finished, repetitions: Repetitions
+) -> None:
+    project, outcome = repetitions.cloned
+    assert outcome.stages_run == list(project.stages)
+    assert project.lock() == finished.project.lock()
+    assert project.git("status", "--porcelain") == "", "what is committed is what comes out"
+
+
+def test_a_forced_run_gives_the_same_bytes(finished: Finished, repetitions: Repetitions) -> None:
+    project, outcome = repetitions.forced
+    assert outcome.stages_run == list(project.stages)
+    assert project.lock() == finished.project.lock()
+    assert project.artefacts() == finished.artefacts
+
+
+def test_stages_read_only_what_they_declare(repetitions: Repetitions) -> None:
+    """Of this project's files; safetensors are not opened by Python, so weights are not seen here."""
+    project, _ = repetitions.forced
+    always = {"dvc.yaml", "params.yaml"}
+    # Named by a parameter whose value is declared; its content is not.
+    always.add(project.read_yaml("params.yaml")["datasets"]["small"]["file"])
+    undeclared = {}
+    for stage, definition in project.stages.items():
+        allowed = [*definition["deps"], *project.outputs(stage), *always]
+        read = {
+            source_of(Path(line)).relative_to(project.root)
+            for line in (repetitions.reads / stage).read_text().splitlines()
+            if Path(line).is_relative_to(project.root) and Path(line).exists()
+        }
+        assert Path("stages/environment.py") in read, "the recorder works"
+        foreign = {
+            str(path)
+            for path in read
+            if not hidden(path) and not any(path.is_relative_to(place) for place in allowed)
+        }
+        if foreign:
+            undeclared[stage] = sorted(foreign)
+    assert undeclared == {}
+
+
+def hidden(path: Path) -> bool:
+    """Whether it is an artefact on its way to its place, a checkpoint, or such."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def source_of(path: Path) -> Path:
+    """The code of a compiled module; any other file itself."""
+    if path.suffix == ".pyc":
+        return path.parents[1] / f"{path.name.split('.')[0]}.py"
+    return path
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """A project in which one choice after the other was changed, and what ran each time."""
+
+    project: Project
+    other_method: Outcome
+    back: Outcome
+    back_state: dict[str, bytes]
+    same_curvature: Outcome
+    other_selection: Outcome
+
+
+@pytest.fixture(scope="module")
+def experiments(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Experiments:
+    project = finished.project.copy(tmp_path_factory.mktemp("experiments") / "project")
+    other_method = project.dvc("exp", "run", "--name", "other-method", "-S", "method=ssse").succeeded()
+    back = project.dvc("exp", "run", "-S", "method=ewc").succeeded()
+    back_state = project.artefacts()
+    project.set_parameters({"method": "retrain"})
+    same_curvature = project.repro().succeeded()
+    project.set_parameters({"selection": "fewer"})
+    other_selection = project.repro().succeeded()
+    return Experiments(project, other_method, back, back_state, same_curvature, other_selection)
+
+
+def test_another_method_does_not_run_what_comes_before(experiments: Experiments) -> None:
+    run = experiments.other_method.stages_run
+    assert run[0] == "choose-method"
+    assert not BEFORE_THE_METHOD & set(run)
+    assert {"fit-fisher", "update-posterior", "treat", "evaluate"} <= set(run)
+
+
+def test_back_to_the_first_method_runs_nothing(experiments: Experiments, finished: Finished) -> None:
+    assert experiments.back.stages_run == []
+    assert experiments.back_state == finished.artefacts
+
+
+def test_methods_that_differ_in_treatment_share_the_rest(experiments: Experiments) -> None:
+    """`ewc` and `retrain` find causes alike: neither the Fisher nor anything up to the causes is computed again."""
+    methods = experiments.project.read_yaml("params.yaml")["methods"]
+    assert [methods["ewc"][part] for part in ("posterior", "influence")] == [
+        methods["retrain"][part] for part in ("posterior", "influence")
+    ]
+    run = experiments.same_curvature.stages_run
+    assert run[0] == "choose-method"
+    assert run[-2:] == ["treat", "evaluate"]
+    assert set(run) <= {"choose-method", "fit-fisher", "treat", "evaluate"}
+
+
+def test_another_selection_runs_what_follows_it(experiments: Experiments) -> None:
+    assert experiments.other_selection.stages_run == AFTER_THE_CAUSES
+
+
+def test_experiments_can_be_compared(experiments: Experiments) -> None:
+    project = experiments.project
+    named = experiments_by_name(project)
+    assert named["other-method"]["params"]["params.yaml"]["data"]["method"] == "ssse"
+    assert "metrics/repair.json" in named["other-method"]["metrics"]
+    table = project.dvc("exp", "show", "--only-changed", "--md").succeeded().stdout
+    assert "other-method" in table
+
+    changes = json.loads(project.dvc("metrics", "diff", "--json", "other-method").succeeded().stdout)
+    assert {"old", "new", "diff"} == set(changes["metrics/repair.json"]["identification.selected"])
+    project.dvc("plots", "diff", "other-method").succeeded()
+    page = (project.root / "dvc_plots" / "index.html").read_text()
+    assert "summary.png" in page
+    assert project.git("status", "--porcelain", "dvc_plots") == ""
+
+
+def test_experiments_can_be_queued(project: Project, tmp_path: Path) -> None:
+    """Two rules that choose the same causes: nothing after select-causes has work to do."""
+    queued = project.dvc("exp", "run", "--queue", "-S", "selection=same,small").succeeded()
+    assert queued.stdout.count("Queued experiment") == 2
+    mark = {"QUEUE_OF_TEST": str(tmp_path)}
+    try:
+        project.dvc("queue", "start", **mark).succeeded()
+        states = queue_states(project)
+        while {"Queued", "Running"} & set(states):
+            states = queue_states(project)
+    finally:
+        # The workers are daemons, which outlive their work for a while.
+        for process in processes_with(mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+    assert states == ["Success", "Success"]
+    done = experiments_by_name(project)
+    assert {data["params"]["params.yaml"]["data"]["selection"] for data in done.values()} == {"same", "small"}
+    assert all("metrics/repair.json" in data["metrics"] for data in done.values())
+    assert project.git("status", "--porcelain") == "", "the workspace is left alone"
+
+
+def queue_states(project: Project) -> list[str]:
+    table = project.dvc("queue", "status").succeeded().stdout
+    return re.findall(r"\b(Queued|Running|Success|Failed)\b", table)
+
+
+def processes_with(variables: dict[str, str]) -> list[psutil.Process]:
+    """The living processes that have these environment variables."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if variables.items() <= process.environ().items():
+                found.append(process)
+    return found
+
+
+def experiments_by_name(project: Project) -> dict[str, dict[str, Any]]:
+    """What `dvc exp show` knows of each experiment."""
+    shown = json.loads(project.dvc("exp", "show", "--json").succeeded().stdout)
+    return {
+        experiment["name"]: experiment["revs"][0]["data"]
+        for commit in shown
+        for experiment in commit["experiments"] or []
+    }
+
+
+@pytest.mark.parametrize("stage", TORCH_FREE)
+def test_stages_without_tensors_do_not_import_torch(project: Project, stage: str) -> None:
+    if stage == "prepare-data":
+        project.set_parameters({"dataset": "mnist-sample"})
+    outcome = project.stage(stage, "-X", "importtime").succeeded()
+    imported = {line.rpartition("|")[2].strip() for line in outcome.stderr.splitlines()}
+    assert "modelrepair.stage" in imported
+    assert "torch" not in imported
+
+
+def test_the_lock_file_of_the_repository_is_fresh(bare: Project, tmp_path: Path) -> None:
+    """Artefacts and cache of a clone are absent; anything else that differs means that `dvc repro` was not run."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git repository, so nothing is committed")
+    committed = clone(replace(bare, root=ROOT), tmp_path / "committed")
+    status = json.loads(committed.dvc("status", "--json").succeeded().stdout)
+    assert stale(status) == {}
+
+
+def stale(status: dict[str, Any]) -> dict[str, Any]:
+    """What DVC finds changed, without what a clone lacks."""
+    found: dict[str, list[Any]] = {}
+    for stage, entries in status.items():
+        for entry in entries:
+            if isinstance(entry, str):
+                found.setdefault(stage, []).append(entry)
+                continue
+            for kind, changes in entry.items():
+                values = changes.items() if isinstance(changes, dict) else [(str(changes), "changed")]
+                serious = {path: how for path, how in values if how not in ("deleted", "not in cache")}
+                if serious:
+                    found.setdefault(stage, []).append({kind: serious})
+    return found
+
+
+def test_a_stale_lock_file_is_noticed(bare: Project, finished: Finished, tmp_path: Path) -> None:
+    project = clone(finished.project, tmp_path / "project")
+    assert stale(json.loads(project.dvc("status", "--json").stdout)) == {}
+    project.set_parameters({"seed": 1})
+    code = project.root / "src/modelrepair/selection/rules.py"
+    code.write_text(code.read_text() + "\n")
+    found = stale(json.loads(project.dvc("status", "--json").stdout))
+    assert {"prepare-data", "train-base", "select-causes"} <= set(found)
+
+
+class TestModules:
+    """The code that dvc.yaml says a stage depends on is the code that it imports."""
+
+    @staticmethod
+    def check(project: Project, *arguments: str) -> Outcome:
+        return project.run("python3", "scripts/stage_modules.py", *arguments)
+
+    def test_the_repository_is_in_order(self) -> None:
+        script = ROOT / "scripts" / "stage_modules.py"
+        result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+    @pytest.mark.parametrize("change", ["missing", "superfluous", "imported by a function"])
+    def test_differences_are_noticed_and_mended(self, project: Project, change: str) -> None:
+        before = (project.root / "dvc.yaml").read_text()
+        dependency = "    - src/modelrepair/selection/rules.py\n"
+        if change == "missing":
+            (project.root / "dvc.yaml").write_text(before.replace(dependency, ""))
+        elif change == "superfluous":
+            extra = "    - src/modelrepair/storage.py\n    - stages/environment.py\n    - stages/select_causes.py\n"
+            changed = before.replace(extra.partition("\n")[2], extra)
+            assert changed != before
+            (project.root / "dvc.yaml").write_text(changed)
+        else:
+            code = project.root / "src/modelrepair/selection/rules.py"
+            code.write_text(f"{code.read_text()}\n\ndef late() -> None:\n    import modelrepair.vision\n")
+        outcome = self.check(project)
+        assert outcome.status == 1
+        assert "select-causes" in outcome.stderr
+        self.check(project, "--write").succeeded()
+        self.check(project).succeeded()
+        after = (project.root / "dvc.yaml").read_text()
+        assert (after == before) == (change != "imported by a function")
