@@ -28,6 +28,7 @@ def main(stage: Stage) -> None:
             generator(stage.parameters["seed"], "failures"),
             protocol=settings["protocol"],
             failure_classes=None if wanted is None else [class_number(name, classes) for name in wanted],
+            required=settings["required"],
         )
     except NoFailures as good_news:
         with output_file(stage.root / "metrics/failures.json") as path:

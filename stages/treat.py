@@ -16,6 +16,8 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     seed = stage.parameters["seed"]
     settings = read_json(stage.root / "data/method/treatment.json")
+    guarded = settings.pop("guarded", True)
+    tolerance = settings.pop("tolerance", 0.01)
     treatment = make_treatment(settings.pop("treat"), settings)
     model, description = load_model(stage.root / "models/base")
     discovery = failures(stage.root, "discovery")
@@ -31,6 +33,8 @@ def main(stage: Stage) -> None:
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
         fresh=lambda: fresh_model(description, seed),
+        guarded=guarded,
+        tolerance=tolerance,
         seed=seed,
         checkpoint=checkpoint,
     )
@@ -38,10 +42,11 @@ def main(stage: Stage) -> None:
     with output_folder(stage.root / "models/repaired") as folder:
         save_model(folder, treated.model, description)
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
-        course = pd.DataFrame(treated.trace).rename(columns={"watched": "discovery_accuracy"})
+        course = pd.DataFrame(treated.trace).drop(columns="watched")
         course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)
     checkpoint.clear()
-    print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, the best on discovery")
+    which = "the best on discovery" if guarded else "the last"
+    print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, {which}")
 
 
 if __name__ == "__main__":

@@ -224,22 +224,26 @@ def per_example_gradients(model: TrainedModel, examples: Examples) -> Tensor:
     return torch.cat([gradients[name].reshape(len(examples), -1) for name in parameters], dim=1)
 
 
-def negative_hessian(model: TrainedModel, examples: Examples) -> Tensor:
-    """(d, d) −∇² Σ log p(y | x, θ̂)."""
+def negative_hessian(model: TrainedModel, examples: Examples, weights: Tensor | None = None) -> Tensor:
+    """(d, d) −∇² Σ wᵢ log p(yᵢ | xᵢ, θ̂); all weights are 1 by default."""
     function = log_likelihoods(model, examples)
-    return -hessian(lambda vector: function(model.split(vector)).sum())(model.parameter_vector)
+    counts = torch.ones(len(examples), dtype=model.dtype) if weights is None else weights
+    return -hessian(lambda vector: counts @ function(model.split(vector)))(model.parameter_vector)
 
 
-def with_prior_mode(model: TrainedModel, examples: Examples, prior: float) -> TrainedModel:
-    """The model at the maximum of Σ log p(y | x, θ) − (prior/2)‖θ‖², by Newton's method; it must be concave."""
+def with_prior_mode(
+    model: TrainedModel, examples: Examples, prior: float, weights: Tensor | None = None
+) -> TrainedModel:
+    """The model at the maximum of Σ wᵢ log p(yᵢ | xᵢ, θ) − (prior/2)‖θ‖², which must be concave, by Newton's method."""
     identity = torch.eye(len(model.parameter_vector), dtype=model.dtype)
+    counts = torch.ones(len(examples), dtype=model.dtype) if weights is None else weights
     model = model.with_parameter_vector(torch.zeros_like(model.parameter_vector))
     for _ in range(50):
         vector = model.parameter_vector
-        slope = per_example_gradients(model, examples).sum(dim=0) - prior * vector
+        slope = counts @ per_example_gradients(model, examples) - prior * vector
         if float(slope.abs().max()) < 1e-11:
             return model
-        step = torch.linalg.solve(negative_hessian(model, examples) + prior * identity, slope)
+        step = torch.linalg.solve(negative_hessian(model, examples, counts) + prior * identity, slope)
         model = model.with_parameter_vector(vector + step)
     raise AssertionError(f"no maximum was found: the slope is still {float(slope.abs().max()):.1e}")
 

@@ -91,7 +91,7 @@ def test_batch_size_does_not_matter(name: str, batch_size: int) -> None:
     results = []
     for size in (7, batch_size):
         model, examples = make_case("convolutions", batch_size=size)
-        results.append(fit_curvature(name, model, examples).damped(1.0).solve(directions(model, 2)))
+        results.append(fit_curvature(name, model, examples).damped(5.0).solve(directions(model, 2)))
     assert relative_error(*results) < TOLERANCE
 
 
@@ -100,13 +100,13 @@ def test_order_of_examples_does_not_matter(name: str) -> None:
     model, examples = make_case("convolutions")
     v = directions(model)
     shuffled = examples.subset(np.random.default_rng(3).permutation(len(examples)))
-    results = [fit_curvature(name, model, e).damped(1.0).solve(v) for e in (examples, shuffled)]
+    results = [fit_curvature(name, model, e).damped(5.0).solve(v) for e in (examples, shuffled)]
     assert relative_error(*results) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", CURVATURES)
 def test_same_inputs_give_same_bytes_and_survive_saving(name: str, tmp_path: Path) -> None:
-    model, examples = make_case("normalised")
+    model, examples = make_case("normalised", 9)
     v = directions(model, 2)
     written = []
     for attempt in ("first", "second"):
@@ -115,9 +115,9 @@ def test_same_inputs_give_same_bytes_and_survive_saving(name: str, tmp_path: Pat
         fitted.save(tmp_path / attempt)
         written.append([(p.name, p.read_bytes()) for p in sorted((tmp_path / attempt).iterdir())])
     assert written[0] == written[1]
-    loaded = load_curvature(name, tmp_path / "first", model, examples, 0.5)
-    assert torch.equal(loaded.solve(v), fitted.damped(0.5).solve(v))
-    assert torch.equal(loaded.matvec(v), fitted.damped(0.5).matvec(v))
+    loaded = load_curvature(name, tmp_path / "first", model, examples, 5.0)
+    assert torch.equal(loaded.solve(v), fitted.damped(5.0).solve(v))
+    assert torch.equal(loaded.matvec(v), fitted.damped(5.0).matvec(v))
 
 
 @pytest.mark.parametrize("name", CURVATURES)
@@ -309,7 +309,8 @@ def test_parameters_that_nothing_can_differentiate_are_named() -> None:
             self.last = nn.Linear(5, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.last(x * self.factor * (1.0 if float((x * self.factor).sum()) > 0 else 2.0))
+            scaled = x * self.factor
+            return self.last(scaled if (scaled.sum() > 0).item() else 2 * scaled)
 
     with pytest.raises(RepairError, match="single examples by factor cannot be computed"):
         GramFisher.fit(make_model(Opaque), make_examples((5,), 9))
@@ -317,8 +318,8 @@ def test_parameters_that_nothing_can_differentiate_are_named() -> None:
 
 def test_clear_errors_for_wrong_requests(tmp_path: Path) -> None:
     model, examples = make_case("linear")
-    with pytest.raises(RepairError, match="there is no curvature 'hessian': choose one of block"):
-        fit_curvature("hessian", model, examples)
+    with pytest.raises(RepairError, match="there is no curvature 'fisher': choose one of block"):
+        fit_curvature("fisher", model, examples)
     with pytest.raises(RepairError, match="curvature 'gram' has no option rank"):
         fit_curvature("gram", model, examples, rank=3)
     with pytest.raises(RepairError, match="of no examples"):

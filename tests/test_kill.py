@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from conftest import Finished, Moment, Project
+from conftest import Moment, Outcome, Project, finish
 
-CHECKPOINT = "*/.scratch/*.partial"
-"""What is renamed whenever a checkpoint is replaced."""
+REPLACED = ("os.rename", "*/.scratch/*.partial")
+"""What happens whenever a checkpoint takes its predecessor's place."""
+WRITTEN = ("open", "*.writing/*")
+"""What happens for every file of the result."""
+CLEARED = ("shutil.rmtree", "*/.scratch/*")
+"""What happens when the result is in place."""
+ROUNDS = 6
+"""Of every computation, by the small parameters."""
 
 
 @dataclass(frozen=True)
@@ -24,73 +27,105 @@ class Case:
 
     Attributes:
         stage: whose it is.
-        method: that needs it.
         description: how it speaks of itself.
-        rounds: how many there are.
+        last: when it is killed last.
+        method: that needs it.
     """
 
     stage: str
-    method: str
     description: str
-    rounds: int = 6
+    last: Moment
+    method: str = "ewc"
 
 
 CASES = {
-    "train-base": Case("train-base", "ewc", "training"),
-    "update-posterior": Case("update-posterior", "ewc", "editing the posterior"),
-    "treat by deletion": Case("treat", "ewc", "editing the posterior"),
-    "treat by retraining": Case("treat", "retrain", "retraining"),
+    "training": Case("train-base", "training", Moment("train-base", *WRITTEN, count=2)),
+    "insertion": Case("update-posterior", "editing the posterior", Moment("update-posterior", *CLEARED)),
+    "deletion": Case("treat", "editing the posterior", Moment("treat", *WRITTEN, count=2)),
+    "retraining": Case("treat", "retraining", Moment("treat", *CLEARED), method="retrain"),
 }
 
 
-@pytest.fixture(params=list(CASES))
-def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
-
-
-@pytest.fixture
-def expected(case: Case, project: Project) -> dict[str, bytes]:
-    """What an uninterrupted run of the case's stage writes; after it, the stage is made not to have run."""
-    if project.read_yaml("params.yaml")["method"] != case.method:
+@pytest.mark.parametrize("name", CASES)
+def test_killed_runs_go_on_to_the_same_bytes(project: Project, name: str) -> None:
+    case = CASES[name]
+    if case.method != "ewc":
         project.set_parameters({"method": case.method})
         project.repro(case.stage).succeeded()
-    artefacts = project.files(*project.outputs(case.stage))
-    assert artefacts
-    project.forget(case.stage)
-    assert not project.files(*project.outputs(case.stage))
-    return artefacts
-
-
-def killed(project: Project, moment: Moment) -> None:
-    """Run DVC up to the moment at which it is killed with the stage and all else in its process group."""
-    outcome = project.repro(moment.stage, **moment.variables)
-    assert outcome.status == -signal.SIGKILL, f"{moment} did not come: {outcome.stdout}\n{outcome.stderr}"
-
-
-def resumed_after(output: str, description: str) -> int | None:
-    """The round after which a run went on, or None if it began at the beginning."""
-    match = re.search(rf"^{description}: resuming after round (\d+) of at most", output, re.MULTILINE)
-    return int(match[1]) if match else None
-
-
-def test_killed_runs_go_on_to_the_same_bytes(
-    project: Project, case: Case, expected: dict[str, bytes]
-) -> None:
+    expected = unmade(project, case.stage)
     scratch = project.root / ".scratch" / case.stage
-    moments = [
-        # Before anything is kept, then after two more rounds and while a checkpoint is being replaced.
-        (Moment(case.stage, "os.rename", CHECKPOINT, count=1), None),
-        (Moment(case.stage, "os.rename", CHECKPOINT, count=3), 2),
-        # All rounds are done, and of the result a part is written.
-        (Moment(case.stage, "open", "*.writing/*", count=2), 2),
+
+    kills = [
+        (Moment(case.stage, *REPLACED, count=1), None),
+        # From the beginning, as the first run was killed before anything was kept; two rounds are kept.
+        (Moment(case.stage, *REPLACED, count=3), None),
+        (case.last, 2),
     ]
-    for moment, _ in moments:
-        killed(project, moment)
+    for moment, round_kept in kills:
+        outcome = project.repro(case.stage, **moment.variables)
+        assert outcome.status == -signal.SIGKILL, f"{moment} did not come: {outcome}"
+        assert resumed_after(outcome, case.description) == round_kept
         visible = project.files(*project.outputs(case.stage))
         assert visible.items() <= expected.items(), "what is in sight is whole"
-        assert [file.suffix for file in scratch.iterdir() if file.suffix == ".lock"] == [".lock"]
+        assert scratch.exists()
     outcome = project.repro(case.stage).succeeded()
-    assert resumed_after(outcome.stdout, case.description) == case.rounds
+    assert resumed_after(outcome, case.description) == ROUNDS
     assert project.files(*project.outputs(case.stage)) == expected
     assert not scratch.exists(), "what was kept is deleted once the result is written"
     assert not list(project.root.glob("*/.*.writing")), "nor is anything else left"
+
+
+def test_an_unreadable_checkpoint_is_not_used(project: Project) -> None:
+    """Interrupted by hand, and then something happens to the disk."""
+    expected = unmade(project, "train-base")
+    moment = Moment("train-base", *REPLACED, count=3, signal=signal.SIGINT, group=False)
+    outcome = project.stage("train-base", **moment.variables)
+    assert outcome.status == 1
+    assert outcome.messages[-1] == "train-base: interrupted; run it again to go on from the last checkpoint"
+
+    [checkpoint] = (project.root / ".scratch/train-base").glob("*.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    outcome = project.stage("train-base").succeeded()
+    assert resumed_after(outcome, "training") is None
+    assert any("cannot be read" in message for message in outcome.messages)
+    assert project.files(*project.outputs("train-base")) == expected
+
+
+def test_progress_of_other_parameters_is_not_used(project: Project) -> None:
+    unmade(project, "train-base")
+    killed = project.stage("train-base", **Moment("train-base", *REPLACED, count=3).variables)
+    assert killed.status == -signal.SIGKILL
+    project.set_parameters({"training.epochs": 1})
+    assert resumed_after(project.stage("train-base").succeeded(), "training") is None
+
+
+def test_a_second_process_is_refused_while_the_first_lives(project: Project) -> None:
+    """Killing DVC alone leaves the training running."""
+    expected = unmade(project, "train-base")
+    moment = Moment("train-base", *REPLACED, count=2, signal=signal.SIGSTOP, group=False)
+    first = project.start_stage("train-base", **moment.variables)
+    _, status = os.waitpid(first.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    try:
+        second = project.stage("train-base")
+        assert second.status == 1
+        assert "another process is still running train-base on the same inputs" in second.messages[-1]
+    finally:
+        first.send_signal(signal.SIGCONT)
+    finish(first).succeeded()
+    assert project.files(*project.outputs("train-base")) == expected
+
+
+def unmade(project: Project, stage: str) -> dict[str, bytes]:
+    """What the stage wrote, after making it as if it had never run."""
+    artefacts = project.files(*project.outputs(stage))
+    assert artefacts
+    project.forget(stage)
+    assert not project.files(*project.outputs(stage))
+    return artefacts
+
+
+def resumed_after(outcome: Outcome, description: str) -> int | None:
+    """The round after which a run went on, or None if it began at the beginning."""
+    match = re.search(rf"^{description}: resuming after round (\d+) of at most", outcome.stdout, re.MULTILINE)
+    return int(match[1]) if match else None

@@ -55,19 +55,35 @@ CAUSES = np.array([3, 8, 21, 22, 39])
 REST = np.setdiff1d(np.arange(N), CAUSES)
 BASE = with_prior_mode(UNTRAINED, DATA, PRIOR)
 CURVATURE = prior_curvature(BASE, DATA, PRIOR)
-CLIMB = ElasticWeightConsolidation(learning_rate=0.01, rounds=800, bounded=False)
+# Adam converges until its memory of past slopes fades, at about 450 rounds, and its steps grow again.
+CLIMB = ElasticWeightConsolidation(learning_rate=0.01, rounds=400, bounded=False)
+Update = ElasticWeightConsolidation | NaturalGradient
 UPDATES = pytest.mark.parametrize("update", [CLIMB, NaturalGradient()], ids=["ewc", "natural gradient"])
 EDITS = pytest.mark.parametrize("sign", [1, -1], ids=["insert", "delete"])
+
+
+class MortalCurvature(DenseCurvature):
+    """That of these tests, and the end of the process when it is used once too often."""
+
+    def __init__(self, products: int) -> None:
+        super().__init__(CURVATURE.matrix, CURVATURE.damping)
+        self.products_left = products
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        if not self.products_left:
+            raise SystemExit
+        self.products_left -= 1
+        return super().matvec(vector)
 
 
 def displacement(model: TrainedModel, base: TrainedModel = BASE) -> Tensor:
     return model.parameter_vector - base.parameter_vector
 
 
-def retrained(examples: Examples) -> Tensor:
+def retrained(examples: Examples, prior: float = PRIOR) -> Tensor:
     """θ of ridge regression on these examples, by the normal equations."""
     inputs, targets = examples.inputs, examples.targets
-    theta = np.linalg.solve(inputs.T @ inputs + PRIOR * np.eye(inputs.shape[1]), inputs.T @ targets)
+    theta = np.linalg.solve(inputs.T @ inputs + prior * np.eye(inputs.shape[1]), inputs.T @ targets)
     return torch.from_numpy(theta[:, 0])
 
 
@@ -98,9 +114,11 @@ def slope_of(model: TrainedModel, loss: Tensor) -> Tensor:
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def shortened(update: PosteriorUpdate) -> PosteriorUpdate:
+def shortened(update: Update, points: int = 20) -> Update:
     """The update where only its way matters, not its end."""
-    return dataclasses.replace(update, rounds=3) if isinstance(update, ElasticWeightConsolidation) else update
+    if isinstance(update, ElasticWeightConsolidation):
+        return dataclasses.replace(update, rounds=3, points=points)
+    return dataclasses.replace(update, points=points)
 
 
 # Exactness where theory is exact.
@@ -120,7 +138,7 @@ def test_ewc_on_a_quadratic_likelihood_is_training_with_or_without_the_evidence(
     edited = edit(BASE, evidence, curvature=CURVATURE, count=N)
     expected = retrained(union(DATA, FAILURES) if sign > 0 else DATA.subset(REST))
     assert float(displacement(BASE.with_parameter_vector(expected)).abs().max()) > 0.02
-    assert_equal(edited.model.parameter_vector, expected, 1e-9)
+    assert_equal(edited.model.parameter_vector, expected, 1e-8)
 
 
 @EDITS
@@ -131,11 +149,13 @@ def test_ewc_ends_at_the_closed_form_for_any_curvature(sign: int, damping: float
     edited = CLIMB.edit(BASE, evidence, np.full(len(evidence), float(sign)), curvature=fisher, count=N)
     inputs, targets = (torch.from_numpy(a) for a in (evidence.inputs, evidence.targets))
     gradients = per_example_gradients(BASE, DATA)
-    stiffness = gradients.T @ gradients + N * damping * torch.eye(4, dtype=torch.float64) + sign * inputs.T @ inputs
+    stiffness = (
+        gradients.T @ gradients + N * damping * torch.eye(4, dtype=torch.float64) + sign * inputs.T @ inputs
+    )
     assert float(torch.linalg.eigvalsh(stiffness).min()) > 1, "the objective has a maximum"
     residuals = targets[:, 0] - inputs @ BASE.parameter_vector
     expected = torch.linalg.solve(stiffness, sign * inputs.T @ residuals)
-    assert_equal(displacement(edited.model), expected, 1e-9)
+    assert_equal(displacement(edited.model), expected, 1e-8)
 
 
 @EDITS
@@ -151,7 +171,7 @@ def test_ewc_ends_at_the_fixed_point(sign: int, likelihood: str) -> None:
     delta = displacement(edited.model, model)
     assert float(delta.abs().max()) > 0.02
     implied = sign * fisher.solve(edited.model.weighted_gradient(evidence)) / 30
-    assert_equal(delta, implied, 1e-8)
+    assert_equal(delta, implied, 1e-9)
 
 
 @pytest.mark.parametrize("causes", [CAUSES[:1], CAUSES, np.arange(0, N, 2)], ids=["one", "five", "half"])
@@ -168,6 +188,25 @@ def test_a_newton_insertion_with_the_true_hessian_of_all_is_retraining() -> None
     hessian = prior_curvature(BASE, everything, PRIOR)
     edited = NaturalGradient().insert(BASE, FAILURES, curvature=hessian, count=N)
     assert_equal(edited.model.parameter_vector, retrained(everything), 1e-10)
+
+
+def test_weight_decay_is_retraining_where_every_example_carries_its_share_of_the_penalty() -> None:
+    """Both gradients of Peste et al. 2021, section 5.3, for a mean loss with the penalty α/2·‖θ‖²."""
+    decay = 0.3
+    trained = with_prior_mode(UNTRAINED, DATA, decay * N)
+    rest, causes = DATA.subset(REST), DATA.subset(CAUSES)
+    hessian = prior_curvature(trained, rest, decay * len(rest))
+    expected = retrained(rest, decay * len(rest))
+    how: dict[str, Any] = {"curvature": hessian, "count": N, "kept": rest}
+    for gradient in ("removed", "kept"):
+        update = NaturalGradient(gradient=gradient, weight_decay=decay)
+        assert_equal(update.delete(trained, causes, **how).model.parameter_vector, expected, 1e-10)
+    # What stays also makes up for training that was not finished, in one step if the loss is quadratic.
+    unfinished = trained.with_parameter_vector(trained.parameter_vector + 1)
+    update = NaturalGradient(gradient="kept", weight_decay=decay)
+    assert_equal(update.delete(unfinished, causes, **how).model.parameter_vector, expected, 1e-10)
+    with pytest.raises(RepairError, match="gradient: kept needs the training examples that are kept"):
+        update.delete(trained, causes, curvature=hessian, count=N)
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 0.3])
@@ -197,7 +236,7 @@ def test_evidence_seen_several_times_counts_several_times(times: int) -> None:
     data = DATA
     for _ in range(times):
         data = union(data, FAILURES)
-    assert_equal(inserted, retrained(data), 1e-9)
+    assert_equal(inserted, retrained(data), 1e-8)
     once = retrained(union(DATA, FAILURES))
     assert float((inserted - once).norm()) > 0.3 * float((once - BASE.parameter_vector).norm())
 
@@ -208,7 +247,7 @@ def test_a_weight_of_two_is_an_example_seen_twice(update: PosteriorUpdate) -> No
     doubled = FAILURES.subset([0, 0, 1, 2, 3, 3, 4, 5])
     weighted = update.insert(BASE, FAILURES, weights, curvature=CURVATURE, count=N)
     repeated = update.insert(BASE, doubled, curvature=CURVATURE, count=N)
-    assert_equal(weighted.model.parameter_vector, repeated.model.parameter_vector, 1e-9)
+    assert_equal(weighted.model.parameter_vector, repeated.model.parameter_vector, 1e-8)
 
 
 def test_inserting_and_deleting_at_once_is_training_on_what_is_left() -> None:
@@ -216,7 +255,7 @@ def test_inserting_and_deleting_at_once_is_training_on_what_is_left() -> None:
     weights = np.concatenate([-np.ones(len(CAUSES)), np.ones(len(FAILURES))])
     expected = retrained(union(DATA.subset(REST), FAILURES))
     edited = CLIMB.edit(BASE, evidence, weights, curvature=CURVATURE, count=N)
-    assert_equal(edited.model.parameter_vector, expected, 1e-9)
+    assert_equal(edited.model.parameter_vector, expected, 1e-8)
     hessian = prior_curvature(BASE, union(DATA.subset(REST), FAILURES), PRIOR)
     stepped = NaturalGradient().edit(BASE, evidence, weights, curvature=hessian, count=N)
     assert_equal(stepped.model.parameter_vector, expected, 1e-10)
@@ -254,7 +293,7 @@ def test_what_is_inserted_by_ewc_can_be_deleted_again() -> None:
     assert float(displacement(inserted).abs().max()) > 0.05
     both = prior_curvature(inserted, union(DATA, FAILURES), PRIOR)
     deleted = CLIMB.delete(inserted, FAILURES, curvature=both, count=N + len(FAILURES)).model
-    assert_equal(deleted.parameter_vector, BASE.parameter_vector, 1e-9)
+    assert_equal(deleted.parameter_vector, BASE.parameter_vector, 1e-8)
 
 
 def test_what_is_inserted_by_a_newton_step_can_be_deleted_again() -> None:
@@ -317,19 +356,21 @@ def test_nothing_pulls_on_what_is_less_likely_than_a_guess(
 
 def test_a_bounded_deletion_stops_at_a_guess_and_an_unbounded_one_does_not() -> None:
     examples = make_examples(count=30)
-    model = with_prior_mode(make_model("contraction"), examples, 0.1)
-    likely = examples.subset(np.argsort(-model.log_likelihoods(examples).numpy())[:3])
-    curvature = DenseCurvature.fit(model, examples).damped(1e-4)
+    model = with_prior_mode(make_model("contraction"), examples, 0.5)
+    likeliest = examples.subset(np.argsort(-model.log_likelihoods(examples).numpy())[:3])
+    curvature = DenseCurvature.fit(model, examples).damped(1e-3)
 
-    def least_likely(bounded: bool) -> float:
-        update = ElasticWeightConsolidation(learning_rate=0.02, rounds=300, bounded=bounded)
-        edited = update.delete(model, likely, curvature=curvature, count=30)
-        return float(edited.model.log_likelihoods(likely).min())
+    def after_deletion(bounded: bool) -> Tensor:
+        update = ElasticWeightConsolidation(learning_rate=0.01, rounds=200, bounded=bounded)
+        return update.delete(model, likeliest, curvature=curvature, count=30).model.log_likelihoods(likeliest)
 
     chance = -math.log(3)
-    assert float(model.log_likelihoods(likely).min()) > chance + 0.2
-    assert least_likely(bounded=True) == pytest.approx(chance, abs=0.1)
-    assert least_likely(bounded=False) < 10 * chance
+    assert float(model.log_likelihoods(likeliest).min()) > -0.3
+    forgotten = after_deletion(bounded=True)
+    assert float(forgotten.max()) < chance + 0.1
+    # One example's climb carries another a little below.
+    assert float(forgotten.min()) > 1.4 * chance
+    assert float(after_deletion(bounded=False).max()) < 5 * chance
 
 
 # Who watches.
@@ -348,10 +389,7 @@ def test_the_best_point_seen_wins_and_ties_go_to_the_earlier(
         seen.append(model.parameter_vector)
         return float(next(script))
 
-    rounds = len(values) - 1
-    options = {"points": rounds} if isinstance(update, NaturalGradient) else {"rounds": rounds}
-    short = type(update)(**options)
-    edited = short.delete(
+    edited = shortened(update, points=len(values) - 1).delete(
         BASE, DATA.subset(CAUSES), curvature=CURVATURE, count=N, oversight=Oversight(watch=watch)
     )
     assert edited.best_round == values.index(max(values))
@@ -361,27 +399,32 @@ def test_the_best_point_seen_wins_and_ties_go_to_the_earlier(
     assert [row["round"] for row in edited.trace] == list(range(len(values)))
 
 
-def test_points_of_a_natural_gradient_step_are_equal_parts_of_it() -> None:
+@pytest.mark.parametrize(
+    ("update", "column", "length"),
+    [
+        (NaturalGradient(epsilon=0.6, points=3), "epsilon", 0.6),
+        (ElasticWeightConsolidation(rounds=3, points=3), "fraction", 1.0),
+    ],
+    ids=["natural gradient", "ewc"],
+)
+def test_points_lie_on_the_straight_way_to_the_mode(update: Update, column: str, length: float) -> None:
     seen: list[Tensor] = []
-    evidence = DATA.subset(CAUSES)
-    update = NaturalGradient(epsilon=0.6, points=3)
-    edited = update.delete(
-        BASE,
-        evidence,
-        curvature=CURVATURE,
-        count=N,
-        oversight=Oversight(
-            watch=lambda model: float(len(seen)), observe=lambda model: seen.append(displacement(model)) or {}
-        ),
-    )
-    whole = update.step(BASE, evidence, -np.ones(len(evidence)), curvature=CURVATURE, count=N)
+
+    def watch(model: TrainedModel) -> float:
+        seen.append(displacement(model))
+        return float(len(seen))
+
+    how: dict[str, Any] = {"curvature": CURVATURE, "count": N}
+    watched = update.delete(BASE, DATA.subset(CAUSES), oversight=Oversight(watch=watch), **how)
+    whole = displacement(update.delete(BASE, DATA.subset(CAUSES), **how).model)
+    assert float(whole.abs().max()) > 0.001
     assert_equal(torch.stack(seen), torch.arange(4)[:, None].double() / 3 * whole, 1e-14)
-    assert [row["epsilon"] for row in edited.trace] == pytest.approx([0, 0.2, 0.4, 0.6])
+    assert [row[column] for row in watched.trace] == pytest.approx([0, length / 3, 2 * length / 3, length])
 
 
 @UPDATES
 def test_without_a_watcher_the_last_point_is_the_result(update: PosteriorUpdate) -> None:
-    edited = update.insert(
+    edited = shortened(update).insert(
         BASE,
         FAILURES,
         curvature=CURVATURE,
@@ -390,7 +433,7 @@ def test_without_a_watcher_the_last_point_is_the_result(update: PosteriorUpdate)
     )
     assert edited.best_round == edited.trace[-1]["round"] == len(edited.trace) - 1
     assert (edited.trace[0]["watched"], edited.trace[0]["moved"]) == (None, 0.0)
-    assert edited.trace[-1]["moved"] == float(displacement(edited.model).norm()) > 0.05
+    assert edited.trace[-1]["moved"] == float(displacement(edited.model).norm()) > 0.01
 
 
 @pytest.mark.parametrize(
@@ -441,25 +484,22 @@ def test_the_given_model_is_left_as_it_is(update: PosteriorUpdate, sign: int) ->
 
 def test_ewc_is_a_function_of_its_seed_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     update = ElasticWeightConsolidation(learning_rate=0.01, rounds=4, batch_size=2)
-    looks = 0
 
-    def edit(seed: int, observe: Any = None, checkpoint: Checkpoint | None = None) -> dict[str, bytes]:
-        oversight = Oversight(observe=observe, checkpoint=checkpoint)
-        edited = update.insert(BASE, FAILURES, curvature=CURVATURE, count=N, seed=seed, oversight=oversight)
+    def edit(
+        seed: int, curvature: DenseCurvature = CURVATURE, checkpoint: Checkpoint | None = None
+    ) -> dict[str, bytes]:
+        oversight = Oversight(checkpoint=checkpoint)
+        edited = update.insert(BASE, FAILURES, curvature=curvature, count=N, seed=seed, oversight=oversight)
         return state_bytes(edited.model)
-
-    def die(model: TrainedModel) -> dict[str, float | Tensor]:
-        nonlocal looks
-        looks += 1
-        if looks == 4:
-            raise SystemExit
-        return {}
 
     expected = edit(0)
     assert edit(0) == expected != edit(1)
     with pytest.raises(SystemExit):
-        edit(0, die, Checkpoint(tmp_path / "posterior", "fingerprint"))
-    assert edit(0, None, Checkpoint(tmp_path / "posterior", "fingerprint")) == expected
+        edit(0, MortalCurvature(7), Checkpoint(tmp_path / "posterior", "fingerprint"))
+    # Two of four rounds of three steps were finished.
+    rest = MortalCurvature(6)
+    assert edit(0, rest, Checkpoint(tmp_path / "posterior", "fingerprint")) == expected
+    assert rest.products_left == 0
 
 
 # What cannot be.
@@ -483,6 +523,8 @@ def test_deleting_everything_is_refused() -> None:
         ({"epsilon": math.nan}, "epsilon is nan"),
         ({"epsilon": math.inf}, "epsilon is inf"),
         ({"points": 0}, "points is 0: give at least 1"),
+        ({"gradient": "both"}, "gradient is 'both': give removed or kept"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0: give 0 or"),
     ],
 )
 def test_steps_that_cannot_be(options: dict[str, Any], message: str) -> None:

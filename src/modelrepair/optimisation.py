@@ -174,7 +174,7 @@ def minimise(
         if value is None or best_value is None or value > best_value:
             best_round, best_value = number, value
             best_state = _copy(network.state_dict())
-        bar.set_postfix(loss=loss, watched=value)
+        bar.set_postfix(loss=loss, watched=value, refresh=False)
         if checkpoint:
             checkpoint.save(
                 {

@@ -46,14 +46,13 @@ class Parameters(Mapping[str, Any]):
             head, _, rest = name.partition(".")
             heads.setdefault(head, []).append(rest)
         for head, rests in heads.items():
-            if head not in values:
-                raise RepairError(
-                    f"params.yaml lacks {prefix}{head}, which stage {stage} reads: add it (`git diff params.yaml` "
-                    "shows what was changed)"
-                )
+            if not isinstance(values, Mapping) or head not in values:
+                raise _absent(f"{prefix}{head}", stage)
             whole = "" in rests
             self._content[head] = (
-                values[head] if whole else Parameters(values[head], rests, stage, f"{prefix}{head}.")
+                _named(values[head], f"{prefix}{head}", stage)
+                if whole
+                else Parameters(values[head], rests, stage, f"{prefix}{head}.")
             )
 
     def __getitem__(self, name: str) -> Any:
@@ -73,6 +72,17 @@ class Parameters(Mapping[str, Any]):
     def plain(self) -> dict[str, Any]:
         """All declared values as nested dictionaries."""
         return {k: v.plain() if isinstance(v, Parameters) else v for k, v in self._content.items()}
+
+
+class _Section(dict[str, Any]):
+    """A section of `params.yaml`, which says what is missing from it."""
+
+    def __init__(self, values: Mapping[str, Any], name: str, stage: str) -> None:
+        super().__init__({key: _named(value, f"{name}.{key}", stage) for key, value in values.items()})
+        self._name, self._stage = name, stage
+
+    def __missing__(self, key: str) -> Any:
+        raise _absent(f"{self._name}.{key}", self._stage)
 
 
 class Stage:
@@ -147,6 +157,17 @@ def use_deterministic_torch() -> None:
     torch.set_num_threads(THREADS)
     # The same as use_deterministic_algorithms(True, warn_only=True), without importing torch's compiler (2 s).
     torch.set_deterministic_debug_mode("warn")
+
+
+def _named(value: Any, name: str, stage: str) -> Any:
+    return _Section(value, name, stage) if isinstance(value, Mapping) else value
+
+
+def _absent(name: str, stage: str) -> RepairError:
+    return RepairError(
+        f"params.yaml lacks {name}, which stage {stage} reads: add it (`git diff params.yaml` shows what was "
+        "changed)"
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.curvature.block import BlockFisher
 from modelrepair.curvature.diagonal import DiagonalFisher
 from modelrepair.curvature.gram import GramFisher
+from modelrepair.curvature.hessian import Hessian
+from modelrepair.curvature.identity import Identity
 from modelrepair.curvature.iterative import ConjugateGradient, Lissa
 from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
 from modelrepair.examples import Examples
@@ -21,6 +23,8 @@ CURVATURES: dict[str, type[Curvature]] = {
     "diagonal": DiagonalFisher,
     "ekfac": EigenvalueCorrectedFisher,
     "gram": GramFisher,
+    "hessian": Hessian,
+    "identity": Identity,
     "kfac": KroneckerFisher,
     "lissa": Lissa,
 }
@@ -33,6 +37,8 @@ __all__ = [
     "DiagonalFisher",
     "EigenvalueCorrectedFisher",
     "GramFisher",
+    "Hessian",
+    "Identity",
     "KroneckerFisher",
     "Lissa",
     "fit_curvature",

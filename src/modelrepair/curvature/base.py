@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from modelrepair.artifacts import read_tensors, write_tensors
+from modelrepair.curvature.memory import Estimate
+from modelrepair.curvature.recorder import Recorder
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -37,6 +39,18 @@ class Curvature(ABC):
     @abstractmethod
     def fit(cls, model: TrainedModel, examples: Examples, **options: Any) -> Self:
         """Measure M at the model's θ̂ on these examples; damping is 0 until `damped` sets it."""
+
+    @classmethod
+    def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        """What `fit` with these options and a solve will take; runs a few examples only."""
+        recorder = Recorder(model, examples)
+        vectors = (
+            8 * sum(p.numel() for p in model.parameters.values()) * model.parameter_vector.element_size()
+        )
+        return Estimate(
+            vectors + recorder.batch_size * recorder.bytes_per_example,
+            len(examples) * recorder.operations_per_example,
+        )
 
     @abstractmethod
     def damped(self, damping: float) -> Self:
@@ -129,4 +143,5 @@ def load_fit(folder: Path, name: str, model: TrainedModel, examples: Examples) -
             f"{path} was fitted to another model or to other examples than those given: give the ones it was "
             "fitted to, or fit it again"
         )
-    return tensors
+    # Copies are aligned as the tensors of a fit are: a product's last bits can depend on it.
+    return {key: tensor.clone() for key, tensor in tensors.items()}

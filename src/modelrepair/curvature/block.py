@@ -12,17 +12,10 @@ import torch
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.gradients import (
-    DEFAULT_MEMORY,
-    Dense,
-    Gradients,
-    Piece,
-    add_gram,
-    symmetrised,
-    times,
-    transposed_times,
-)
+from modelrepair.curvature.gradients import DEFAULT_MEMORY, Gradients, Layout
+from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import Direct, LowRank
+from modelrepair.curvature.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times
 from modelrepair.curvature.recorder import dense
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
@@ -50,6 +43,7 @@ class BlockFisher(Curvature):
         self._examples = examples
         self._minibatch = minibatch
         self._bounds = bounds
+        self._sizes = _sizes(bounds)
         self._operators = operators
 
     @property
@@ -85,13 +79,20 @@ class BlockFisher(Curvature):
         no_options(cls.name, options)
         if block_size is not None and block_size < 1:
             raise RepairError(f"block_size is {block_size}: give at least 1, or null for a block a layer")
+        how: dict[str, Any] = {"minibatch": minibatch, "memory": memory, "scratch": scratch}
         bounds = _bounds(model, block_size)
-        gradients = Gradients(
-            model, examples, minibatch=minibatch, memory=memory, scratch=scratch, cuts=bounds[1:-1]
-        )
+        gradients = Gradients(model, examples, cuts=bounds[1:-1], **how)
+        require_memory(_estimate(gradients, bounds), cls.name, model, examples, how)
         matrices = _direct(model, examples, gradients, bounds)
         operators = _operators(gradients, len(examples), bounds, matrices)
         return cls(model, examples, minibatch, bounds, operators)
+
+    @classmethod
+    def estimate(
+        cls, model: TrainedModel, examples: Examples, *, block_size: int | None = None, **options: Any
+    ) -> Estimate:
+        bounds = _bounds(model, block_size)
+        return _estimate(Gradients(model, examples, cuts=bounds[1:-1], **options), bounds)
 
     def damped(self, damping: float) -> Self:
         if checked_damping(damping) == self.damping:
@@ -141,10 +142,6 @@ class BlockFisher(Curvature):
         operators = _operators(gradients, len(examples), bounds, tensors)
         return cls(model, examples, minibatch, bounds, operators)
 
-    @property
-    def _sizes(self) -> list[int]:
-        return [stop - start for start, stop in itertools.pairwise(self._bounds)]
-
 
 def _bounds(model: TrainedModel, block_size: int | None) -> list[int]:
     """0, where each block ends, d."""
@@ -154,6 +151,10 @@ def _bounds(model: TrainedModel, block_size: int | None) -> list[int]:
         return [*range(0, dimension, block_size), dimension]
     layers = itertools.groupby(sizes.items(), key=lambda item: item[0].rpartition(".")[0])
     return [0, *itertools.accumulate(sum(size for _, size in members) for _, members in layers)]
+
+
+def _sizes(bounds: list[int]) -> list[int]:
+    return [stop - start for start, stop in itertools.pairwise(bounds)]
 
 
 def _direct(
@@ -192,9 +193,7 @@ def _operators(
     Raises:
         RepairError: if the gradients of the blocks that need them do not fit into memory.
     """
-    blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-    wide = [b for b in blocks if f"direct.{b.start}" not in matrices]
-    layouts = [lay for lay in gradients.layouts if any(b.start <= lay.columns.start < b.stop for b in wide)]
+    layouts = _wide(gradients, bounds)[1]
     if not gradients.fits(layouts):
         needed = sum(map(gradients.size, layouts)) / 2**30
         raise RepairError(
@@ -224,4 +223,29 @@ def _operators(
             count,
         )
 
-    return [operator(block) for block in blocks]
+    return [operator(slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
+
+
+def _wide(gradients: Gradients, bounds: list[int]) -> tuple[list[slice], list[Layout]]:
+    """The blocks that are held through their Gram matrix, and the pieces in them."""
+    blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    wide = [block for block in blocks if block.stop - block.start > gradients.rows]
+    starts = [lay.columns.start for lay in gradients.layouts]
+    within = [any(block.start <= start < block.stop for block in wide) for start in starts]
+    return wide, list(itertools.compress(gradients.layouts, within))
+
+
+def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
+    """Of a fit, its matrices, and their Cholesky factors, all of which a solve keeps."""
+    wide, layouts = _wide(gradients, bounds)
+    narrow = [size for size in _sizes(bounds) if size <= gradients.rows]
+    rows, recorder = gradients.rows, gradients.recorder
+    entries = len(wide) * rows**2 + sum(size**2 for size in narrow)
+    working = max(
+        gradients.bytes_filling(layouts) + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
+        gradients.bytes_applying(layouts),
+    )
+    operations = gradients.operations(layouts) + len(wide) * rows**3 / 3
+    operations += sum(2 * rows * size**2 + size**3 / 3 for size in narrow)
+    held = gradients.bytes_held(layouts) if layouts else 0
+    return Estimate(held + working + (8 + gradients.like.element_size()) * entries, operations)

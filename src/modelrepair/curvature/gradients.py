@@ -1,18 +1,13 @@
-"""The matrix G of all gradients, (rows, d), in the form that costs least.
+"""The matrix G of all gradients, (rows, d), applied to vectors and to itself.
 
-Columns are cut into pieces. A `Dense` piece holds its columns as they are. A `Factored` piece holds a linear
-layer's inputs a and output gradients b, of which its columns are the products: with P positions a row,
-products of all pairs of rows cost P²(in + out) instead of in·out multiplications a pair, and memory P(in + out)
-instead of in·out numbers a row.
-
-Pieces stay in memory up to a given number of bytes, or in a scratch file. Where neither holds them, the Gram
+Its pieces stay in memory up to a given number of bytes, or in a scratch file. Where neither holds them, the Gram
 matrix is made in several passes over the examples, and G is applied by forward-mode and backward passes.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,177 +15,24 @@ from typing import IO, NamedTuple
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.recorder import Outer, Recorder, Rows, dense, full_precision, gather
+from modelrepair.curvature.pieces import (
+    TILE_ROWS,
+    Dense,
+    Factored,
+    Piece,
+    add_gram,
+    symmetrised,
+    times,
+    transposed_times,
+)
+from modelrepair.curvature.recorder import Recorder, dense, full_precision, gather
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
 TILE_COLUMNS = 8192
-TILE_ROWS = 1024
 TILE_ENTRIES = 2**26
 DEFAULT_MEMORY = 2**30
-
-
-class Dense:
-    """Columns of G as they are, in memory or in a file.
-
-    Args:
-        columns: which of θ.
-        rows: number of rows.
-        like: a tensor of the wanted dtype and device.
-        file: where to keep the values instead of in memory.
-        offset: where in the file, in bytes.
-    """
-
-    def __init__(
-        self, columns: slice, rows: int, like: Tensor, file: IO[bytes] | None = None, offset: int = 0
-    ) -> None:
-        self.columns = columns
-        self._shape = (rows, columns.stop - columns.start)
-        self._like = like
-        self._file = file
-        self._offset = offset
-        self._held = None if file else like.new_zeros(self._shape)
-        self._buffer = like.new_empty(0)
-
-    def write(self, rows: slice, columns: slice, values: Rows) -> None:
-        """Take what belongs here of the rows' gradients by the parameter that has these columns of θ."""
-        start, stop = max(columns.start, self.columns.start), min(columns.stop, self.columns.stop)
-        if self._held is not None:
-            target = self._held[rows]
-        else:
-            if not len(self._buffer):
-                self._buffer = self._like.new_zeros(rows.stop - rows.start, self._shape[1])
-            target = self._buffer
-        target[:, start - self.columns.start : stop - self.columns.start] = dense(values)[
-            :, start - columns.start : stop - columns.start
-        ]
-
-    def flush(self, rows: slice) -> None:
-        """All parameters of these rows are written."""
-        if self._file is None:
-            return
-        self._file.seek(self._offset + rows.start * self._shape[1] * self._like.element_size())
-        self._file.write(self._buffer.cpu().numpy().data)
-        self._buffer = self._like.new_empty(0)
-
-    @property
-    def values(self) -> Tensor:
-        """(rows, width)."""
-        if self._held is not None:
-            return self._held
-        assert self._file is not None
-        values = torch.empty(self._shape, dtype=self._like.dtype)
-        self._file.seek(self._offset)
-        self._file.readinto(values.numpy().data)  # type: ignore[attr-defined]
-        return values.to(self._like.device)
-
-    def add_gram(self, gram: Tensor) -> None:
-        """Add the products of all pairs of rows to the lower triangle."""
-        values = self.values
-        for columns in _tiles(self._shape[1], TILE_ROWS):
-            part = values[:, columns].to(gram.dtype)
-            for tile in _tiles(len(values), TILE_ROWS):
-                gram[tile, : tile.stop].addmm_(part[tile], part[: tile.stop].mT)
-
-    def times(self, vectors: Tensor) -> Tensor:
-        """(rows, k) this piece times (width, k), in the vectors' dtype."""
-        values = self.values
-        return torch.cat(
-            [values[tile].to(vectors.dtype) @ vectors for tile in _tiles(len(values), TILE_ROWS)]
-        )
-
-    def transposed_times(self, weights: Tensor) -> Tensor:
-        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
-        values = self.values
-        total = weights.new_zeros(self._shape[1], weights.shape[1])
-        for tile in _tiles(len(values), TILE_ROWS):
-            total.addmm_(values[tile].to(weights.dtype).mT, weights[tile])
-        return total
-
-
-class Factored:
-    """Columns of G that are a linear layer's weight, or its weight and bias, as inputs and output gradients.
-
-    Args:
-        columns: which of θ.
-        rows: number of rows.
-        sizes: (out, in, positions of a row).
-        like: a tensor of the wanted dtype and device.
-    """
-
-    def __init__(self, columns: slice, rows: int, sizes: tuple[int, int, int], like: Tensor) -> None:
-        out, features, positions = sizes
-        self.columns = columns
-        self._bias = columns.stop - columns.start > out * features
-        self._left = like.new_zeros(rows, positions, out)
-        self._right = like.new_zeros(rows, positions, features)
-
-    def write(self, rows: slice, columns: slice, values: Rows) -> None:
-        """Take the rows' gradients by the weight; those by the bias are known from them."""
-        if isinstance(values, Outer):
-            self._left[rows] = values.left[:, 0].mT
-            self._right[rows] = values.right[:, 0].mT
-
-    def flush(self, rows: slice) -> None:
-        """Nothing is buffered."""
-
-    @property
-    def values(self) -> Tensor:
-        """(rows, width) written out."""
-        weight = torch.bmm(self._left.mT, self._right).flatten(1)
-        return torch.cat([weight, self._left.sum(1)], dim=1) if self._bias else weight
-
-    def add_gram(self, gram: Tensor) -> None:
-        """Add the products of all pairs of rows, Σ_pq (aᵢₚ·aⱼ_q)(bᵢₚ·bⱼ_q), to the lower triangle."""
-        rows, positions, _ = self._left.shape
-        for tile in _tiles(rows, max(1, TILE_ROWS // positions)):
-            left, right = (
-                factor[tile].flatten(0, 1).to(gram.dtype)
-                @ factor[: tile.stop].flatten(0, 1).to(gram.dtype).mT
-                for factor in (self._left, self._right)
-            )
-            if self._bias:
-                right += 1
-            left *= right
-            if positions > 1:
-                left = left.view(tile.stop - tile.start, positions, tile.stop, positions).sum((1, 3))
-            gram[tile, : tile.stop] += left
-
-    def times(self, vectors: Tensor) -> Tensor:
-        """(rows, k) this piece times (width, k), in the vectors' dtype."""
-        weights, biases = self._split(vectors)
-        parts = []
-        for tile in _tiles(len(self._left), TILE_ROWS):
-            left, right = self._left[tile].to(vectors.dtype), self._right[tile].to(vectors.dtype)
-            columns = []
-            for weight, bias in zip(weights, biases, strict=True):
-                columns.append(((right @ weight.mT + bias) * left).sum((1, 2)))
-            parts.append(torch.stack(columns, dim=1))
-        return torch.cat(parts)
-
-    def transposed_times(self, weights: Tensor) -> Tensor:
-        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
-        total = weights.new_zeros(self.columns.stop - self.columns.start, weights.shape[1])
-        matrices, biases = self._split(total)
-        for tile in _tiles(len(self._left), TILE_ROWS):
-            left, right = self._left[tile].to(weights.dtype), self._right[tile].to(weights.dtype)
-            for column, matrix, bias in zip(weights[tile].mT, matrices, biases, strict=True):
-                weighted = (left * column[:, None, None]).flatten(0, 1)
-                matrix += weighted.mT @ right.flatten(0, 1)
-                if self._bias:
-                    bias += weighted.sum(0)
-        return total
-
-    def _split(self, vectors: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Views of (width, k) as k weights (out, in) and k biases (out,), or zeros for no bias."""
-        out, features = self._left.shape[2], self._right.shape[2]
-        weights = vectors[: out * features].view(out, features, -1)
-        biases = vectors[out * features :] if self._bias else vectors.new_zeros(1, vectors.shape[1])
-        return list(weights.unbind(2)), list(biases.unbind(1))
-
-
-Piece = Dense | Factored
 
 
 class Layout(NamedTuple):
@@ -246,6 +88,37 @@ class Gradients:
         """G, or None if neither memory nor a scratch file holds it."""
         return self.filled(self.layouts) if self.fits(self.layouts) else None
 
+    def bytes_held(self, layouts: list[Layout]) -> int:
+        """What these pieces take in memory, at most at one time."""
+        if self._scratch is not None:
+            factors = sum(self.size(layout) for layout in layouts if layout.sizes)
+            return factors + max((self.size(layout) for layout in layouts if not layout.sizes), default=0)
+        groups = [layouts] if self.fits(layouts) else self._groups()
+        return max(sum(map(self.size, group)) for group in groups)
+
+    def bytes_filling(self, layouts: list[Layout]) -> int:
+        """What a pass over the examples takes beside these pieces."""
+        batch_size = self.recorder.batch_size
+        buffered = sum(map(self.size, layouts)) // len(self._examples) if self._scratch is not None else 0
+        return batch_size * (self.recorder.bytes_per_example + buffered)
+
+    def bytes_applying(self, layouts: list[Layout]) -> int:
+        """What products with these pieces take beside them."""
+        positions = max((layout.sizes[2] for layout in layouts if layout.sizes), default=0)
+        width = max((lay.columns.stop - lay.columns.start for lay in layouts if not lay.sizes), default=0)
+        return TILE_ROWS * (2 * self.like.element_size() * positions * self.rows + 8 * width)
+
+    def operations(self, layouts: list[Layout]) -> float:
+        """Floating-point operations of the Gram matrix of these pieces, with the passes that fill them."""
+        passes = 1 if self.fits(layouts) else len(self._groups())
+        pairs = sum(
+            lay.sizes[2] ** 2 * (lay.sizes[0] + lay.sizes[1])
+            if lay.sizes
+            else lay.columns.stop - lay.columns.start
+            for lay in layouts
+        )
+        return passes * len(self._examples) * self.recorder.operations_per_example + self.rows**2 * pairs
+
     def fits(self, layouts: list[Layout]) -> bool:
         """Whether memory or the scratch file may hold these pieces."""
         return self._scratch is not None or sum(map(self.size, layouts)) <= self._memory
@@ -276,8 +149,11 @@ class Gradients:
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, rows) GGᵀ in this dtype, by default the model's, without holding G where it does not fit."""
         gram = self.like.new_zeros(self.rows, self.rows, dtype=dtype)
-        for pieces in [self.pieces] if self.pieces is not None else self._groups():
-            add_gram(pieces, gram)
+        if self.pieces is not None:
+            add_gram(self.pieces, gram)
+        else:
+            for group in self._groups():
+                add_gram(self.filled(group), gram)
         return symmetrised(gram)
 
     @cached_property
@@ -322,15 +198,14 @@ class Gradients:
         numbers = columns.stop - columns.start if sizes is None else sizes[2] * (sizes[0] + sizes[1])
         return self.rows * numbers * self.like.element_size()
 
-    def _groups(self) -> Iterator[list[Piece]]:
-        """Pieces, as many at a time as fit into memory, with one pass over the examples for each group."""
-        group: list[Layout] = []
+    def _groups(self) -> list[list[Layout]]:
+        """Pieces that memory holds at the same time; each group needs a pass over the examples."""
+        groups: list[list[Layout]] = [[]]
         for layout in self.layouts:
-            if group and sum(map(self.size, [*group, layout])) > self._memory:
-                yield self.filled(group)
-                group = []
-            group.append(layout)
-        yield self.filled(group)
+            if groups[-1] and sum(map(self.size, [*groups[-1], layout])) > self._memory:
+                groups.append([])
+            groups[-1].append(layout)
+        return groups
 
     def filled(self, layouts: list[Layout]) -> list[Piece]:
         """These pieces with their values, from one pass over the examples."""
@@ -375,37 +250,3 @@ class Gradients:
                 f"scratch is {str(self._scratch)!r}, where no file can be made ({error.strerror or error}): "
                 "name an existing folder in which this user may write"
             ) from error
-
-
-def add_gram(pieces: list[Piece], gram: Tensor) -> None:
-    """Add the products of all pairs of rows of these columns to the lower triangle of (rows, rows)."""
-    with full_precision():
-        for piece in pieces:
-            piece.add_gram(gram)
-
-
-def times(pieces: list[Piece], vectors: Tensor) -> Tensor:
-    """(rows, k) these columns times vectors (width, k)."""
-    start = pieces[0].columns.start
-    with full_precision():
-        parts = [p.times(vectors[p.columns.start - start : p.columns.stop - start]) for p in pieces]
-        return torch.stack(parts).sum(0)
-
-
-def transposed_times(pieces: list[Piece], weights: Tensor) -> Tensor:
-    """(width, k) these columns, transposed, times weights (rows, k)."""
-    with full_precision():
-        return torch.cat([piece.transposed_times(weights) for piece in pieces])
-
-
-def symmetrised(gram: Tensor) -> Tensor:
-    """A square matrix with its lower triangle copied, in place, to the upper."""
-    for tile in _tiles(len(gram), TILE_ROWS):
-        gram[: tile.start, tile] = gram[tile, : tile.start].mT
-        gram[tile, tile] = gram[tile, tile].tril() + gram[tile, tile].tril(-1).mT
-    return gram
-
-
-def _tiles(length: int, size: int) -> Iterator[slice]:
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
 from modelrepair.curvature.gradients import DEFAULT_MEMORY, Gradients
+from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import LowRank
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
@@ -78,8 +79,14 @@ class GramFisher(Curvature):
             RepairError: for a network whose examples influence each other, or that does not fit into memory.
         """
         no_options(cls.name, options)
-        gradients = Gradients(model, examples, minibatch=minibatch, memory=memory, scratch=scratch)
+        how: dict[str, Any] = {"minibatch": minibatch, "memory": memory, "scratch": scratch}
+        gradients = Gradients(model, examples, **how)
+        require_memory(_estimate(gradients), cls.name, model, examples, how)
         return cls(model, examples, gradients, gradients.gram(), minibatch)
+
+    @classmethod
+    def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        return _estimate(Gradients(model, examples, **options))
 
     def damped(self, damping: float) -> Self:
         if checked_damping(damping) == self.damping:
@@ -169,3 +176,13 @@ class GramFisher(Curvature):
         minibatch = int(tensors["minibatch"])
         gradients = Gradients(model, examples, minibatch=minibatch, memory=memory, scratch=scratch)
         return cls(model, examples, gradients, tensors["gram"], minibatch)
+
+
+def _estimate(gradients: Gradients) -> Estimate:
+    """Of a fit, its Gram matrix, and its Cholesky factor."""
+    rows, layouts = gradients.rows, gradients.layouts
+    held = gradients.bytes_held(layouts) + gradients.like.element_size() * rows**2
+    return Estimate(
+        held + max(gradients.bytes_filling(layouts), 8 * rows**2 + gradients.bytes_applying(layouts)),
+        gradients.operations(layouts) + rows**3 / 3,
+    )

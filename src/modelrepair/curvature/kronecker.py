@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import singular
 from modelrepair.curvature.recorder import Outer, Recorder, full_precision, sum_of_squares
 from modelrepair.examples import Examples
@@ -80,11 +81,27 @@ class KroneckerFisher(Curvature):
             RepairError: for a network whose examples influence each other.
         """
         no_options(cls.name, options)
+        require_memory(cls.estimate(model, examples), cls.name, model, examples, {})
         recorder = Recorder(model, examples)
         layers, diagonal = _eigenbases(model, examples, recorder)
         if cls.exact_entries:
             layers = _measured(layers, examples, recorder)
         return cls(model, examples, layers, diagonal)
+
+    @classmethod
+    def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        recorder, passed = Recorder(model, examples), super().estimate(model, examples)
+        sizes = [(features + 1, out, positions) for out, features, positions in recorder.outer.values()]
+        squares = sum(features**2 + out**2 for features, out, _ in sizes)
+        products = sum(features * out for features, out, _ in sizes)
+        largest = max((max(features, out) ** 2 for features, out, _ in sizes), default=0)
+        size = model.parameter_vector.element_size()
+        moments = sum(2 * positions * (features**2 + out**2) for features, out, positions in sizes)
+        cubes = sum(10 * (features**3 + out**3) for features, out, _ in sizes)
+        return Estimate(
+            passed.memory + (8 + size) * squares + (8 + size) * products + 4 * 8 * largest,
+            (1 + cls.exact_entries) * passed.operations + len(examples) * moments + cubes,
+        )
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)
@@ -174,7 +191,9 @@ def _eigenbases(
         values_b, vectors_b = torch.linalg.eigh(sums[f"outputs/{name}"] / (len(examples) * positions))
         entries = torch.outer(values_b.clamp_min(0), values_a.clamp_min(0))
         names = [name, bias] if bias else [name]
-        layers.append(_Layer(names, *(t.to(model.dtype).contiguous() for t in (vectors_a, vectors_b, entries))))
+        layers.append(
+            _Layer(names, *(t.to(model.dtype).contiguous() for t in (vectors_a, vectors_b, entries)))
+        )
     covered = {name for layer in layers for name in layer.names}
     diagonal = {
         name: (sums[f"diagonal/{name}"] / len(examples)).to(model.dtype)

@@ -53,7 +53,7 @@ class Direct:
             largest = float(torch.linalg.vector_norm(self.matrix))
             raise singular(self.damping, largest, _rounding(self.matrix))
         wanted = vectors.double()
-        solution = torch.cholesky_solve(wanted, self._factor)
+        solution = _cholesky_solve(wanted, self._factor)
         scale = torch.linalg.vector_norm(wanted, dim=0).clamp_min(torch.finfo(torch.float64).tiny)
         self.residual = float((torch.linalg.vector_norm(self.matvec(solution) - wanted, dim=0) / scale).max())
         return solution
@@ -144,19 +144,28 @@ class LowRank:
 
     def _woodbury(self, vectors: Tensor) -> Tensor:
         assert self._factor is not None
-        correction = self.transposed_times(torch.cholesky_solve(self.times(vectors), self._factor))
+        correction = self.transposed_times(_cholesky_solve(self.times(vectors), self._factor))
         return (vectors - correction) / self.damping
 
 
 def _cholesky(matrix: Tensor, shift: float) -> Tensor | None:
     """Lower Cholesky factor of a symmetric matrix plus shift·I, in float64; None if it is not positive."""
-    shifted = matrix.to(torch.float64, copy=True)
+    # Transposed, which changes nothing but the order in memory, it is factorised in place.
+    shifted = matrix.to(torch.float64, copy=True).mT
     shifted.diagonal().add_(shift)
-    factor, failure = torch.linalg.cholesky_ex(shifted)
+    failure = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(shifted, out=(shifted, failure))
     # Rounding turns the zero pivots of a singular matrix into small ones of any sign.
     rounding = len(matrix) * torch.finfo(torch.float64 if shift else matrix.dtype).eps
-    smallest, largest = factor.diagonal().aminmax()
-    return None if int(failure) or not float(smallest / largest) ** 2 > rounding else factor
+    smallest, largest = shifted.diagonal().aminmax()
+    return None if int(failure) or not float(smallest / largest) ** 2 > rounding else shifted
+
+
+def _cholesky_solve(vectors: Tensor, factor: Tensor) -> Tensor:
+    """(LLᵀ)⁻¹ times vectors; unlike `torch.cholesky_solve` without a copy of L."""
+    forward = torch.linalg.solve_triangular(factor, vectors, upper=False)
+    backward: Tensor = torch.linalg.solve_triangular(factor.mT, forward, upper=True)
+    return backward
 
 
 def singular(damping: float, largest: float, rounding: float) -> RepairError:

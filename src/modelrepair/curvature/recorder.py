@@ -177,6 +177,7 @@ class Recorder:
         biases: the bias of every weight that shares its one call of a layer.
         generic: parameters that are differentiated example by example.
         bytes_per_example: what a pass holds for each example of a batch.
+        operations_per_example: floating-point operations of a pass for each example.
 
     Raises:
         RepairError: if the examples influence each other, or a parameter can be differentiated in no way.
@@ -207,6 +208,7 @@ class Recorder:
         self.biases: dict[str, str] = {}
         self.generic: list[str] = []
         self.bytes_per_example = 0
+        self.operations_per_example = 0.0
         with full_precision():
             self._probe(examples)
 
@@ -332,8 +334,14 @@ class Recorder:
                 "one, so examples influence each other: curvature needs a network that treats examples one by one "
                 "in eval mode"
             )
-        self.bytes_per_example += sum(saved) // count
-        self.bytes_per_example += sum(parameters[n].numel() * inputs.element_size() for n in self.generic)
+        received = {call.inputs.data_ptr(): call.inputs.numel() for call in calls}
+        sent = sum(call.outputs_shape.numel() for call in calls)
+        recorded = (sum(received.values()) + sent) * inputs.element_size()
+        # The forward pass keeps what is saved; after the backward pass, what was recorded is worked up.
+        self.bytes_per_example = max(sum(saved) // count, recorded // count + self.bytes_per_example)
+        if self.generic:
+            rows = sum(parameters[name].numel() for name in self.generic) * inputs.element_size()
+            self.bytes_per_example += 2 * sum(saved) // count + rows
 
     def _keep(self, names: set[str]) -> None:
         """Let the layers record these parameters only."""
@@ -361,6 +369,8 @@ class Recorder:
             size = values[0].numel()
             if isinstance(rows, Outer):
                 size += rows.left[0].numel() + rows.right[0].numel()
+                # Products of the forward pass, of the backward pass, and of the rows.
+                self.operations_per_example += 6 * rows.left[0].numel() * rows.right.shape[2]
                 if rows.left.shape[1] == 1:
                     self.outer[name] = (rows.left.shape[2], rows.right.shape[2], rows.left.shape[3])
             self.bytes_per_example = max(self.bytes_per_example, size * values.element_size())

@@ -51,3 +51,15 @@ def label_array(column: pd.Series[Any]) -> NDArray[Any]:
     """(n,) class numbers or (n, k) attributes from a table's column; undoes `label_column`."""
     values = column.to_numpy()
     return np.stack(list(values)) if values.dtype == object and len(values) else values
+
+
+def names_of(labels: NDArray[Any], classes: Sequence[str]) -> list[tuple[str, ...]]:
+    """For each example the name of its class, or of the attributes that it has.
+
+    Args:
+        labels: (n,) class numbers, or (n, k) attributes, present above 0.5.
+        classes: names of the classes or attributes.
+    """
+    if labels.ndim == 2:
+        return [tuple(classes[int(number)] for number in np.flatnonzero(row > 0.5)) for row in labels]
+    return [(classes[int(number)],) for number in labels]

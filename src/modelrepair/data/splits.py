@@ -115,6 +115,7 @@ def split_failures(
     *,
     protocol: str = "discovery",
     failure_classes: Collection[int] | None = None,
+    required: bool = True,
 ) -> pd.DataFrame:
     """The role of every test example in finding, repairing and judging the base model's failures.
 
@@ -141,9 +142,10 @@ def split_failures(
         rng: draws the halves; unused by the other protocol.
         protocol: one of `PROTOCOLS`.
         failure_classes: class numbers; all by default.
+        required: whether there must be a query. A request to erase examples needs none.
 
     Raises:
-        NoFailures: if the query would be empty.
+        NoFailures: if the query is required and would be empty.
         RepairError: for an unknown protocol, or failure classes where examples have attributes.
     """
     if protocol not in PROTOCOLS:
@@ -172,7 +174,7 @@ def split_failures(
         role[failures] = "holdout"
         role[failures[: (len(failures) + 1) // 2]] = "query"
 
-    if not (role == "query").any():
+    if required and not (role == "query").any():
         among = "" if failure_classes is None else " of the failure classes"
         raise NoFailures(
             f"good news: the base model classifies every example{among} among the {int(searched.sum())} in "

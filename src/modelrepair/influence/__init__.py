@@ -9,13 +9,14 @@ from modelrepair.configuration import build
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.posterior_shift import Linear, LossChange
-from modelrepair.influence.training_signal import Loss, Margin
+from modelrepair.influence.training_signal import Loss, Margin, NoScore
 
 INFLUENCES: dict[str, type[Influence]] = {
     "linear": Linear,
     "loss": Loss,
     "loss-change": LossChange,
     "margin": Margin,
+    "none": NoScore,
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Loss",
     "LossChange",
     "Margin",
+    "NoScore",
     "influence_scores",
 ]
 

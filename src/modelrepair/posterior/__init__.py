@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrepair.configuration import build
-from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights
+from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights, walk
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.natural_gradient import NaturalGradient
 
@@ -20,6 +20,7 @@ __all__ = [
     "PosteriorUpdate",
     "class_balanced_weights",
     "make_update",
+    "walk",
 ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.examples import Examples
@@ -52,6 +53,37 @@ def class_balanced_weights(examples: Examples) -> NDArray[np.float64]:
     return np.asarray(len(examples) / (len(sizes) * sizes[group]), dtype=np.float64)
 
 
+def walk(
+    model: TrainedModel, step: Tensor, *, points: int, oversight: Oversight, name: str, length: float
+) -> Edited:
+    """Go from θ̂ in a straight line, with equal parts of the step as points.
+
+    Args:
+        model: the model at θ̂; left as it is.
+        step: (d,) the whole step, θ − θ̂.
+        points: how many points are tried where somebody watches; where nobody does, only the whole step.
+        oversight: the best point that it sees is returned, the earlier one of equals.
+        name: of the column of the trace that says how far along a point is.
+        length: its value at the end.
+
+    Raises:
+        RepairError: if a parameter becomes NaN or infinite.
+    """
+    start = model.parameter_vector
+    best, best_round, best_value = model, 0, -float("inf")
+    trace = []
+    points = points if oversight.watch else 1
+    for point in range(points + 1):
+        fraction = point / points
+        candidate = model.with_parameter_vector(start + fraction * step) if point else model
+        value, numbers, _ = oversight.look(candidate)
+        trace.append({"round": point, name: fraction * length, "watched": value, **numbers})
+        if value is None or value > best_value:
+            best, best_round = candidate, point
+            best_value = -float("inf") if value is None else value
+    return Edited(best, trace, best_round)
+
+
 class PosteriorUpdate(ABC):
     """A way to find the mode of an edited posterior."""
 
@@ -76,10 +108,15 @@ class PosteriorUpdate(ABC):
         *,
         curvature: Curvature,
         count: int,
+        kept: Examples | None = None,
         seed: int = 0,
         oversight: Oversight = UNATTENDED,
     ) -> Edited:
-        """The mode of the posterior with weighted evidence.
+        """The posterior with weighted evidence.
+
+        If nobody watches, the result is the model at the new mode. Otherwise it is the best point of a `walk` from
+        θ̂ to the mode. Both ends are modes, of the posterior with none of the change and with all of it, and what lies
+        between breaks less than the points that a descent happens to pass on its way.
 
         Args:
             model: the model at θ̂; left as it is.
@@ -87,9 +124,9 @@ class PosteriorUpdate(ABC):
             weights: (m,) positive to insert, negative to delete; 1 is one example's worth of evidence.
             curvature: F̂ at θ̂, damped as wanted.
             count: N, the number of training examples behind the posterior.
+            kept: the training examples that stay, for updates that look at them.
             seed: of what is random in it.
-            oversight: if it watches, the best point seen is returned, and never one worse than the given
-                model; else the last point is.
+            oversight: who judges the points, what is written down, where progress is kept.
 
         Raises:
             RepairError: if there is no evidence, or a number becomes NaN or infinite.

@@ -14,7 +14,7 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.optimisation import UNATTENDED, Descent, Oversight, epoch_batches, minimise
-from modelrepair.posterior.base import Edited, PosteriorUpdate
+from modelrepair.posterior.base import Edited, PosteriorUpdate, walk
 from modelrepair.trained_model import TrainedModel, flatten
 
 
@@ -31,16 +31,17 @@ class ElasticWeightConsolidation(PosteriorUpdate):
 
     Attributes:
         learning_rate: of Adam.
-        rounds: at most this many passes through the evidence.
+        rounds: passes through the evidence.
         batch_size: examples of evidence in a step.
-        patience: stop after this many rounds without a better watched value; None never stops early.
+        points: how many equal parts of the way from θ̂ to where the climb ends are tried. Each is one look; where
+            nobody watches, the end is the result.
         bounded: see above; False for Eq. 17 as it is printed.
     """
 
     learning_rate: float = 1e-3
     rounds: int = 50
     batch_size: int = 500
-    patience: int | None = None
+    points: int = 20
     bounded: bool = True
 
     def edit(
@@ -51,6 +52,7 @@ class ElasticWeightConsolidation(PosteriorUpdate):
         *,
         curvature: Curvature,
         count: int,
+        kept: Examples | None = None,
         seed: int = 0,
         oversight: Oversight = UNATTENDED,
     ) -> Edited:
@@ -76,20 +78,17 @@ class ElasticWeightConsolidation(PosteriorUpdate):
                 penalty = scale * _half_quadratic(curvature, position - start)
                 yield penalty - (signs[positions] * log_likelihood).mean()
 
-        course = minimise(
+        minimise(
             edited,
             losses,
-            Descent(
-                learning_rate=self.learning_rate,
-                rounds=self.rounds,
-                patience=self.patience,
-            ),
-            oversight=oversight,
+            Descent(learning_rate=self.learning_rate, rounds=self.rounds),
+            oversight=Oversight(checkpoint=oversight.checkpoint),
             # The curvature was measured with the statistics of normalisation layers held fixed.
             training_mode=False,
             description="editing the posterior",
         )
-        return Edited(edited, course.trace, course.best_round)
+        step = edited.parameter_vector - start
+        return walk(model, step, points=self.points, oversight=oversight, name="fraction", length=1.0)
 
 
 def _half_quadratic(curvature: Curvature, displacement: Tensor) -> Tensor:

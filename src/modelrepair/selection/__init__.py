@@ -6,19 +6,39 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modelrepair.configuration import build
+from modelrepair.configuration import build, choose
 from modelrepair.errors import RepairError
-from modelrepair.selection.rules import Fraction, OracleSize, Selection, Threshold, TopK, Truth
+from modelrepair.selection.rules import (
+    Fraction,
+    Listed,
+    OfClass,
+    OracleSize,
+    Selection,
+    Threshold,
+    TopK,
+    Truth,
+)
 
 SELECTIONS: dict[str, type[Selection]] = {
     "fraction": Fraction,
+    "listed": Listed,
+    "of-class": OfClass,
     "oracle-size": OracleSize,
     "threshold": Threshold,
     "top-k": TopK,
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Selection", "select_causes"]
+__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "select_causes", "selects_by_score"]
+
+
+def selects_by_score(rule: str) -> bool:
+    """Whether the selection rule of that name looks at the scores.
+
+    Raises:
+        RepairError: if there is no such rule.
+    """
+    return choose("selection rule", SELECTIONS, rule).by_score
 
 
 def select_causes(

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 
 Positions = NDArray[np.int64]
 
 
 class Selection(ABC):
-    """A rule that chooses causes."""
+    """A rule that chooses causes.
+
+    Attributes:
+        by_score: whether it looks at the scores; a rule that does not can serve a request without identification.
+    """
+
+    by_score: ClassVar[bool] = True
 
     @abstractmethod
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
@@ -23,7 +32,8 @@ class Selection(ABC):
 
         Args:
             scores: (n,) positive means harmful.
-            table: a row for each of the n training examples, with `is_corrupted` for rules that may know it.
+            table: a row for each of the n training examples: `example`, its number in the data set; `names`, of
+                its class or attributes; `is_corrupted`, for rules that may know it. A rule says what it needs.
         """
 
 
@@ -87,5 +97,81 @@ class OracleSize(Selection):
 class Truth(Selection):
     """Exactly the corrupted examples: what a treatment can do with the true causes."""
 
+    by_score = False
+
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return np.flatnonzero(table["is_corrupted"].to_numpy())
+
+
+@dataclass(frozen=True)
+class OfClass(Selection):
+    """A class, or a random fraction of it, on request (Peste et al. 2021, sections 5.1 to 5.3).
+
+    What counts is the label that the model was trained with.
+
+    Attributes:
+        name: of the class or, where examples have several, of the attribute.
+        fraction: share of its examples; at least one is taken.
+        seed: of the drawing. With one seed, a smaller fraction is part of a larger one.
+    """
+
+    by_score = False
+
+    name: str
+    fraction: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise RepairError(f"the selection's fraction is {self.fraction}: give one above 0 and at most 1")
+
+    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
+        wanted = str(self.name)
+        members = np.flatnonzero([wanted in names for names in table["names"]])
+        if not len(members):
+            known = sorted({name for names in table["names"] for name in names})
+            shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+            raise RepairError(f"no training example is labelled {wanted!r}: choose from {shown}")
+        drawn = generator(self.seed, f"of class {wanted}").permutation(members)
+        return np.sort(drawn[: max(1, round(self.fraction * len(members)))])
+
+
+@dataclass(frozen=True)
+class Listed(Selection):
+    """The examples that a person lists.
+
+    Attributes:
+        file: a CSV file with a column `example`, the examples' numbers in the data set's training inputs, from 0.
+    """
+
+    by_score = False
+
+    file: str
+
+    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
+        path = Path(self.file)
+        try:
+            listed = pd.read_csv(path)
+        except FileNotFoundError:
+            raise RepairError(
+                f"there is no file {path}, which lists the causes: write it, or choose another selection"
+            ) from None
+        except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise RepairError(
+                f"{path} cannot be read as a CSV file ({error}): give one with a column example"
+            ) from None
+        if "example" not in listed or not len(listed):
+            raise RepairError(
+                f"{path} lists no causes: give a column example with one training example in each row"
+            )
+        if not pd.api.types.is_integer_dtype(listed["example"]):
+            raise RepairError(f"the column example of {path} holds other things than whole numbers: mend it")
+        wanted = listed["example"].drop_duplicates().to_numpy()
+        position = pd.Series(np.arange(len(table)), index=table["example"].to_numpy())
+        absent = wanted[~np.isin(wanted, position.index)]
+        if len(absent):
+            raise RepairError(
+                f"{path} lists example {absent[0]}, and {len(absent) - 1} more, that the model was not trained on: "
+                "list examples of the training split"
+            )
+        return np.asarray(position.loc[wanted], dtype=np.int64)

@@ -9,14 +9,26 @@ from modelrepair.configuration import choose
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
+from modelrepair.treatment.scrubbing import Scrub
 
 TREATMENTS: dict[str, type[Treatment]] = {
     "delete": Delete,
     "fine-tune": FineTune,
     "retrain": Retrain,
+    "scrub": Scrub,
 }
 
-__all__ = ["TREATMENTS", "Delete", "FineTune", "Patient", "Retrain", "Treated", "Treatment", "make_treatment"]
+__all__ = [
+    "TREATMENTS",
+    "Delete",
+    "FineTune",
+    "Patient",
+    "Retrain",
+    "Scrub",
+    "Treated",
+    "Treatment",
+    "make_treatment",
+]
 
 
 def make_treatment(name: str, settings: Mapping[str, Any]) -> Treatment:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from modelrepair.configuration import build
 from modelrepair.curvature.base import Curvature
@@ -35,6 +36,8 @@ class Patient:
         curvature: fetches a fitted curvature by name and damping.
         fresh: makes the same network untrained; only retraining needs it.
         tolerance: share of what the model has right on discovery that a treatment may break.
+        guarded: whether the treatment stops where accuracy on discovery is best. An erasure must not be guarded:
+            that a model without a class has less accuracy is the wish, so the treatment's whole effect is taken.
         seed: of what is random in a treatment.
         checkpoint: where to keep progress.
     """
@@ -46,7 +49,8 @@ class Patient:
     failures: Examples
     curvature: Callable[[str, float], Curvature]
     fresh: Callable[[], TrainedModel] | None = None
-    tolerance: float = 0.015
+    tolerance: float = 0.01
+    guarded: bool = True
     seed: int = 0
     checkpoint: Checkpoint | None = None
 
@@ -75,7 +79,7 @@ class Patient:
 
     @cached_property
     def _right_before(self) -> NDArray[np.bool_]:
-        return np.asarray(self.model.correct(self.discovery).cpu().numpy() > 0.5)
+        return self._correct(self.model) > 0.5
 
     def watch(self, model: TrainedModel) -> float:
         """What every treatment is judged by on its way: accuracy on all of discovery.
@@ -83,17 +87,27 @@ class Patient:
         A point that breaks more than `tolerance` of what the given model had right there is no repair, however
         much it fixes: it is worth minus the share that it breaks.
         """
-        correct = model.correct(self.discovery).double().cpu().numpy()
+        correct = self._correct(model)
         kept = float(correct[self._right_before].mean()) if self._right_before.any() else 1.0
         return float(correct.mean()) if kept >= 1 - self.tolerance else kept - 1
 
+    def _correct(self, model: TrainedModel) -> NDArray[np.float64]:
+        return model.correct(self.discovery).double().cpu().numpy()
+
     @property
     def oversight(self) -> Oversight:
-        """What looks on during a treatment."""
+        """What looks on during a treatment: it judges the points if the treatment is guarded, else takes notes."""
+
+        def observe(model: TrainedModel) -> dict[str, float | Tensor]:
+            correct = self._correct(model)
+            return {
+                "discovery_accuracy": float(correct.mean()),
+                "kept_accuracy": float(correct[self._right_before].mean()),
+                "query_accuracy": model.accuracy(self.failures),
+            }
+
         return Oversight(
-            watch=self.watch,
-            observe=lambda model: {"query_accuracy": model.accuracy(self.failures)},
-            checkpoint=self.checkpoint,
+            watch=self.watch if self.guarded else None, observe=observe, checkpoint=self.checkpoint
         )
 
 
@@ -102,8 +116,10 @@ class Treated:
     """A treated model.
 
     Attributes:
-        model: the best point seen, by accuracy on discovery; the given model if nothing was better.
-        trace: one row a point: `round`, `watched` (accuracy on discovery), `query_accuracy` and others.
+        model: the best point seen, by accuracy on discovery; the given model if nothing was better. If the
+            treatment is not guarded, the last point.
+        trace: one row a point: `round`, `watched` (what it was judged by; None if the treatment is not guarded), and
+            `discovery_accuracy`, `kept_accuracy` (of what was right before) and `query_accuracy`.
         best_round: the row of the model.
     """
 

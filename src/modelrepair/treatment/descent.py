@@ -59,9 +59,11 @@ class Retrain(Treatment):
 
     def treat(self, patient: Patient) -> Treated:
         if patient.fresh is None:
-            raise RepairError("retraining needs an untrained network: give the patient a function `fresh` that makes one")
+            raise RepairError(
+                "retraining needs an untrained network: give the patient a function `fresh` that makes one"
+            )
         treated = _descend(patient.fresh(), patient, patient.remaining, self, "retraining")
-        if patient.watch(treated.model) < patient.watch(patient.model):
+        if patient.guarded and patient.watch(treated.model) < patient.watch(patient.model):
             return Treated(patient.model, treated.trace, 0)
         return treated
 

@@ -1,0 +1,107 @@
+"""What a fit will take, before it starts, and what would take less."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What fitting a curvature and solving with it takes, beside the model and the data.
+
+    Attributes:
+        memory: bytes at the worst moment.
+        operations: floating-point operations of the fit.
+    """
+
+    memory: int
+    operations: float
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process can still have on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    information = Path("/proc/meminfo")
+    if information.exists():
+        lines = dict(line.split(":") for line in information.read_text().splitlines())
+        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        files = Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used
+        if all(file.exists() for file in files):
+            bound, current = (file.read_text().strip() for file in files)
+            if bound.isdigit():
+                free.append(int(bound) - int(current))
+    return min(free)
+
+
+def require_memory(
+    estimate: Estimate, name: str, model: TrainedModel, examples: Examples, options: dict[str, Any]
+) -> None:
+    """Nothing if the estimate fits.
+
+    Raises:
+        RepairError: if it does not; names what would.
+    """
+    available = available_memory(model.device)
+    if estimate.memory <= available:
+        return
+    remedies = list(_smaller(name, model, examples, options, available))
+    raise RepairError(
+        f"curvature {name!r} of {len(examples)} examples takes about {_gib(estimate.memory)} and "
+        f"{_gib(available)} are available: use {', or '.join(remedies) or 'fewer examples and a smaller model'}"
+    )
+
+
+def _smaller(
+    name: str, model: TrainedModel, examples: Examples, options: dict[str, Any], available: int
+) -> Iterator[str]:
+    """In words, the nearest choices of each kind that fit."""
+    # The members of the registry import this module.
+    from modelrepair.curvature import BlockFisher, Curvature, EigenvalueCorrectedFisher, GramFisher
+
+    count, minibatch = len(examples), options.get("minibatch", 1)
+    plain = {key: value for key, value in options.items() if key in ("memory", "scratch")}
+    Choice = tuple[str, type[Curvature], Examples, dict[str, Any]]
+    kinds: list[list[Choice]] = [
+        [
+            (f"mini-batch gradients (gram, minibatch: {m})", GramFisher, examples, {**plain, "minibatch": m})
+            for m in (10, 30, 100, 300, 1000)
+            if minibatch < m < count
+        ],
+        [
+            (f"blocks (block, block_size: {size})", BlockFisher, examples, {"block_size": size})
+            for size in (3000, 1000, 300, 100, 30)
+            if size <= count
+        ],
+        [("Kronecker factors (ekfac)", EigenvalueCorrectedFisher, examples, {})],
+        [
+            (f"a sample of {count // k} examples", GramFisher, examples.subset(range(count // k)), plain)
+            for k in (2, 4, 8, 16, 32, 64)
+            if count // k
+        ],
+    ]
+    for choices in kinds:
+        for words, member, chosen, changed in choices:
+            needed = member.estimate(model, chosen, **changed).memory
+            if needed <= available:
+                yield f"{words}, about {_gib(needed)}"
+                break
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,213 @@
+"""The matrix G of all gradients, (rows, d), cut into pieces, each in the form that costs least.
+
+A `Dense` piece holds its columns as they are. A `Factored` piece holds a linear layer's inputs a and output
+gradients b, of which its columns are the products: with P positions a row, products of all pairs of rows cost
+P²(in + out) instead of in·out multiplications a pair, and memory P(in + out) instead of in·out numbers a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from modelrepair.curvature.recorder import Outer, Rows, dense, full_precision
+
+TILE_ROWS = 1024
+
+
+class Dense:
+    """Columns of G as they are, in memory or in a file.
+
+    Args:
+        columns: which of θ.
+        rows: number of rows.
+        like: a tensor of the wanted dtype and device.
+        file: where to keep the values instead of in memory.
+        offset: where in the file, in bytes.
+    """
+
+    def __init__(
+        self, columns: slice, rows: int, like: Tensor, file: IO[bytes] | None = None, offset: int = 0
+    ) -> None:
+        self.columns = columns
+        self._shape = (rows, columns.stop - columns.start)
+        self._like = like
+        self._file = file
+        self._offset = offset
+        self._held = None if file else like.new_zeros(self._shape)
+        self._buffer = like.new_empty(0)
+
+    def write(self, rows: slice, columns: slice, values: Rows) -> None:
+        """Take what belongs here of the rows' gradients by the parameter that has these columns of θ."""
+        start, stop = max(columns.start, self.columns.start), min(columns.stop, self.columns.stop)
+        if self._held is not None:
+            target = self._held[rows]
+        else:
+            if not len(self._buffer):
+                self._buffer = self._like.new_zeros(rows.stop - rows.start, self._shape[1])
+            target = self._buffer
+        target[:, start - self.columns.start : stop - self.columns.start] = dense(values)[
+            :, start - columns.start : stop - columns.start
+        ]
+
+    def flush(self, rows: slice) -> None:
+        """All parameters of these rows are written."""
+        if self._file is None:
+            return
+        self._file.seek(self._offset + rows.start * self._shape[1] * self._like.element_size())
+        self._file.write(self._buffer.cpu().numpy().data)
+        self._buffer = self._like.new_empty(0)
+
+    @property
+    def values(self) -> Tensor:
+        """(rows, width)."""
+        if self._held is not None:
+            return self._held
+        assert self._file is not None
+        values = torch.empty(self._shape, dtype=self._like.dtype)
+        self._file.seek(self._offset)
+        self._file.readinto(values.numpy().data)  # type: ignore[attr-defined]
+        return values.to(self._like.device)
+
+    def add_gram(self, gram: Tensor) -> None:
+        """Add the products of all pairs of rows to the lower triangle."""
+        values = self.values
+        for columns in tiles(self._shape[1], TILE_ROWS):
+            part = values[:, columns].to(gram.dtype)
+            for tile in tiles(len(values), TILE_ROWS):
+                gram[tile, : tile.stop].addmm_(part[tile], part[: tile.stop].mT)
+
+    def times(self, vectors: Tensor) -> Tensor:
+        """(rows, k) this piece times (width, k), in the vectors' dtype."""
+        values = self.values
+        return torch.cat([values[tile].to(vectors.dtype) @ vectors for tile in tiles(len(values), TILE_ROWS)])
+
+    def transposed_times(self, weights: Tensor) -> Tensor:
+        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
+        values = self.values
+        total = weights.new_zeros(self._shape[1], weights.shape[1])
+        for tile in tiles(len(values), TILE_ROWS):
+            total.addmm_(values[tile].to(weights.dtype).mT, weights[tile])
+        return total
+
+
+class Factored:
+    """Columns of G that are a linear layer's weight, or its weight and bias, as inputs and output gradients.
+
+    Args:
+        columns: which of θ.
+        rows: number of rows.
+        sizes: (out, in, positions of a row).
+        like: a tensor of the wanted dtype and device.
+    """
+
+    def __init__(self, columns: slice, rows: int, sizes: tuple[int, int, int], like: Tensor) -> None:
+        out, features, positions = sizes
+        self.columns = columns
+        self._bias = columns.stop - columns.start > out * features
+        self._left = like.new_zeros(rows, positions, out)
+        self._right = like.new_zeros(rows, positions, features)
+
+    def write(self, rows: slice, columns: slice, values: Rows) -> None:
+        """Take the rows' gradients by the weight; those by the bias are known from them."""
+        if isinstance(values, Outer):
+            self._left[rows] = values.left[:, 0].mT
+            self._right[rows] = values.right[:, 0].mT
+
+    def flush(self, rows: slice) -> None:
+        """Nothing is buffered."""
+
+    @property
+    def values(self) -> Tensor:
+        """(rows, width) written out."""
+        weight = torch.bmm(self._left.mT, self._right).flatten(1)
+        return torch.cat([weight, self._left.sum(1)], dim=1) if self._bias else weight
+
+    def add_gram(self, gram: Tensor) -> None:
+        """Add the products of all pairs of rows, Σ_pq (aᵢₚ·aⱼ_q)(bᵢₚ·bⱼ_q), to the lower triangle."""
+        rows, positions, _ = self._left.shape
+        for tile in tiles(rows, max(1, TILE_ROWS // positions)):
+            left, right = (
+                factor[tile].flatten(0, 1).to(gram.dtype)
+                @ factor[: tile.stop].flatten(0, 1).to(gram.dtype).mT
+                for factor in (self._left, self._right)
+            )
+            if self._bias:
+                right += 1
+            left *= right
+            if positions > 1:
+                left = left.view(tile.stop - tile.start, positions, tile.stop, positions).sum((1, 3))
+            gram[tile, : tile.stop] += left
+
+    def times(self, vectors: Tensor) -> Tensor:
+        """(rows, k) this piece times (width, k), in the vectors' dtype."""
+        weights, biases = self._split(vectors)
+        parts = []
+        for tile in tiles(len(self._left), TILE_ROWS):
+            left, right = self._left[tile].to(vectors.dtype), self._right[tile].to(vectors.dtype)
+            columns = []
+            for weight, bias in zip(weights, biases, strict=True):
+                columns.append(((right @ weight.mT + bias) * left).sum((1, 2)))
+            parts.append(torch.stack(columns, dim=1))
+        return torch.cat(parts)
+
+    def transposed_times(self, weights: Tensor) -> Tensor:
+        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
+        total = weights.new_zeros(self.columns.stop - self.columns.start, weights.shape[1])
+        matrices, biases = self._split(total)
+        for tile in tiles(len(self._left), TILE_ROWS):
+            left, right = self._left[tile].to(weights.dtype), self._right[tile].to(weights.dtype)
+            for column, matrix, bias in zip(weights[tile].mT, matrices, biases, strict=True):
+                weighted = (left * column[:, None, None]).flatten(0, 1)
+                matrix += weighted.mT @ right.flatten(0, 1)
+                if self._bias:
+                    bias += weighted.sum(0)
+        return total
+
+    def _split(self, vectors: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Views of (width, k) as k weights (out, in) and k biases (out,), or zeros for no bias."""
+        out, features = self._left.shape[2], self._right.shape[2]
+        weights = vectors[: out * features].view(out, features, -1)
+        biases = vectors[out * features :] if self._bias else vectors.new_zeros(1, vectors.shape[1])
+        return list(weights.unbind(2)), list(biases.unbind(1))
+
+
+Piece = Dense | Factored
+
+
+def add_gram(pieces: list[Piece], gram: Tensor) -> None:
+    """Add the products of all pairs of rows of these columns to the lower triangle of (rows, rows)."""
+    with full_precision():
+        for piece in pieces:
+            piece.add_gram(gram)
+
+
+def times(pieces: list[Piece], vectors: Tensor) -> Tensor:
+    """(rows, k) these columns times vectors (width, k)."""
+    start = pieces[0].columns.start
+    with full_precision():
+        parts = [p.times(vectors[p.columns.start - start : p.columns.stop - start]) for p in pieces]
+        return torch.stack(parts).sum(0)
+
+
+def transposed_times(pieces: list[Piece], weights: Tensor) -> Tensor:
+    """(width, k) these columns, transposed, times weights (rows, k)."""
+    with full_precision():
+        return torch.cat([piece.transposed_times(weights) for piece in pieces])
+
+
+def symmetrised(gram: Tensor) -> Tensor:
+    """A square matrix with its lower triangle copied, in place, to the upper."""
+    for tile in tiles(len(gram), TILE_ROWS):
+        gram[: tile.start, tile] = gram[tile, : tile.start].mT
+        gram[tile, tile] = gram[tile, tile].tril() + gram[tile, tile].tril(-1).mT
+    return gram
+
+
+def tiles(length: int, size: int) -> Iterator[slice]:
+    """0 to length in slices of a size, the last one ragged."""
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))

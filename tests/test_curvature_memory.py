@@ -1,0 +1,73 @@
+"""Estimates against measured peaks, each in a process of its own, and what is said when memory is short."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from curvature_cases import make_case, make_examples, make_model
+from torch import nn
+
+from modelrepair.curvature import CURVATURES, fit_curvature
+from modelrepair.curvature import memory as memory_module
+from modelrepair.errors import RepairError
+
+MEASURE = """
+import sys
+import torch
+from torch import nn
+sys.path.insert(0, {folder!r})
+from curvature_cases import directions, make_examples, make_model
+from modelrepair.curvature import CURVATURES
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(2, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(),
+        nn.Conv2d(24, 48, 3, padding=1, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(768, 64), nn.ReLU(),
+        nn.Linear(64, 3),
+    )
+
+def resident(field):
+    return 1024 * int(open("/proc/self/status").read().split(field + ":")[1].split()[0])
+
+torch.set_num_threads(1)
+model = make_model(network, batch_size=500, dtype=torch.float32)
+member, options = CURVATURES[{name!r}], {options!r}
+small, large = make_examples((2, 8, 8), 20), make_examples((2, 8, 8), {count})
+member.fit(model, small, **options).damped(1.0).solve(directions(model))
+estimate = member.estimate(model, large, **options).memory
+open("/proc/self/clear_refs", "w").write("5")
+before = resident("VmRSS")
+member.fit(model, large, **options).damped(1.0).solve(directions(model))
+print(estimate, resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        ("gram", {}, 4000),
+        ("gram", {"memory": 2**26}, 4000),
+        ("gram", {"scratch": "."}, 4000),
+        ("gram", {"minibatch": 4}, 12000),
+        ("block", {}, 2500),
+        ("block", {"block_size": 1000}, 2500),
+        ("ekfac", {}, 2500),
+        ("diagonal", {}, 2500),
+    ],
+)
+def test_estimate_is_within_a_factor_of_the_peak(
+    name: str, options: dict[str, int | str], count: int, tmp_path: Path
+) -> None:
+    script = MEASURE.format(folder=str(Path(__file__).parent), name=name, options=options, count=count)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr
+    estimate, peak = map(int, done.stdout.split())
+    print(name, options, f"{estimate / 2**20:.0f} MiB estimated, {peak / 2**20:.0f} MiB measured")
+    assert 1 / 1.5 < estimate / peak < 1.5

@@ -1,0 +1,169 @@
+"""Rules that turn scores into causes: sizes, order and ties for any scores, and errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from modelrepair.errors import RepairError
+from modelrepair.selection import SELECTIONS, Selection, select_causes, selects_by_score
+
+# Few different values, so that ties are common.
+SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
+
+
+def table(count: int, corrupted: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    flags = np.zeros(count, dtype=bool) if corrupted is None else corrupted
+    return pd.DataFrame({"example": np.arange(count), "is_corrupted": flags})
+
+
+def by_definition(scores: NDArray[np.float64]) -> list[int]:
+    """All positions, the highest score first and the earlier one of equals first."""
+    return sorted(range(len(scores)), key=lambda position: (-scores[position], position))
+
+
+@given(SCORES, st.data())
+def test_top_k_takes_the_highest(scores: NDArray[np.float64], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(scores)))
+    causes = select_causes(scores, table(len(scores)), "top-k", count=count)
+    assert causes.tolist() == by_definition(scores)[:count]
+
+
+@given(SCORES, st.floats(0.01, 1))
+def test_fraction_takes_the_nearest_number_of_examples(scores: NDArray[np.float64], fraction: float) -> None:
+    count = round(fraction * len(scores))
+    if not count:
+        with pytest.raises(RepairError, match="finds no causes"):
+            select_causes(scores, table(len(scores)), "fraction", fraction=fraction)
+        return
+    causes = select_causes(scores, table(len(scores)), "fraction", fraction=fraction)
+    assert causes.tolist() == by_definition(scores)[:count]
+
+
+@given(SCORES, st.sampled_from([-1.0, 0.0, 0.25]))
+def test_threshold_takes_what_is_above_and_not_what_is_at_it(
+    scores: NDArray[np.float64], threshold: float
+) -> None:
+    expected = [position for position in by_definition(scores) if scores[position] > threshold]
+    if not expected:
+        with pytest.raises(RepairError, match=r"finds no causes .* choose a lower threshold"):
+            select_causes(scores, table(len(scores)), "threshold", threshold=threshold)
+        return
+    causes = select_causes(scores, table(len(scores)), "threshold", threshold=threshold)
+    assert causes.tolist() == expected
+
+
+@given(SCORES, st.data())
+def test_oracle_size_takes_as_many_as_are_corrupted_and_truth_takes_those(
+    scores: NDArray[np.float64], data: st.DataObject
+) -> None:
+    corrupted = np.array(data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))))
+    rows = table(len(scores), corrupted)
+    if not corrupted.any():
+        for rule in ("oracle-size", "truth"):
+            with pytest.raises(RepairError, match=f"the selection rule '{rule}' finds no causes"):
+                select_causes(scores, rows, rule)
+        return
+    assert select_causes(scores, rows, "oracle-size").tolist() == by_definition(scores)[: corrupted.sum()]
+    assert sorted(select_causes(scores, rows, "truth")) == np.flatnonzero(corrupted).tolist()
+
+
+def test_the_usual_fraction_of_the_usual_data() -> None:
+    scores = np.random.default_rng(0).normal(size=2700)
+    causes = select_causes(scores, table(2700), "fraction", fraction=0.15)
+    assert len(causes) == 405
+    assert scores[causes].min() > np.delete(scores, causes).max()
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [("top-k", {"count": 5}), ("fraction", {"fraction": 1.0}), ("threshold", {"threshold": -1.0})],
+)
+def test_positions_are_integers_that_index(rule: str, options: dict[str, Any]) -> None:
+    causes = select_causes(np.zeros(5), table(5), rule, **options)
+    assert causes.dtype == np.int64
+    assert causes.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "message"),
+    [
+        ("top-k", {"count": 6}, "asks for 6 causes and there are 5 training examples: ask for 1 to 5"),
+        ("top-k", {"count": -1}, "asks for -1 causes"),
+        ("top-k", {"count": 0}, "finds no causes"),
+        ("fraction", {"fraction": 0.0}, "fraction is 0.0: give one above 0 and at most 1"),
+        ("fraction", {"fraction": 1.1}, "fraction is 1.1"),
+        ("fraction", {"fraction": np.nan}, "fraction is nan"),
+        ("fraction", {"fraction": "0.15"}, "'fraction' cannot be made from"),
+        ("threshold", {"threshold": 9.0}, r"finds no causes \(the highest score is 1\)"),
+        ("top-k", {}, "'top-k' cannot be made from {}: .*count"),
+        ("top-k", {"count": 1, "share": 2}, "'top-k' has no option share: it takes count"),
+        ("best", {}, "no selection rule 'best': choose one of fraction, listed, of-class, oracle-size"),
+    ],
+)
+def test_selections_that_cannot_be(rule: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        select_causes(np.array([1.0, 0, 0, 0, 0]), table(5), rule, **options)
+
+
+def test_scores_of_other_examples_are_refused() -> None:
+    with pytest.raises(RepairError, match="there are 4 scores and 5 training examples"):
+        select_causes(np.zeros(4), table(5), "top-k", count=1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(RepairError, match="1 of 5 scores are NaN or infinite"):
+        select_causes(np.array([0, 1, bad, 2, 3]), table(5), "top-k", count=1)
+
+
+# Causes that are given instead of found.
+
+
+def labelled() -> pd.DataFrame:
+    names = [["seven"], ["one"], ["seven"], ["seven"], ["one"], ["seven"]]
+    return pd.DataFrame({"example": [10, 11, 14, 15, 19, 27], "names": names})
+
+
+def test_a_class_or_a_part_of_it() -> None:
+    assert select_causes(np.zeros(6), labelled(), "of-class", name="seven").tolist() == [0, 2, 3, 5]
+    half = select_causes(np.zeros(6), labelled(), "of-class", name="seven", fraction=0.5)
+    most = select_causes(np.zeros(6), labelled(), "of-class", name="seven", fraction=0.75)
+    assert len(half) == 2
+    assert set(half) < set(most) < {0, 2, 3, 5}, "with one seed, a smaller part is in a larger one"
+    assert len(select_causes(np.zeros(6), labelled(), "of-class", name="one", fraction=0.01)) == 1
+    with pytest.raises(RepairError, match="labelled 'two': choose from one, seven"):
+        select_causes(np.zeros(6), labelled(), "of-class", name="two")
+
+
+def test_a_list_of_examples(tmp_path: Path) -> None:
+    file = tmp_path / "causes.csv"
+    file.write_text("example,why\n27,wrong\n11,wrong\n27,again\n")
+    assert select_causes(np.zeros(6), labelled(), "listed", file=str(file)).tolist() == [5, 1]
+    for content, message in (
+        ("example\n27\n12\n", "lists example 12, and 0 more, that the model was not trained on"),
+        ("example\n", "lists no causes"),
+        ("number\n27\n", "lists no causes: give a column example"),
+        ("example\nfirst\n", "other things than whole numbers"),
+        ("", "cannot be read as a CSV file"),
+    ):
+        file.write_text(content)
+        with pytest.raises(RepairError, match=message):
+            select_causes(np.zeros(6), labelled(), "listed", file=str(file))
+    with pytest.raises(RepairError, match=r"there is no file .*absent\.csv"):
+        select_causes(np.zeros(6), labelled(), "listed", file=str(tmp_path / "absent.csv"))
+
+
+def test_which_rules_look_at_the_scores() -> None:
+    given = {name for name in SELECTIONS if not selects_by_score(name)}
+    assert given == {"listed", "of-class", "truth"}
+    assert all(issubclass(member, Selection) for member in SELECTIONS.values())
+    with pytest.raises(RepairError, match="no selection rule 'best'"):
+        selects_by_score("best")

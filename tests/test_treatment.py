@@ -1,0 +1,394 @@
+"""Treatments of a toy problem: never worse on discovery, nothing of the patient changes, and a seed says it all."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from modelrepair.curvature import Curvature
+from modelrepair.errors import RepairError
+from modelrepair.examples import Examples
+from modelrepair.likelihood import Softmax
+from modelrepair.networks import make_network
+from modelrepair.optimisation import Descent, Oversight
+from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
+from modelrepair.scratch import Checkpoint
+from modelrepair.trained_model import TrainedModel
+from modelrepair.training import train
+from modelrepair.treatment import (
+    TREATMENTS,
+    Delete,
+    FineTune,
+    Patient,
+    Retrain,
+    Scrub,
+    Treatment,
+    make_treatment,
+)
+from models import (
+    DenseCurvature,
+    assert_equal,
+    blobs,
+    dropping,
+    one_thread,  # noqa: F401
+    state_bytes,
+)
+
+# The two clouds with every second member of one called by the other's name: a line cannot fit that and be right.
+COUNT = 60
+EWC = ElasticWeightConsolidation(learning_rate=0.02, rounds=10, batch_size=16)
+NEWTON = NaturalGradient(points=10)
+
+
+def spoiled(count: int, seed: int) -> tuple[Examples, NDArray[np.int64]]:
+    clean, _ = blobs(count, seed=seed)
+    wrong = np.flatnonzero((clean.targets == 1) & (np.arange(count) % 4 == 1))
+    targets = clean.targets.copy()
+    targets[wrong] = 0
+    return Examples(clean.inputs, targets), wrong
+
+
+DATA, CAUSES = spoiled(COUNT, seed=0)
+DISCOVERY, _ = blobs(200, seed=1)
+
+
+def fresh() -> TrainedModel:
+    return TrainedModel(make_network("linear", (2,), 2, seed=5, bias=True).double(), Softmax(), device="cpu")
+
+
+def sick() -> TrainedModel:
+    model = fresh()
+    train(model, DATA, Descent(learning_rate=0.05, rounds=15), batch_size=16, seed=0)
+    return model
+
+
+BASE = sick()
+
+
+def dense(name: str, damping: float) -> Curvature:
+    return DenseCurvature.fit(BASE, DATA).damped(damping)
+
+
+def patient(**changes: Any) -> Patient:
+    settings: dict[str, Any] = {
+        "model": BASE.copy(),
+        "examples": DATA,
+        "causes": CAUSES,
+        "discovery": DISCOVERY,
+        "failures": DISCOVERY.subset(BASE.correct(DISCOVERY).numpy() == 0),
+        "curvature": dense,
+        "fresh": fresh,
+        "seed": 3,
+    }
+    return Patient(**(settings | changes))
+
+
+CURES: dict[str, Treatment] = {
+    "ewc": Delete(EWC, "dense", 0.05),
+    "ewc, remaining": Delete(EWC, "dense", 0.05, remaining="equal"),
+    "newton": Delete(NEWTON, "dense", 0.05),
+    "newton, remaining": Delete(NEWTON, "dense", 0.05, remaining="equal"),
+    "fine-tune": FineTune(learning_rate=0.05, epochs=5, batch_size=16),
+    "fine-tune, equal": FineTune(learning_rate=0.05, epochs=5, batch_size=16, remaining="equal"),
+    "retrain": Retrain(learning_rate=0.05, epochs=10, batch_size=16),
+}
+POISONS: dict[str, Treatment] = {
+    "ewc": Delete(ElasticWeightConsolidation(learning_rate=50, rounds=10, bounded=False), "dense", 1e-3),
+    "newton": Delete(NaturalGradient(epsilon=-math.nextafter(-1e6, 0)), "dense", 1e-6),
+    "fine-tune": FineTune(learning_rate=100, epochs=3, batch_size=16),
+    "retrain": Retrain(learning_rate=100, epochs=3, batch_size=16),
+    "scrub": Scrub(alpha=1e4),
+}
+EVERY_CURE = pytest.mark.parametrize("treatment", CURES.values(), ids=CURES)
+
+
+@EVERY_CURE
+def test_a_treatment_repairs(treatment: Treatment) -> None:
+    treated = treatment.treat(patient())
+    assert BASE.accuracy(DISCOVERY) < 0.9
+    assert treated.model.accuracy(DISCOVERY) > BASE.accuracy(DISCOVERY) + 0.03
+
+
+@EVERY_CURE
+def test_the_result_is_the_best_point_of_the_trace(treatment: Treatment) -> None:
+    treated = treatment.treat(patient())
+    watched = [row["watched"] for row in treated.trace]
+    assert treated.best_round == watched.index(max(watched))
+    assert [row["round"] for row in treated.trace] == list(range(len(watched)))
+    best = treated.trace[treated.best_round]
+    assert best["watched"] == treated.model.accuracy(DISCOVERY)
+    assert best["query_accuracy"] == treated.model.accuracy(patient().failures)
+
+
+@pytest.mark.parametrize("treatment", POISONS.values(), ids=POISONS)
+def test_never_worse_on_discovery_than_the_given_model(treatment: Treatment) -> None:
+    # Nearly all training labels are wrong where they are kept.
+    wrong = Examples(DATA.inputs, 1 - DATA.targets)
+    suffering = patient(examples=wrong, causes=np.arange(3))
+    treated = treatment.treat(suffering)
+    assert min(row["watched"] for row in treated.trace[1:]) < BASE.accuracy(DISCOVERY)
+    assert treated.model.accuracy(DISCOVERY) >= BASE.accuracy(DISCOVERY)
+
+
+@EVERY_CURE
+def test_the_patient_is_left_as_it_is(treatment: Treatment) -> None:
+    suffering = patient()
+    before = state_bytes(suffering.model)
+    inputs, targets = DATA.inputs.tobytes(), DATA.targets.tobytes()
+    treated = treatment.treat(suffering)
+    assert state_bytes(suffering.model) == before != state_bytes(treated.model)
+    assert (DATA.inputs.tobytes(), DATA.targets.tobytes()) == (inputs, targets)
+    assert not suffering.model.network.training
+
+
+@EVERY_CURE
+def test_the_seed_decides_everything_that_is_random(treatment: Treatment) -> None:
+    first = treatment.treat(patient())
+    torch.manual_seed(99)
+    second = treatment.treat(patient())
+    assert state_bytes(first.model) == state_bytes(second.model)
+    assert first.trace == second.trace
+    other = treatment.treat(patient(seed=4))
+    is_random = treatment != CURES["newton"]
+    assert (state_bytes(other.model) != state_bytes(first.model)) == is_random
+
+
+@EVERY_CURE
+def test_failures_are_written_down_and_never_acted_on(treatment: Treatment) -> None:
+    some, none = treatment.treat(patient()), treatment.treat(patient(failures=DISCOVERY.subset([])))
+    assert state_bytes(some.model) == state_bytes(none.model)
+    assert all(math.isnan(row["query_accuracy"]) for row in none.trace)
+
+
+@pytest.mark.parametrize("name", ["fine-tune", "fine-tune, equal", "retrain"])
+def test_further_training_never_looks_at_the_causes(name: str) -> None:
+    inputs = DATA.inputs.copy()
+    inputs[CAUSES] = np.nan
+    expected = CURES[name].treat(patient())
+    treated = CURES[name].treat(patient(examples=Examples(inputs, DATA.targets)))
+    assert state_bytes(treated.model) == state_bytes(expected.model)
+
+
+@pytest.mark.parametrize("name", ["ewc", "newton"])
+def test_deletion_looks_at_nothing_but_the_causes(name: str) -> None:
+    inputs = np.full_like(DATA.inputs, np.nan)
+    inputs[CAUSES] = DATA.inputs[CAUSES]
+    expected = CURES[name].treat(patient())
+    treated = CURES[name].treat(patient(examples=Examples(inputs, DATA.targets)))
+    assert state_bytes(treated.model) == state_bytes(expected.model)
+
+
+@pytest.mark.parametrize("name", ["ewc", "ewc, remaining", "fine-tune", "retrain"])
+def test_a_treatment_goes_on_after_a_kill(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = CURES[name].treat(patient())
+    batches = 0
+    batch = Examples.batch
+
+    def dying(examples: Examples, *arguments: Any, **options: Any) -> Any:
+        nonlocal batches
+        # Watching reads all of discovery; a step reads its batch of 16 or fewer.
+        batches += len(examples) < len(DISCOVERY)
+        if batches == 12:
+            raise SystemExit
+        return batch(examples, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Examples, "batch", dying)
+        CURES[name].treat(patient(checkpoint=Checkpoint(tmp_path / "treat", "fingerprint")))
+    assert list((tmp_path / "treat").glob("*.safetensors")), "no round was finished before the kill"
+    treated = CURES[name].treat(patient(checkpoint=Checkpoint(tmp_path / "treat", "fingerprint")))
+    assert state_bytes(treated.model) == state_bytes(expected.model)
+    assert treated.trace == expected.trace
+
+
+# What a deletion asks for.
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording(PosteriorUpdate):
+    """An update that notes what it is asked to do, and does nothing."""
+
+    asked: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def edit(self, model: TrainedModel, evidence: Examples, weights: Any, **how: Any) -> Edited:
+        self.asked.append({"evidence": evidence, "weights": weights, **how})
+        return Edited(model, [], 0)
+
+
+@pytest.mark.parametrize("remaining", ["none", "equal"])
+def test_deletion_asks_for_the_causes_and_keeps_as_many_others(remaining: str) -> None:
+    update, fetched = Recording(), []
+
+    def fetch(name: str, damping: float) -> Curvature:
+        fetched.append((name, damping))
+        return dense(name, damping)
+
+    suffering = patient(curvature=fetch)
+    Delete(update, "gram", 0.25, remaining=remaining).treat(suffering)
+    (asked,) = update.asked
+    rows, kept = asked["evidence"].rows, suffering.remaining_sample()
+    expected = CAUSES if remaining == "none" else np.concatenate([CAUSES, kept])
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(asked["weights"], np.where(np.isin(rows, CAUSES), -1, 1))
+    assert fetched == [("gram", 0.25)]
+    assert (asked["count"], asked["seed"]) == (COUNT, 3)
+    np.testing.assert_array_equal(asked["kept"].rows, suffering.remaining)
+
+
+def test_deletion_is_the_update_with_what_the_patient_has() -> None:
+    suffering = patient(guarded=False)
+    treated = CURES["newton"].treat(suffering)
+    deleted = NEWTON.delete(BASE, DATA.subset(CAUSES), curvature=dense("", 0.05), count=COUNT)
+    assert state_bytes(treated.model) == state_bytes(deleted.model)
+
+
+def test_the_curvature_can_be_measured_without_the_causes() -> None:
+    class Divisible(DenseCurvature):
+        def without(self, positions: NDArray[np.int64]) -> DenseCurvature:
+            left = np.setdiff1d(np.arange(COUNT), positions)
+            return DenseCurvature.fit(BASE, DATA.subset(left)).damped(self.damping)
+
+    def fetch(name: str, damping: float) -> Curvature:
+        return Divisible(DenseCurvature.fit(BASE, DATA).matrix, damping)
+
+    update = Recording()
+    Delete(update, "gram", 0.25, curvature_without_causes=True).treat(patient(curvature=fetch))
+    rest = DATA.subset(patient().remaining)
+    assert_equal(update.asked[0]["curvature"].whole, DenseCurvature.fit(BASE, rest).damped(0.25).whole)
+    with pytest.raises(RepairError, match="the curvature 'dense' cannot leave out the causes"):
+        Delete(update, "dense", 0.25, curvature_without_causes=True).treat(patient())
+
+
+# The patient.
+
+
+@pytest.mark.parametrize("causes", [[7], range(10), range(29), range(30), range(45)], ids=len)
+def test_the_sample_of_remaining_examples_is_as_large_and_has_none_of_the_causes(causes: Any) -> None:
+    suffering = patient(causes=np.array(causes))
+    sample = suffering.remaining_sample()
+    assert len(sample) == min(len(causes), COUNT - len(causes))
+    assert not set(sample) & set(causes)
+    assert sample.tolist() == sorted(set(sample))
+    assert sample.max() < COUNT
+    np.testing.assert_array_equal(suffering.remaining, np.setdiff1d(np.arange(COUNT), causes))
+    np.testing.assert_array_equal(sample, patient(causes=np.array(causes)).remaining_sample())
+
+
+def test_the_sample_of_remaining_examples_follows_the_seed() -> None:
+    samples = {tuple(patient(seed=seed).remaining_sample()) for seed in range(5)}
+    assert len(samples) == 5
+
+
+def answering(answers: list[int]) -> TrainedModel:
+    """A model that gives these classes for inputs 0, 1, 2, …"""
+    network = make_network("linear", (len(answers),), 2, seed=0)
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.nn.functional.one_hot(torch.tensor(answers), 2).T)
+    return TrainedModel(network, Softmax(), device="cpu")
+
+
+def test_a_point_that_breaks_too_much_is_worth_less_than_nothing() -> None:
+    discovery = Examples(np.eye(10), np.ones(10, dtype=np.int64))
+    given = answering([1] * 5 + [0] * 5)
+    suffering = patient(model=given, discovery=discovery, tolerance=0.2)
+    assert suffering.watch(given) == 0.5
+    assert suffering.watch(answering([1] * 8 + [0] * 2)) == 0.8
+    assert suffering.watch(answering([0] + [1] * 9)) == 0.9, "one of five broken is within the tolerance"
+    assert suffering.watch(answering([0, 0] + [1] * 8)) == pytest.approx(-0.4)
+    assert patient(model=answering([0] * 10), discovery=discovery).watch(given) == 0.5
+
+
+@pytest.mark.parametrize("name", ["ewc", "newton", "fine-tune", "retrain"])
+def test_unguarded_the_whole_effect_is_taken(name: str) -> None:
+    treated = CURES[name].treat(patient(guarded=False))
+    assert treated.best_round == treated.trace[-1]["round"]
+    assert all(row["watched"] is None for row in treated.trace)
+    assert treated.trace[-1]["discovery_accuracy"] == treated.model.accuracy(DISCOVERY)
+
+
+def test_retraining_starts_afresh_and_the_given_model_is_kept_if_it_was_better() -> None:
+    unlucky = Retrain(learning_rate=1e-9, epochs=2, batch_size=16)
+    suffering = patient()
+    assert unlucky.treat(suffering).model is suffering.model
+    assert_equal(unlucky.treat(patient(guarded=False)).model.parameter_vector, fresh().parameter_vector, 1e-6)
+    with pytest.raises(RepairError, match="retraining needs an untrained network"):
+        unlucky.treat(patient(fresh=None))
+
+
+def test_networks_that_draw_are_treated_alike_for_one_seed() -> None:
+    inputs = np.random.default_rng(0).normal(size=(COUNT, 4))
+    data = Examples(inputs, DATA.targets)
+
+    def treated() -> dict[str, bytes]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = TrainedModel(dropping().double(), Softmax(), device="cpu")
+        suffering = patient(model=model, examples=data, discovery=data, failures=data, guarded=False)
+        return state_bytes(FineTune(learning_rate=0.01, epochs=2, batch_size=16).treat(suffering).model)
+
+    first = treated()
+    torch.manual_seed(1)
+    assert treated() == first
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize(
+    ("causes", "message"),
+    [
+        ([], "there are no causes to treat"),
+        ([3, 60], "the causes name training example 60 and there are 60"),
+        ([3, -1], "the causes name training example"),
+    ],
+)
+def test_causes_that_cannot_be(causes: list[int], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        patient(causes=np.array(causes, dtype=np.int64))
+
+
+@pytest.mark.parametrize("name", ["fine-tune", "fine-tune, equal", "retrain"])
+def test_nothing_left_to_train_on_is_refused(name: str) -> None:
+    with pytest.raises(RepairError, match="no training examples remain without the causes"):
+        CURES[name].treat(patient(causes=np.arange(COUNT)))
+
+
+DELETION = {"update": "ewc", "curvature": "diagonal", "damping": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("surgery", {}, "no treatment 'surgery': choose one of delete, fine-tune, retrain, scrub"),
+        ("delete", {"update": "ewc"}, "treatment 'delete' lacks curvature, damping: add it in params.yaml"),
+        ("delete", {}, "lacks curvature, damping, update"),
+        ("delete", DELETION | {"remaining": "all"}, "remaining is 'all' in a deletion: give none or equal"),
+        ("delete", DELETION | {"epsilon": 1.0}, "posterior update 'ewc' has no option epsilon: it takes"),
+        ("delete", DELETION | {"update": "amnesia"}, "no posterior update 'amnesia': choose one of ewc"),
+        ("fine-tune", {"remaining": "none"}, "remaining is 'none' in fine-tuning: give all or equal"),
+        ("fine-tune", {"rounds": 3}, "treatment 'fine-tune' has no option rounds: it takes learning_rate"),
+        ("retrain", {"remaining": "all"}, "treatment 'retrain' has no option remaining"),
+        ("scrub", {"alpha": -1.0}, "alpha of scrubbing is -1.0"),
+    ],
+)
+def test_treatments_that_cannot_be(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        make_treatment(name, options)
+
+
+def test_treatments_are_made_by_name() -> None:
+    assert make_treatment("retrain", {"epochs": 3}) == Retrain(epochs=3)
+    assert make_treatment("fine-tune", {"epochs": 3, "remaining": "equal"}) == FineTune(
+        epochs=3, remaining="equal"
+    )
+    made = make_treatment("delete", DELETION | {"rounds": 7, "remaining": "equal"})
+    assert made == Delete(ElasticWeightConsolidation(rounds=7), "diagonal", 0.1, remaining="equal")
+    assert all(issubclass(member, Treatment) for member in TREATMENTS.values())
