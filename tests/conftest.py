@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,6 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=heed_interrupts,
         )
 
     def run(self, *command: str | Path, **variables: str) -> Outcome:
@@ -201,11 +201,6 @@ class Moment:
         return {"PYTHONPATH": str(OBSERVER), "OBSERVE_MOMENT": json.dumps(vars(self))}
 
 
-def heed_interrupts() -> None:
-    """For a child: a shell that runs the tests in the background passes an ignored SIGINT on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def finish(process: subprocess.Popen[str]) -> Outcome:
     """Wait for a process, and end its group if the test is ended before it."""
     try:
@@ -315,6 +310,14 @@ def finished(bare: Project, tmp_path_factory: pytest.TempPathFactory) -> Finishe
     outcome = project.repro().succeeded()
     project.commit()
     return Finished(project, outcome, project.artefacts())
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Executor]:
+    """Runs long chains of commands side by side, two at a time: most of each is one process on one core."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield pool
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from modelrepair.curvature import CURVATURES, DiagonalFisher, GramFisher, fit_cu
 from modelrepair.curvature.gradients import Dense, Factored, Gradients
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
+from modelrepair.likelihood import Sigmoid, Softmax
+from modelrepair.networks import make_network
 from modelrepair.trained_model import TrainedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -344,8 +346,6 @@ def test_what_a_fit_leaves_behind(tmp_path: Path) -> None:
 
 
 def test_one_example_and_multi_label_targets() -> None:
-    from modelrepair.likelihood import Sigmoid
-
     model = make_model(lambda: nn.Linear(4, 3))
     model = TrainedModel(model.network, Sigmoid(), device="cpu")
     examples = Examples(np.ones((1, 4)), np.array([[1.0, 0.0, 1.0]]))
@@ -353,3 +353,19 @@ def test_one_example_and_multi_label_targets() -> None:
     v = directions(model)
     expected = torch.linalg.solve(torch.outer(row, row) + 0.1 * torch.eye(15, dtype=torch.float64), v)
     assert relative_error(GramFisher.fit(model, examples).damped(0.1).solve(v), expected) < TOLERANCE
+
+
+def test_resnet20_by_stored_gradients_and_by_passes() -> None:
+    network = make_network("resnet20", (3, 32, 32), 10, seed=0)
+    random = np.random.default_rng(0)
+    examples = Examples(
+        random.integers(256, size=(10, 3, 32, 32), dtype=np.uint8), random.integers(10, size=10)
+    )
+    model = TrainedModel(network, Softmax(), batch_size=5, device="cpu")
+    v = model.weighted_gradient(examples)
+    assert len(v) == 269_722
+    held, passes = (GramFisher.fit(model, examples, minibatch=2, memory=m).damped(1.0) for m in (2**30, 1))
+    assert relative_error(held.solve(v), passes.solve(v)) < 1e-4
+    assert held.residual < 1e-5
+    with pytest.raises(RepairError, match="at least 4×4 pixels"):
+        make_network("resnet20", (3, 2, 2), 10, seed=0)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from curvature_cases import make_case, make_examples, make_model
 from torch import nn
 
+from curvature_cases import make_case, make_examples, make_model
 from modelrepair.curvature import CURVATURES, fit_curvature
 from modelrepair.curvature import memory as memory_module
 from modelrepair.errors import RepairError
@@ -71,3 +71,31 @@ def test_estimate_is_within_a_factor_of_the_peak(
     estimate, peak = map(int, done.stdout.split())
     print(name, options, f"{estimate / 2**20:.0f} MiB estimated, {peak / 2**20:.0f} MiB measured")
     assert 1 / 1.5 < estimate / peak < 1.5
+
+
+@pytest.mark.parametrize("name", ["gram", "block", "kfac", "ekfac"])
+def test_what_does_not_fit_is_refused_with_what_would(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, examples = make_case("convolutions", 3000, dtype=torch.float32, batch_size=200)
+    needed = CURVATURES[name].estimate(model, examples).memory
+    monkeypatch.setattr(memory_module, "available_memory", lambda device: needed - 1)
+    with pytest.raises(RepairError, match=f"curvature '{name}' of 3000 examples takes about") as refusal:
+        fit_curvature(name, model, examples)
+    if name == "gram":
+        for remedy in ("minibatch: 10", "block_size: 100", "Kronecker factors", "a sample of 1500 examples"):
+            assert remedy in str(refusal.value)
+    monkeypatch.setattr(memory_module, "available_memory", lambda device: 1)
+    with pytest.raises(RepairError, match="use fewer examples and a smaller model"):
+        fit_curvature(name, model, examples)
+
+
+def test_estimates_grow_as_the_work_does() -> None:
+    model = make_model(lambda: nn.Linear(40, 3))
+    small, large = (
+        CURVATURES["gram"].estimate(model, make_examples((40,), count)) for count in (5000, 10000)
+    )
+    assert large.operations / small.operations == pytest.approx(8, rel=0.1)
+    assert large.memory / small.memory == pytest.approx(4, rel=0.2)
+
+
+def test_available_memory_is_no_more_than_the_machine_has() -> None:
+    assert 0 < memory_module.available_memory(torch.device("cpu")) < 2**50

@@ -14,7 +14,7 @@ import torch
 from conftest import Finished, Project
 from modelrepair.curvature import Hessian, Identity
 from modelrepair.data.classes import names_of
-from modelrepair.erasure import Choice, along, choose_epsilon
+from modelrepair.erasure import Choice, Proxy, along, choose_epsilon
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.erasure import normalised_confusion_distance
 from modelrepair.examples import Examples
@@ -240,7 +240,7 @@ class TestChoiceOfEpsilon:
         step = NaturalGradient(weight_decay=DECAY).step(
             self.base, erased, -np.ones(len(erased)), curvature=self.curvature(factor), count=self.count
         )
-        return choose_epsilon(along(self.base, step), self.base, retrained, erased, **options)
+        return choose_epsilon(self.base, [Proxy(along(self.base, step), retrained, erased)], **options)
 
     def test_it_minimises_the_confusion_distance(self) -> None:
         choice = self.choice()
@@ -281,30 +281,54 @@ class TestChoiceOfEpsilon:
             curvature=Hessian.fit(model, examples).damped(DECAY),
             count=60,
         )
-        choice = choose_epsilon(along(model, step), model, retrained, erased)
+        choice = choose_epsilon(model, [Proxy(along(model, step), retrained, erased)])
         assert choice.measure == "similarity_ratio"
         assert choice.value > 0.8
         assert choice.value >= max(value for _, value in choice.curve) - 0.01
         assert 0.2 < choice.epsilon < 5
 
+    def test_several_proxies_count_by_their_mean(self) -> None:
+        proxies = []
+        for label in (2, 3):
+            erased, retrained = self.request(label)
+            step = NaturalGradient().step(
+                self.base, erased, -np.ones(len(erased)), curvature=self.curvature(1.0), count=self.count
+            )
+            proxies.append(Proxy(along(self.base, step), retrained, erased))
+        curves = [choose_epsilon(self.base, chosen).curve for chosen in ([proxies[0]], [proxies[1]], proxies)]
+        first, second, both = np.array(curves)
+        assert_equal(torch.tensor(both), torch.tensor((first + second) / 2))
+
     def test_models_that_overflow_are_passed_over(self) -> None:
         def updated(epsilon: float) -> TrainedModel:
             return BASE.with_parameter_vector(BASE.parameter_vector * (float("inf") if epsilon > 1 else 1.1))
 
-        choice = choose_epsilon(updated, BASE, RETRAINED, DATA.subset(ERASED), epsilons=[2.0, 1.0])
+        proxy = Proxy(updated, RETRAINED, DATA.subset(ERASED))
+        choice = choose_epsilon(BASE, [proxy], epsilons=[2.0, 1.0])
         assert choice.epsilon == 1.0
         assert np.isnan(choice.curve[1][1])
-        with pytest.raises(RepairError, match="gives finite parameters"):
-            choose_epsilon(updated, BASE, RETRAINED, DATA.subset(ERASED), epsilons=[2.0])
+        with pytest.raises(RepairError, match="try smaller ones"):
+            choose_epsilon(BASE, [proxy], epsilons=[2.0])
+
+    def test_models_that_break_what_is_kept_are_passed_over(self) -> None:
+        def updated(epsilon: float) -> TrainedModel:
+            return BASE.with_parameter_vector(BASE.parameter_vector * (1.0 if epsilon < 1 else -1.0))
+
+        proxy = Proxy(updated, RETRAINED, DATA.subset(ERASED), DATA.subset(KEPT))
+        curve = choose_epsilon(BASE, [proxy], epsilons=[0.5, 2.0]).curve
+        assert np.isnan([value for _, value in curve]).tolist() == [False, True]
+        curve = choose_epsilon(BASE, [proxy], epsilons=[0.5, 2.0], allowed_loss=1.0).curve
+        assert not np.isnan([value for _, value in curve]).any()
 
     def test_what_cannot_be_chosen_from_is_refused(self) -> None:
-        choose = partial(choose_epsilon, lambda epsilon: BASE, BASE, RETRAINED)
-        with pytest.raises(RepairError, match="at least one of each"):
-            choose(DATA.subset([]))
-        with pytest.raises(RepairError, match="at least one of each"):
-            choose(DATA, epsilons=[])
+        proxy, empty = (Proxy(lambda epsilon: BASE, RETRAINED, erased) for erased in (DATA, DATA.subset([])))
+        for proxies in ([], [empty], [proxy, empty]):
+            with pytest.raises(RepairError, match="one of each at least"):
+                choose_epsilon(BASE, proxies)
+        with pytest.raises(RepairError, match="one of each at least"):
+            choose_epsilon(BASE, [proxy], epsilons=[])
         with pytest.raises(RepairError, match="give positive numbers"):
-            choose(DATA, epsilons=[1.0, 0.0])
+            choose_epsilon(BASE, [proxy], epsilons=[1.0, 0.0])
 
 
 class TestTreatment:

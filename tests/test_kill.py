@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import pytest
 
-from conftest import Moment, Outcome, Project, finish
+from conftest import Finished, Moment, Outcome, Project, finish
 
 REPLACED = ("os.rename", "*/.scratch/*.partial")
 """What happens whenever a checkpoint takes its predecessor's place."""
@@ -46,22 +48,32 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def chains(
+    finished: Finished, background: Executor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Future[None]]:
+    """Every case in a project of its own."""
+    folder = tmp_path_factory.mktemp("chains")
+    return {
+        name: background.submit(kill_and_go_on, finished.project.copy(folder / name), case)
+        for name, case in CASES.items()
+    }
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_killed_runs_go_on_to_the_same_bytes(project: Project, name: str) -> None:
-    case = CASES[name]
+def test_killed_runs_go_on_to_the_same_bytes(chains: dict[str, Future[None]], name: str) -> None:
+    chains[name].result()
+
+
+def kill_and_go_on(project: Project, case: Case) -> None:
     if case.method != "ewc":
         project.set_parameters({"method": case.method})
         project.repro(case.stage).succeeded()
     expected = unmade(project, case.stage)
     scratch = project.root / ".scratch" / case.stage
 
-    kills = [
-        (Moment(case.stage, *REPLACED, count=1), None),
-        # From the beginning, as the first run was killed before anything was kept; two rounds are kept.
-        (Moment(case.stage, *REPLACED, count=3), None),
-        (case.last, 2),
-    ]
-    for moment, round_kept in kills:
+    # First while the third round's checkpoint replaces the second's.
+    for moment, round_kept in ((Moment(case.stage, *REPLACED, count=3), None), (case.last, 2)):
         outcome = project.repro(case.stage, **moment.variables)
         assert outcome.status == -signal.SIGKILL, f"{moment} did not come: {outcome}"
         assert resumed_after(outcome, case.description) == round_kept
@@ -75,6 +87,15 @@ def test_killed_runs_go_on_to_the_same_bytes(project: Project, name: str) -> Non
     assert not list(project.root.glob("*/.*.writing")), "nor is anything else left"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell that runs the tests in the background makes them ignore SIGINT, and their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_unreadable_checkpoint_is_not_used(project: Project) -> None:
     """Interrupted by hand, and then something happens to the disk."""
     expected = unmade(project, "train-base")
@@ -89,14 +110,6 @@ def test_an_unreadable_checkpoint_is_not_used(project: Project) -> None:
     assert resumed_after(outcome, "training") is None
     assert any("cannot be read" in message for message in outcome.messages)
     assert project.files(*project.outputs("train-base")) == expected
-
-
-def test_progress_of_other_parameters_is_not_used(project: Project) -> None:
-    unmade(project, "train-base")
-    killed = project.stage("train-base", **Moment("train-base", *REPLACED, count=3).variables)
-    assert killed.status == -signal.SIGKILL
-    project.set_parameters({"training.epochs": 1})
-    assert resumed_after(project.stage("train-base").succeeded(), "training") is None
 
 
 def test_a_second_process_is_refused_while_the_first_lives(project: Project) -> None:

@@ -89,9 +89,10 @@ def test_a_failed_save_keeps_the_previous_one(tmp_path: Path, monkeypatch: pytes
     def die(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", die)
-        checkpoint.save({"network.weight": torch.zeros(2)}, {"trace": []})
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save({"network.weight": torch.zeros(2)}, {"trace": []})
     loaded = checkpoint.load()
     assert loaded is not None
     assert loaded[1] == STATE

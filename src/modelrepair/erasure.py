@@ -1,4 +1,4 @@
-"""Choosing how far an erasure goes, on one retrained model, for all requests that follow."""
+"""Choosing how far an erasure goes, on retrained models, for all requests that follow."""
 
 from __future__ import annotations
 
@@ -17,6 +17,23 @@ EPSILONS = tuple(float(value) for value in np.geomspace(0.01, 100, 41))
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """A set S of the user's choosing and what retraining without it leads to.
+
+    Attributes:
+        updated: ε to the model from which S was erased at that ε; `along` for any single step.
+        retrained: θ*₋S, trained on D \\ S.
+        erased: S.
+        kept: examples that must not suffer, such as some of D \\ S; without them only S is looked at.
+    """
+
+    updated: Callable[[float], TrainedModel]
+    retrained: TrainedModel
+    erased: Examples
+    kept: Examples | None = None
+
+
+@dataclass(frozen=True)
 class Choice:
     """A chosen ε and why.
 
@@ -24,7 +41,7 @@ class Choice:
         epsilon: the choice.
         measure: "normalised_confusion_distance" (lower is better) or "similarity_ratio" (higher is better).
         value: of the measure at the choice.
-        curve: (ε, value) of every ε that was tried, ascending; NaN where the model was not finite.
+        curve: (ε, value) of every ε that was tried, ascending; NaN where it was passed over.
     """
 
     epsilon: float
@@ -40,72 +57,76 @@ def along(model: TrainedModel, step: Tensor) -> Callable[[float], TrainedModel]:
 
 
 def choose_epsilon(
-    updated: Callable[[float], TrainedModel],
     original: TrainedModel,
-    retrained: TrainedModel,
-    erased: Examples,
+    proxies: Sequence[Proxy],
     *,
     epsilons: Sequence[float] = EPSILONS,
     tolerance: float = 0.01,
+    allowed_loss: float = 0.02,
 ) -> Choice:
     """The ε at which an erasure treats what it erases most as retraining does (Peste et al. 2021, section 4).
 
-    ε corrects the scale of a curvature that stands in for the Hessian, so it belongs to the model and hardly to the
-    request: chosen on one set S of the user's choosing, for which a model is retrained as a proxy, it is reused for
-    other requests. Where examples have one class each, it minimises the normalised confusion distance δ_S (Eq. 12);
-    where they have attributes, it maximises the similarity ratio γ_S (Eq. 10). Both look at S alone.
+    ε corrects the scale of a curvature that stands in for the Hessian, so it belongs to the model more than to the
+    request: chosen on one set S, for which a model is retrained as a proxy, it is reused for other requests; the mean
+    over several sets is steadier. Where examples have one class each, it minimises the normalised confusion distance
+    δ_S (Eq. 12); where they have attributes, it maximises the similarity ratio γ_S (Eq. 10).
 
-    When all of a class goes, δ_S falls to a plateau, along which larger ε only do more harm to the rest: the
-    smallest ε within `tolerance` of the best is chosen ("close to the start of the plateau", section 5.2.1).
+    Both look at S alone, and when all of a class goes, δ_S falls to a plateau along which larger ε only harm the rest.
+    So the smallest ε within `tolerance` of the best is chosen ("close to the start of the plateau", section 5.2.1),
+    and, beyond the paper, an ε is passed over at which accuracy on `kept` falls below the retrained model's.
 
         step = NaturalGradient().step(original, erased, -np.ones(len(erased)), curvature=curvature, count=n)
-        choice = choose_epsilon(along(original, step), original, retrained, erased)
+        choice = choose_epsilon(original, [Proxy(along(original, step), retrained, erased, kept)])
         NaturalGradient(epsilon=choice.epsilon).delete(original, next_request, curvature=curvature, count=n)
 
     Args:
-        updated: ε to the model from which S was erased at that ε; `along` for any single step.
         original: θ*, trained on D.
-        retrained: θ*₋S, trained on D \\ S.
-        erased: S.
+        proxies: one or more.
         epsilons: the grid, positive.
         tolerance: see above, in units of the measure.
+        allowed_loss: how far accuracy on `kept` may fall below the retrained model's, as a fraction.
 
     Raises:
-        RepairError: if S or the grid is empty, an ε is not positive, or no model on the grid is finite.
+        RepairError: if there is no proxy, an S or the grid is empty, an ε is not positive, or all are passed over.
     """
-    if not len(erased) or not len(epsilons):
-        raise RepairError("choosing epsilon needs erased examples and a grid: give at least one of each")
+    if not proxies or not len(epsilons) or any(not len(proxy.erased) for proxy in proxies):
+        raise RepairError(
+            "choosing epsilon needs a grid and a proxy with erased examples: give one of each at least"
+        )
     if not all(0 < epsilon < float("inf") for epsilon in epsilons):
         raise RepairError(
             f"the grid of epsilons is {list(epsilons)}: give positive numbers, such as 0.1, 0.3, 1"
         )
-    attributes = erased.targets.ndim == 2
-    measure = _similarity if attributes else _confusion
-    curve = []
-    for epsilon in sorted(map(float, epsilons)):
-        try:
-            model = updated(epsilon)
-        except RepairError:  # parameters that are no longer finite
-            curve.append((epsilon, float("nan")))
-        else:
-            curve.append((epsilon, measure((model, original, retrained), erased)))
-    values = np.array([value for _, value in curve])
+    grid = sorted(map(float, epsilons))
+    values = np.mean(
+        [[_value(p, original, epsilon, allowed_loss) for epsilon in grid] for p in proxies], axis=0
+    )
     if np.isnan(values).all():
         raise RepairError(
-            f"no epsilon from {curve[0][0]:g} to {curve[-1][0]:g} gives finite parameters: try smaller ones"
+            f"every epsilon from {grid[0]:g} to {grid[-1]:g} breaks what is to be kept: try smaller ones"
         )
+    attributes = proxies[0].erased.targets.ndim == 2
     goodness = values if attributes else -values
     chosen = int(np.flatnonzero(goodness >= np.nanmax(goodness) - tolerance)[0])
     name = "similarity_ratio" if attributes else "normalised_confusion_distance"
-    return Choice(curve[chosen][0], name, float(values[chosen]), curve)
+    curve = [(epsilon, float(value)) for epsilon, value in zip(grid, values, strict=True)]
+    return Choice(grid[chosen], name, float(values[chosen]), curve)
 
 
-def _confusion(models: Sequence[TrainedModel], erased: Examples) -> float:
-    outputs = [model.outputs(erased) for model in models]
-    after, before, reference = (values.argmax(dim=1).cpu().numpy() for values in outputs)
-    return normalised_confusion_distance(after, before, reference, erased.targets, outputs[0].shape[1])
-
-
-def _similarity(models: Sequence[TrainedModel], erased: Examples) -> float:
-    after, before, reference = (model.outputs(erased).cpu().numpy() for model in models)
-    return similarity_ratio(after, before, reference, erased.targets)
+def _value(proxy: Proxy, original: TrainedModel, epsilon: float, allowed_loss: float) -> float:
+    """γ_S or δ_S of a proxy at this ε; NaN if the model is broken there."""
+    try:
+        model = proxy.updated(epsilon)
+    except RepairError:  # its parameters are not finite
+        return float("nan")
+    kept = proxy.kept
+    if kept is not None and model.accuracy(kept) < proxy.retrained.accuracy(kept) - allowed_loss:
+        return float("nan")
+    models = (model, original, proxy.retrained)
+    after, before, reference = (m.outputs(proxy.erased).cpu().numpy() for m in models)
+    targets = proxy.erased.targets
+    if targets.ndim == 2:
+        return similarity_ratio(after, before, reference, targets)
+    classes = after.shape[1]
+    after, before, reference = (values.argmax(axis=1) for values in (after, before, reference))
+    return normalised_confusion_distance(after, before, reference, targets, classes)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature.memory import Estimate
-from modelrepair.curvature.recorder import Recorder
+from modelrepair.curvature.recorder import WRITTEN_BYTES, Recorder
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -48,7 +48,7 @@ class Curvature(ABC):
             8 * sum(p.numel() for p in model.parameters.values()) * model.parameter_vector.element_size()
         )
         return Estimate(
-            vectors + recorder.batch_size * recorder.bytes_per_example,
+            vectors + recorder.batch_size * recorder.bytes_per_example + 2 * WRITTEN_BYTES,
             len(examples) * recorder.operations_per_example,
         )
 

@@ -15,8 +15,7 @@ from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_
 from modelrepair.curvature.gradients import DEFAULT_MEMORY, Gradients, Layout
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import Direct, LowRank
-from modelrepair.curvature.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times
-from modelrepair.curvature.recorder import dense
+from modelrepair.curvature.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times, write
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -172,11 +171,10 @@ def _direct(
     names = {name for name, indices in touched.items() if indices}
     for rows, recorded in gradients.recorder.batches(examples, names) if names else ():
         count = rows.stop - rows.start
-        parts = [Dense(block, count, gradients.like) for block in blocks]
+        parts: list[Piece] = [Dense(block, count, gradients.like) for block in blocks]
         for name, values in recorded:
-            written = dense(values)
-            for index in touched[name]:
-                parts[index].write(slice(0, count), gradients.columns[name], written)
+            touching = [parts[index] for index in touched[name]]
+            write(touching, slice(0, count), gradients.columns[name], values)
         for matrix, part in zip(sums, parts, strict=True):
             matrix += part.values.mT @ part.values
     return {
@@ -242,7 +240,7 @@ def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     rows, recorder = gradients.rows, gradients.recorder
     entries = len(wide) * rows**2 + sum(size**2 for size in narrow)
     working = max(
-        gradients.bytes_filling(layouts) + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
+        gradients.bytes_filling() + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
         gradients.bytes_applying(layouts),
     )
     operations = gradients.operations(layouts) + len(wide) * rows**3 / 3

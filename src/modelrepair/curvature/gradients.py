@@ -24,8 +24,9 @@ from modelrepair.curvature.pieces import (
     symmetrised,
     times,
     transposed_times,
+    write,
 )
-from modelrepair.curvature.recorder import Recorder, dense, full_precision, gather
+from modelrepair.curvature.recorder import WRITTEN_BYTES, Recorder, full_precision, gather
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -96,11 +97,9 @@ class Gradients:
         groups = [layouts] if self.fits(layouts) else self._groups()
         return max(sum(map(self.size, group)) for group in groups)
 
-    def bytes_filling(self, layouts: list[Layout]) -> int:
-        """What a pass over the examples takes beside these pieces."""
-        batch_size = self.recorder.batch_size
-        buffered = sum(map(self.size, layouts)) // len(self._examples) if self._scratch is not None else 0
-        return batch_size * (self.recorder.bytes_per_example + buffered)
+    def bytes_filling(self) -> int:
+        """What a pass over the examples takes beside the pieces."""
+        return self.recorder.batch_size * self.recorder.bytes_per_example + WRITTEN_BYTES
 
     def bytes_applying(self, layouts: list[Layout]) -> int:
         """What products with these pieces take beside them."""
@@ -137,10 +136,12 @@ class Gradients:
             if cheap and not any(columns.start < cut < columns.stop for cut in self._cuts):
                 factored[columns.start] = Layout(columns, (out, features, positions))
         width = max(256, min(TILE_COLUMNS, TILE_ENTRIES // self.rows))
+        # In a file, what a batch adds to a piece is then one run of bytes.
+        cuts = [*self._cuts, *(own.stop for own in self.columns.values() if self._scratch is not None)]
         layouts: list[Layout] = []
         start, dimension = 0, max(columns.stop for columns in self.columns.values())
         while start < dimension:
-            stops = (*self._cuts, *factored, start + width, dimension)
+            stops = (*cuts, *factored, start + width, dimension)
             dense_columns = slice(start, min(stop for stop in stops if stop > start))
             layouts.append(factored.get(start, Layout(dense_columns, None)))
             start = layouts[-1].columns.stop
@@ -225,13 +226,7 @@ class Gradients:
         try:
             for rows, gradients in self.recorder.batches(self._examples, wanted):
                 for name, values in gradients:
-                    taking = takers[name]
-                    if any(isinstance(piece, Dense) for piece in taking):
-                        values = dense(values)
-                    for piece in taking:
-                        piece.write(rows, self.columns[name], values)
-                for piece in pieces:
-                    piece.flush(rows)
+                    write(takers[name], rows, self.columns[name], values)
         except OSError as error:
             raise RepairError(
                 f"the gradients ({offset / 2**30:.1f} GiB) could not be kept in scratch folder {self._scratch}: "

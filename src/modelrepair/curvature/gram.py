@@ -181,8 +181,14 @@ class GramFisher(Curvature):
 def _estimate(gradients: Gradients) -> Estimate:
     """Of a fit, its Gram matrix, and its Cholesky factor."""
     rows, layouts = gradients.rows, gradients.layouts
-    held = gradients.bytes_held(layouts) + gradients.like.element_size() * rows**2
-    return Estimate(
-        held + max(gradients.bytes_filling(layouts), 8 * rows**2 + gradients.bytes_applying(layouts)),
-        gradients.operations(layouts) + rows**3 / 3,
+    gram, factor = gradients.like.element_size() * rows**2, 8 * rows**2
+    held, filling, applying = (
+        gradients.bytes_held(layouts),
+        gradients.bytes_filling(),
+        gradients.bytes_applying(layouts),
     )
+    if gradients.fits(layouts):
+        peak = gram + held + max(filling, factor + applying)
+    else:
+        peak = gram + max(held + filling, held + applying, factor + filling)
+    return Estimate(peak, gradients.operations(layouts) + rows**3 / 3)

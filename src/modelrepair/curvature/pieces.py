@@ -13,7 +13,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.recorder import Outer, Rows, dense, full_precision
+from modelrepair.curvature.recorder import Outer, Rows, full_precision, written_out
 
 TILE_ROWS = 1024
 
@@ -38,28 +38,19 @@ class Dense:
         self._file = file
         self._offset = offset
         self._held = None if file else like.new_zeros(self._shape)
-        self._buffer = like.new_empty(0)
 
-    def write(self, rows: slice, columns: slice, values: Rows) -> None:
-        """Take what belongs here of the rows' gradients by the parameter that has these columns of θ."""
+    def write(self, rows: slice, columns: slice, gradients: Tensor) -> None:
+        """Take what belongs here of the rows' gradients by the parameter that has these columns of θ.
+
+        In a file, a piece must lie within one parameter.
+        """
         start, stop = max(columns.start, self.columns.start), min(columns.stop, self.columns.stop)
+        part = gradients[:, start - columns.start : stop - columns.start]
         if self._held is not None:
-            target = self._held[rows]
-        else:
-            if not len(self._buffer):
-                self._buffer = self._like.new_zeros(rows.stop - rows.start, self._shape[1])
-            target = self._buffer
-        target[:, start - self.columns.start : stop - self.columns.start] = dense(values)[
-            :, start - columns.start : stop - columns.start
-        ]
-
-    def flush(self, rows: slice) -> None:
-        """All parameters of these rows are written."""
-        if self._file is None:
-            return
-        self._file.seek(self._offset + rows.start * self._shape[1] * self._like.element_size())
-        self._file.write(self._buffer.cpu().numpy().data)
-        self._buffer = self._like.new_empty(0)
+            self._held[rows, start - self.columns.start : stop - self.columns.start] = part
+        elif self._file is not None:
+            self._file.seek(self._offset + rows.start * self._shape[1] * self._like.element_size())
+            self._file.write(part.cpu().contiguous().numpy().data)
 
     @property
     def values(self) -> Tensor:
@@ -111,20 +102,10 @@ class Factored:
         self._left = like.new_zeros(rows, positions, out)
         self._right = like.new_zeros(rows, positions, features)
 
-    def write(self, rows: slice, columns: slice, values: Rows) -> None:
+    def write(self, rows: slice, values: Outer) -> None:
         """Take the rows' gradients by the weight; those by the bias are known from them."""
-        if isinstance(values, Outer):
-            self._left[rows] = values.left[:, 0].mT
-            self._right[rows] = values.right[:, 0].mT
-
-    def flush(self, rows: slice) -> None:
-        """Nothing is buffered."""
-
-    @property
-    def values(self) -> Tensor:
-        """(rows, width) written out."""
-        weight = torch.bmm(self._left.mT, self._right).flatten(1)
-        return torch.cat([weight, self._left.sum(1)], dim=1) if self._bias else weight
+        self._left[rows] = values.left[:, 0].mT
+        self._right[rows] = values.right[:, 0].mT
 
     def add_gram(self, gram: Tensor) -> None:
         """Add the products of all pairs of rows, Σ_pq (aᵢₚ·aⱼ_q)(bᵢₚ·bⱼ_q), to the lower triangle."""
@@ -176,6 +157,18 @@ class Factored:
 
 
 Piece = Dense | Factored
+
+
+def write(pieces: list[Piece], rows: slice, columns: slice, values: Rows) -> None:
+    """Give pieces what belongs to them of these rows' gradients by the parameter with these columns of θ."""
+    for piece in pieces:
+        if isinstance(piece, Factored) and isinstance(values, Outer):
+            piece.write(rows, values)
+    plain = [piece for piece in pieces if isinstance(piece, Dense)]
+    for chunk, gradients in written_out(values) if plain else ():
+        within = slice(rows.start + chunk.start, rows.start + chunk.stop)
+        for piece in plain:
+            piece.write(within, columns, gradients)
 
 
 def add_gram(pieces: list[Piece], gram: Tensor) -> None:

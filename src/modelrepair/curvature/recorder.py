@@ -32,6 +32,7 @@ from modelrepair.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 8
 BATCH_BYTES = 256 * 2**20
+WRITTEN_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Outer:
     left: Tensor
     right: Tensor
 
-    def dense(self) -> Tensor:
-        """(R, groups · out · in) the rows written out."""
-        products = torch.bmm(self.left.flatten(0, 1), self.right.flatten(0, 1).mT)
-        return products.view(len(self.left), -1)
+    def dense(self, rows: slice = slice(None)) -> Tensor:
+        """(R, groups · out · in) these rows written out."""
+        left, right = self.left[rows], self.right[rows]
+        return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).view(len(left), -1)
 
 
 Rows = Outer | Tensor
@@ -59,11 +60,23 @@ def dense(rows: Rows) -> Tensor:
     return rows.dense() if isinstance(rows, Outer) else rows
 
 
+def written_out(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
+    """Rows written out, about `WRITTEN_BYTES` at a time, and which they are."""
+    if not isinstance(rows, Outer):
+        yield slice(0, len(rows)), rows
+        return
+    width = rows.left[0, :, :, 0].numel() * rows.right.shape[2] * rows.left.element_size()
+    size = max(1, WRITTEN_BYTES // width)
+    for start in range(0, len(rows.left), size):
+        chunk = slice(start, min(start + size, len(rows.left)))
+        yield chunk, rows.dense(chunk)
+
+
 def sum_of_squares(rows: Rows) -> Tensor:
     """(numel,) Σᵣ Gᵣ² entry by entry."""
     if isinstance(rows, Outer) and rows.left.shape[1] == rows.left.shape[3] == 1:
         return (rows.left[:, 0, :, 0].square().mT @ rows.right[:, 0, :, 0].square()).flatten()
-    return dense(rows).square().sum(0)
+    return torch.stack([part.square().sum(0) for _, part in written_out(rows)]).sum(0)
 
 
 def gather(values: Tensor, minibatch: int) -> Tensor:
@@ -368,7 +381,7 @@ class Recorder:
                 wrong.add(name)
             size = values[0].numel()
             if isinstance(rows, Outer):
-                size += rows.left[0].numel() + rows.right[0].numel()
+                size = rows.left[0].numel() + rows.right[0].numel()
                 # Products of the forward pass, of the backward pass, and of the rows.
                 self.operations_per_example += 6 * rows.left[0].numel() * rows.right.shape[2]
                 if rows.left.shape[1] == 1:

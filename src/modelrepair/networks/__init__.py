@@ -12,8 +12,13 @@ from modelrepair.configuration import choose
 from modelrepair.errors import RepairError
 from modelrepair.networks.lenet5 import LeNet5
 from modelrepair.networks.linear import Linear
+from modelrepair.networks.resnet20 import ResNet20
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": LeNet5, "linear": Linear}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": LeNet5,
+    "linear": Linear,
+    "resnet20": ResNet20,
+}
 
 
 def make_network(

@@ -1,0 +1,68 @@
+"""What the benchmarks of erasure share: measures of a request, and the table that they end in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelrepair.evaluation.erasure import erasure_metrics
+from modelrepair.examples import Examples
+from modelrepair.trained_model import TrainedModel
+
+KEYS = ["dataset", "model", "method", "erased", "fraction", "epsilon", "metric"]
+
+
+def measures(models: Mapping[str, TrainedModel], splits: Mapping[str, Examples]) -> dict[str, float]:
+    """The similarity on S, absolute accuracy differences to the retrained model on the four splits of Peste et al. 2021
+    (Figure 5), in percentage points, and how well members of S can be told from unseen examples by their loss.
+
+    Args:
+        models: "original", "updated" and "retrained".
+        splits: "retained_train" (D\\S), "erased_train" (S), "retained_test" (T\\T_a) and "erased_test" (T_a).
+    """
+    probabilities, losses = {}, {}
+    for name, model in models.items():
+        probabilities[name] = {
+            split: model.likelihood.probabilities(model.outputs(examples)).cpu().numpy()
+            for split, examples in splits.items()
+        }
+        losses[name] = {
+            split: -model.log_likelihoods(examples).cpu().numpy() for split, examples in splits.items()
+        }
+    found = erasure_metrics(
+        probabilities,
+        {split: examples.targets for split, examples in splits.items()},
+        {name: model.parameter_vector.cpu().numpy() for name, model in models.items()},
+        losses,
+    )
+    similarity = found["similarity"]
+    wanted = ("normalised_confusion_distance", "similarity_ratio", "relative_parameter_distance")
+    values = {name: similarity[name] for name in wanted if name in similarity}
+    for split in splits:
+        gap = found["gap"][split]
+        values[f"accuracy_difference:{split}"] = None if gap is None else 100 * abs(gap)
+    values["membership_auc"] = found["membership_updated"]["loss"]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def summarise(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Mean and standard deviation (n − 1) over requests and seeds."""
+    groups = pd.DataFrame(rows).groupby(KEYS, sort=False)
+    table = groups["value"].agg(mean="mean", std="std").reset_index()
+    table["seeds"] = groups["seed"].nunique().to_numpy()
+    return table
+
+
+def report(table: pd.DataFrame, path: Path) -> None:
+    """Store the table and print it, a row a method and a column a metric."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.4g")
+    short = {name: name.replace("accuracy_difference:", "Δ ") for name in table["metric"].unique()}
+    shown = table.assign(metric=table["metric"].map(short))
+    for (dataset, fraction), part in shown.groupby(["dataset", "fraction"], sort=False):
+        wide = part.pivot_table(index=["method", "epsilon"], columns="metric", values="mean", sort=False)
+        print(f"\n{dataset}, {100 * fraction:g} % erased\n{wide.to_string(float_format='%.3f')}")
+    print(f"\nwritten to {path}")

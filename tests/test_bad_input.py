@@ -1,0 +1,468 @@
+"""What a user can get wrong ends with one clear sentence, and nothing that was there before is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import Finished, Outcome, Project, remove
+from modelrepair.artifacts import read_json, read_table, read_tensors, write_table, write_tensors
+
+TORCH_FREE = {"choose-method", "prepare-data", "corrupt-data", "select-causes"}
+
+
+def sentence(outcome: Outcome, stage: str) -> str:
+    """The one line with which a stage ended that could not do its work."""
+    assert outcome.status == 1, f"{outcome.stdout}\n{outcome.stderr}"
+    [message] = outcome.messages
+    assert message.startswith(f"{stage}: ")
+    return message
+
+
+@pytest.fixture
+def same_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """For running stages in this process, which spares them the import of torch."""
+    monkeypatch.setitem(sys.modules, "environment", ModuleType("environment"))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    yield monkeypatch
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+
+
+def run_here(project: Project, stage: str, same_process: pytest.MonkeyPatch) -> None:
+    script = f"stages/{stage.replace('-', '_')}.py"
+    with same_process.context() as patched:
+        patched.chdir(project.root)
+        patched.setattr(sys, "argv", [script])
+        runpy.run_path(script, run_name="__main__")
+
+
+def refusal(project: Project, stage: str, same_process: pytest.MonkeyPatch) -> str:
+    """As `sentence`, of a stage that is run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        run_here(project, stage, same_process)
+    message = ended.value.code
+    assert isinstance(message, str), "text given to sys.exit is printed, with status 1"
+    assert message.startswith(f"{stage}: ")
+    assert "\n" not in message
+    return message
+
+
+SMALL = "datasets.small"
+MATRIX = "corruptions.small.confusion_matrix"
+REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
+    "method": ("choose-method", {"method": "voodoo"}, r"no method 'voodoo': choose one of .*ewc.*ssse"),
+    "method without treatment": (
+        "choose-method",
+        {"methods.ewc.treatment": {"rounds": 3}},
+        r"method 'ewc' lacks treatment\.treat",
+    ),
+    "dataset": ("prepare-data", {"dataset": "cats"}, r"no dataset 'cats': choose one of .*mnist-sample"),
+    "dataset source": (
+        "prepare-data",
+        {f"{SMALL}.source": "web"},
+        r"no dataset source 'web': choose one of .*npz",
+    ),
+    "data file": ("prepare-data", {f"{SMALL}.file": "gone.npz"}, r"gone\.npz cannot be read"),
+    "validation fraction": (
+        "prepare-data",
+        {f"{SMALL}.validation_fraction": 1.5},
+        "validation_fraction is 1.5",
+    ),
+    "test set too small": ("prepare-data", {f"{SMALL}.assessment": 500}, "fewer than"),
+    "nothing left for discovery": ("prepare-data", {f"{SMALL}.assessment": 160}, "none to discover failures"),
+    "seed": ("prepare-data", {"seed": -1}, "seed is -1: give a whole number of 0 or more"),
+    "training set too small": (
+        "prepare-data",
+        {"dataset": "mnist-sample", "datasets.mnist-sample.training_per_class": 501},
+        "has only 500 images",
+    ),
+    "missing setting": (
+        "prepare-data",
+        {SMALL: {"source": "npz", "file": "small.npz", "reserved": 40, "assessment": 80}},
+        rf"params\.yaml lacks {SMALL}\.validation_fraction",
+    ),
+    "corruption": (
+        "corrupt-data",
+        {"corruption": "rust"},
+        r"no corruption 'rust': choose one of .*none.*small",
+    ),
+    "kind of corruption": (
+        "corrupt-data",
+        {"corruptions.small.kind": "rust"},
+        r"no corruption 'rust': choose one of .*label-noise",
+    ),
+    "rate above 1": ("corrupt-data", {MATRIX: {"one": {"seven": 1.4}}}, r"rate 1\.4 .* from 0 to 1"),
+    "rate below 0": ("corrupt-data", {MATRIX: {"one": {"seven": -0.1}}}, r"rate -0\.1 .* from 0 to 1"),
+    "row above 1": (
+        "corrupt-data",
+        {MATRIX: {"one": {"seven": 0.6, "nine": 0.6}}},
+        r"row of class one sums to 1\.2",
+    ),
+    "row below 1": (
+        "corrupt-data",
+        {MATRIX: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.9, 0], [0, 0, 0, 1]]},
+        r"row of class seven sums to 0\.9",
+    ),
+    "shape": ("corrupt-data", {MATRIX: [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}, "should be 4 rows of 4 rates"),
+    "ragged shape": ("corrupt-data", {MATRIX: [[1], [0, 1]]}, "should be 4 rows of 4 rates"),
+    "no matrix": ("corrupt-data", {MATRIX: None}, "should be 4 rows of 4 rates"),
+    "class": (
+        "corrupt-data",
+        {MATRIX: {"one": {"eight": 0.4}}},
+        "have no class 'eight': choose from one, six, seven, nine",
+    ),
+    "network": ("train-base", {"model.network": "lenet6"}, r"no model 'lenet6': choose one of .*lenet5"),
+    "option of the network": (
+        "train-base",
+        {"model.options": {"depth": 3}},
+        r"cannot be made with options.*depth",
+    ),
+    "optimiser": (
+        "train-base",
+        {"training.optimiser": "magic"},
+        r"no optimiser 'magic': choose one of adam, sgd",
+    ),
+    "learning rate": ("train-base", {"training.learning_rate": "fast"}, "learning rate is 'fast'"),
+    "epochs": ("train-base", {"training.epochs": 0}, r"epochs\) is 0: give at least 1"),
+    "batch size": ("train-base", {"training.batch_size": 0}, "batch size is 0: give at least 1"),
+    "explosion": (
+        "train-base",
+        {"training.learning_rate": 1e30},
+        r"the loss is (nan|inf) in round \d+, step \d+",
+    ),
+    "protocol": (
+        "split-failures",
+        {"failures.protocol": "thirds"},
+        r"no protocol 'thirds'.*discovery, halves",
+    ),
+    "failure class": ("split-failures", {"failures.classes": ["eight"]}, "have no class 'eight'"),
+    "option of the curvature": (
+        "fit-fisher",
+        {"fisher.diagonal": {"colour": "red"}},
+        "'diagonal' has no option colour",
+    ),
+    "selection": ("select-causes", {"selection": "best"}, r"no selection 'best': choose one of .*truth"),
+    "selection rule": (
+        "select-causes",
+        {"selections.small.rule": "best"},
+        r"no selection rule 'best': choose one of .*top-k",
+    ),
+    "selection larger than the data": (
+        "select-causes",
+        {"selections.same.count": 217, "selection": "same"},
+        "asks for 217 causes and there are 216",
+    ),
+    "fraction": ("select-causes", {"selections.small.fraction": 1.2}, r"fraction is 1\.2"),
+    "threshold that nothing reaches": (
+        "select-causes",
+        {"selection": "positive", "selections.positive.threshold": 1e9},
+        "finds no causes",
+    ),
+    "option of the rule": (
+        "select-causes",
+        {"selections.small.colour": "red"},
+        "'fraction' has no option colour: it takes fraction",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return finished.project.copy(tmp_path_factory.mktemp("shared") / "project")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_wrong_parameters(
+    shared: Project, finished: Finished, same_process: pytest.MonkeyPatch, name: str
+) -> None:
+    stage, values, expected = REFUSED[name]
+    parameters = (shared.root / "params.yaml").read_text()
+    shared.set_parameters(values)
+    try:
+        if stage in TORCH_FREE:
+            message = sentence(shared.stage(stage), stage)
+        else:
+            message = refusal(shared, stage, same_process)
+    finally:
+        (shared.root / "params.yaml").write_text(parameters)
+    assert re.search(expected, message), message
+    assert shared.artefacts() == finished.artefacts, "what was there stays"
+
+
+METHODS: dict[str, tuple[str, Mapping[str, Any], str]] = {
+    "curvature": (
+        "fit-fisher",
+        {"methods.ewc.posterior.curvature": "cubic"},
+        r"no curvature 'cubic': choose one of .*diagonal, .*gram",
+    ),
+    "posterior update": (
+        "update-posterior",
+        {"methods.ewc.posterior.update": "wish"},
+        r"no posterior update 'wish': choose one of ewc",
+    ),
+    "option of the posterior update": (
+        "update-posterior",
+        {"methods.ewc.posterior.colour": "red"},
+        "posterior update 'ewc' has no option colour",
+    ),
+    "missing setting of the posterior": (
+        "update-posterior",
+        {"methods.ewc.posterior": {"update": "ewc", "curvature": "diagonal", "balance_classes": True}},
+        "damping",
+    ),
+    "negative damping": (
+        "update-posterior",
+        {"methods.ewc.posterior.damping": -0.1},
+        r"damping is -0\.1: give a finite number, 0 or more",
+    ),
+    "influence score": (
+        "score-influence",
+        {"methods.ewc.influence.score": "gossip"},
+        r"no influence score 'gossip': choose one of .*linear",
+    ),
+    "treatment": (
+        "treat",
+        {"methods.ewc.treatment": {"treat": "pray"}},
+        r"no treatment 'pray': choose one of delete, fine-tune",
+    ),
+    "option of the treatment": (
+        "treat",
+        {"methods.ewc.treatment": {"treat": "fine-tune", "colour": "red"}},
+        "'fine-tune' has no option colour",
+    ),
+    "missing setting of the treatment": (
+        "treat",
+        {"methods.ewc.treatment": {"treat": "delete", "update": "ewc"}},
+        "lacks curvature, damping",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_wrong_settings_of_a_method(
+    project: Project, finished: Finished, same_process: pytest.MonkeyPatch, name: str
+) -> None:
+    stage, values, expected = METHODS[name]
+    project.set_parameters(values)
+    run_here(project, "choose-method", same_process)
+    message = refusal(project, stage, same_process)
+    assert re.search(expected, message), message
+    written = project.files(*project.outputs(stage))
+    assert written
+    assert written.items() <= finished.artefacts.items()
+
+
+def test_no_damping_on_a_singular_fisher(project: Project, same_process: pytest.MonkeyPatch) -> None:
+    """216 examples cannot stiffen thousands of directions."""
+    project.set_parameters({"method": "ssse", "methods.ssse.posterior.damping": 0})
+    run_here(project, "choose-method", same_process)
+    run_here(project, "fit-fisher", same_process)
+    message = refusal(project, "update-posterior", same_process)
+    assert re.search(r"singular.*damping", message), message
+
+
+def test_infinity_in_the_data_names_the_array(project: Project) -> None:
+    arrays = dict(np.load(project.root / "small.npz"))
+    arrays["test_inputs"] = arrays["test_inputs"].astype(np.float32)
+    arrays["train_inputs"] = arrays["train_inputs"].astype(np.float32)
+    arrays["train_inputs"][3, 0, 5, 5] = np.nan
+    np.savez(project.root / "small.npz", **arrays)
+    message = sentence(project.stage("prepare-data"), "prepare-data")
+    assert "train_inputs of small.npz holds NaN or infinity" in message
+
+
+def test_data_too_large_for_the_network_name_round_and_step(
+    project: Project, same_process: pytest.MonkeyPatch
+) -> None:
+    """Finite inputs, and a loss that is not."""
+    arrays = dict(np.load(project.root / "small.npz"))
+    for name in ("train_inputs", "test_inputs"):
+        arrays[name] = arrays[name].astype(np.float32) * 1e36
+    np.savez(project.root / "small.npz", **arrays)
+    for stage in ("prepare-data", "corrupt-data"):
+        run_here(project, stage, same_process)
+    outcome = project.stage("train-base")
+    assert outcome.status == 1
+    assert re.match(r"train-base: training: the loss is nan in round 1, step 1: ", outcome.messages[-1])
+    assert "Traceback" not in outcome.stderr
+
+
+def test_scores_that_are_no_numbers(project: Project, same_process: pytest.MonkeyPatch) -> None:
+    path = project.root / "data/scores/scores.parquet"
+    scores = read_table(path)
+    scores.loc[[3, 8], "score"] = [np.nan, np.inf]
+    write_table(path, scores)
+    assert "2 of 216 scores are NaN or infinite" in refusal(project, "select-causes", same_process)
+
+
+@pytest.mark.parametrize("stage", ["split-failures", "fit-fisher"])
+def test_weights_that_are_no_numbers(project: Project, same_process: pytest.MonkeyPatch, stage: str) -> None:
+    path = project.root / "models/base/weights.safetensors"
+    weights = read_tensors(path)
+    name = next(iter(weights))
+    weights[name].view(-1)[7] = torch.nan
+    write_tensors(path, weights)
+    message = refusal(project, stage, same_process)
+    assert "weights.safetensors" in message
+    assert "NaN or infinite" in message
+
+
+INPUTS = {
+    "corrupt-data": "data/original/train.parquet",
+    "train-base": "data/original/train_inputs.npy",
+    "split-failures": "models/base/weights.safetensors",
+    "fit-fisher": "data/method/curvatures.json",
+    "update-posterior": "models/fisher/diagonal/diagonal.safetensors",
+    "score-influence": "models/posterior/weights.safetensors",
+    "select-causes": "data/scores/scores.parquet",
+    "treat": "data/causes/causes.parquet",
+    "evaluate": "data/failures/assessment.parquet",
+}
+
+
+@pytest.mark.parametrize("stage", INPUTS)
+def test_missing_or_truncated_inputs(
+    project: Project, finished: Finished, same_process: pytest.MonkeyPatch, stage: str
+) -> None:
+    path = project.root / INPUTS[stage]
+    content = path.read_bytes()
+    for damage, expected in ((content[: len(content) // 2], "is truncated or damaged"), (None, "is missing")):
+        remove(path)
+        if damage is not None:
+            path.write_bytes(damage)
+        message = refusal(project, stage, same_process)
+        assert f"{path} {expected}" in message
+        assert "dvc checkout" in message
+    project.dvc("checkout").succeeded()
+    assert project.artefacts() == finished.artefacts
+
+
+def test_one_single_failure_is_enough(project: Project, same_process: pytest.MonkeyPatch) -> None:
+    path = project.root / "data/failures/discovery.parquet"
+    table = read_table(path)
+    first = table.index[table["is_query"]][0]
+    write_table(path, table.assign(is_query=table.index == first))
+    for stage in ("update-posterior", "score-influence", "select-causes", "treat", "evaluate"):
+        run_here(project, stage, same_process)
+    assert np.isfinite(read_table(project.root / "data/scores/scores.parquet")["score"]).all()
+    assert read_json(project.root / "metrics/repair.json")["repair"]["after"]["all"] > 0
+
+
+def test_a_model_without_failures_is_good_news(project: Project) -> None:
+    """Dark and bright images: nothing after split-failures runs, and a metric says why."""
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for side, count in (("train", 200), ("test", 200)):
+        labels = np.arange(count) % 2
+        arrays[f"{side}_labels"] = labels
+        arrays[f"{side}_inputs"] = (
+            generator.integers(0, 50, (count, 1, 14, 14)) + 200 * labels[:, None, None, None]
+        ).astype(np.uint8)
+    np.savez(project.root / "small.npz", **arrays)
+    # The data's content is not declared, but the name of its file is.
+    (project.root / "small.npz").rename(project.root / "easy.npz")
+    project.set_parameters({f"{SMALL}.file": "easy.npz", "corruption": "none"})
+    outcome = project.repro()
+    assert outcome.status != 0
+    assert outcome.stages_run[-1] == "split-failures"
+    assert not {"update-posterior", "treat", "evaluate"} & set(outcome.stages_run)
+    [message] = [line for line in outcome.messages if line.startswith("split-failures: ")]
+    assert "good news" in message
+    assert "nothing to repair" in message
+    assert "Traceback" not in outcome.stderr
+    failures = json.loads((project.root / "metrics/failures.json").read_text())
+    assert failures["query"] == 0
+    assert failures["accuracy"] == 1
+    assert "nothing to repair" in failures["note"]
+
+
+def test_a_refusal_under_dvc_loses_nothing(project: Project, finished: Finished) -> None:
+    project.set_parameters({"method": "voodoo"})
+    outcome = project.repro()
+    assert outcome.status != 0
+    assert any(re.match(r"choose-method: there is no method 'voodoo': choose", m) for m in outcome.messages)
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stages_run == ["choose-method"]
+    project.set_parameters({"method": "ewc"})
+    project.dvc("checkout").succeeded()
+    assert project.artefacts() == finished.artefacts
+    assert project.repro().succeeded().stages_run == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("seed: 0\nmethod: [ewc\n", "params.yaml is not valid YAML"),
+        ("- seed\n- method\n", "params.yaml should hold names with values, not list"),
+        ("", "params.yaml should hold names with values, not NoneType"),
+        ("seed: 0\nmethod: ewc\n", "params.yaml lacks methods, which stage choose-method reads"),
+    ],
+    ids=["brackets", "a list", "empty", "a section is missing"],
+)
+def test_parameters_that_are_none(project: Project, content: str, expected: str) -> None:
+    (project.root / "params.yaml").write_text(content)
+    assert expected in sentence(project.stage("choose-method"), "choose-method")
+
+
+def test_invalid_yaml_stops_dvc(project: Project, finished: Finished) -> None:
+    (project.root / "params.yaml").write_text("seed: 0\nmethod: [ewc\n")
+    outcome = project.repro()
+    assert outcome.status != 0
+    assert "params.yaml" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert project.artefacts() == finished.artefacts
+
+
+def bound_by_permissions() -> list[str]:
+    """What to put before a command so that permissions bind it."""
+    if os.geteuid() != 0:
+        return []
+    prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("permissions do not bind root, and root may not give up its rights here (setpriv)")
+    return prefix
+
+
+def test_a_folder_that_may_not_be_written(project: Project, finished: Finished) -> None:
+    prefix = bound_by_permissions()
+    (project.root / "data").chmod(0o500)
+    try:
+        outcome = project.run(*prefix, "python3", "stages/corrupt_data.py")
+    finally:
+        (project.root / "data").chmod(0o700)
+    message = sentence(outcome, "corrupt-data")
+    assert f"{project.root / 'data/corrupted'} could not be written (Permission denied)" in message
+    assert project.artefacts() == finished.artefacts
+
+
+def test_a_full_disk(project: Project, finished: Finished) -> None:
+    """A file system of 64 KiB over `data`, where what was there is small and what is to come is not."""
+    unshare = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = f"mount -t tmpfs -o size=64k tmpfs '{project.root / 'data'}'"
+    if shutil.which("unshare") is None or subprocess.run([*unshare, mount], capture_output=True).returncode:
+        pytest.skip("this user cannot mount a small file system (unshare --map-root-user --mount)")
+    script = (
+        f"{mount}; mkdir data/original; echo old > data/original/train.parquet; "
+        "python3 stages/prepare_data.py || status=$?; ls -A data data/original; exit $status"
+    )
+    outcome = project.run(*unshare, script)
+    message = sentence(outcome, "prepare-data")
+    assert "the disk, the quota or the limit on file sizes is exhausted" in message
+    assert outcome.stdout.split() == ["data:", "original", "data/original:", "train.parquet"]
+    assert project.artefacts() == finished.artefacts

@@ -1,0 +1,60 @@
+"""What the README tells a reader to type, typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from conftest import ROOT, Project
+
+README = (ROOT / "README.md").read_text()
+
+# Commands that set up or would not end within a test, with what is run in their place.
+INSTEAD = {
+    # The environment that runs the tests stands in for the one that make would set up.
+    "make repro": "make --assume-old=.venv/.installed repro",
+    # This is running.
+    "make test": "make --assume-old=.venv/.installed --dry-run test",
+    "make benchmark FOLDER=path/to/mnist": "make --assume-old=.venv/.installed --dry-run benchmark FOLDER=path",
+    ". .venv/bin/activate": "",
+    # Workers outlive the command: they are started, watched and ended in test_pipeline.py.
+    "dvc queue start": "dvc queue remove --queued",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [" ".join(shlex.split(line, comments=True, posix=False)) for line in lines if line.strip()]
+
+
+def test_every_command_of_the_readme_works(project: Project) -> None:
+    assert set(INSTEAD) <= set(commands())
+    (project.root / ".venv").mkdir()
+    (project.root / ".venv/.installed").touch()
+    for command in commands():
+        done = project.run("sh", "-c", INSTEAD.get(command, command))
+        assert done.status == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_python_of_the_readme_works(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    check = "\nassert len(causes) == 20 and repaired.accuracy(test) >= model.accuracy(test)\n"
+    done = subprocess.run([sys.executable, "-c", code + check], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_names_what_is_there() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert [name for name in stages if name not in README] == []
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
