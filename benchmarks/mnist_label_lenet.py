@@ -77,12 +77,12 @@ def main() -> None:
                 print(f"{name}: all {after['all']:.4f}, holdout {after['holdout']:.4f}, "
                       f"remaining {after['remaining']:.4f}, auroc {metrics['identification']['auroc']:.3f}",
                       flush=True)  # fmt: skip
-    summary = summarise(pd.DataFrame(rows))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    summary.to_csv(options.output, index=False, float_format="%.4g")
-    shown = summary[
-        summary["metric"].isin(["all", "clean_classes", "noisy_classes", "holdout", "remaining", "auroc"])
-    ]
+        # After every seed, so that what is done is not lost.
+        summary = summarise(pd.DataFrame(rows))
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        summary.to_csv(options.output, index=False, float_format="%.4g")
+    groups = ["all", "clean_classes", "noisy_classes", "holdout", "remaining", "auroc"]
+    shown = summary[summary["metric"].isin(groups)]
     print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
     print(f"written to {options.output}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from modelrepair.artifacts import output_folder, read_json
 from modelrepair.curvature import load_curvature
+from modelrepair.errors import RepairError
 from modelrepair.optimisation import Oversight
 from modelrepair.posterior import class_balanced_weights, make_update
 from modelrepair.scratch import Checkpoint
@@ -30,6 +31,10 @@ def main(stage: Stage) -> None:
 def insert(
     stage: Stage, model: TrainedModel, settings: dict[str, Any], checkpoint: Checkpoint
 ) -> TrainedModel:
+    if missing := sorted({"balance_classes", "curvature", "damping"} - set(settings)):
+        raise RepairError(
+            f"posterior {settings['update']!r} lacks {', '.join(missing)}: add it in params.yaml"
+        )
     discovery = failures(stage.root, "discovery")
     evidence = test_examples(stage.root, discovery[discovery["is_query"]])
     training, _ = training_examples(stage.root)

@@ -10,19 +10,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from conftest import Finished, Outcome, Project, remove
 from modelrepair.artifacts import read_json, read_table, read_tensors, write_table, write_tensors
-
-TORCH_FREE = {"choose-method", "prepare-data", "corrupt-data", "select-causes"}
 
 
 def sentence(outcome: Outcome, stage: str) -> str:
@@ -195,14 +191,29 @@ def test_wrong_parameters(
     parameters = (shared.root / "params.yaml").read_text()
     shared.set_parameters(values)
     try:
-        if stage in TORCH_FREE:
-            message = sentence(shared.stage(stage), stage)
-        else:
-            message = refusal(shared, stage, same_process)
+        message = refusal(shared, stage, same_process)
     finally:
         (shared.root / "params.yaml").write_text(parameters)
     assert re.search(expected, message), message
     assert shared.artefacts() == finished.artefacts, "what was there stays"
+
+
+@pytest.mark.parametrize("name", ["method", "dataset", "corruption", "selection"])
+def test_wrong_parameters_in_a_process_of_its_own(project: Project, name: str) -> None:
+    stage, values, expected = REFUSED[name]
+    project.set_parameters(values)
+    assert re.search(expected, sentence(project.stage(stage), stage))
+
+
+def test_an_explosion_names_round_and_step(project: Project) -> None:
+    project.set_parameters({"training.learning_rate": 10**30})
+    outcome = project.stage("train-base")
+    assert outcome.status == 1
+    assert re.match(
+        r"train-base: training: the loss is (nan|inf) in round \d+, step \d+: .*smaller learning rate",
+        outcome.messages[-1],
+    )
+    assert "Traceback" not in outcome.stderr
 
 
 METHODS: dict[str, tuple[str, Mapping[str, Any], str]] = {
@@ -223,8 +234,8 @@ METHODS: dict[str, tuple[str, Mapping[str, Any], str]] = {
     ),
     "missing setting of the posterior": (
         "update-posterior",
-        {"methods.ewc.posterior": {"update": "ewc", "curvature": "diagonal", "balance_classes": True}},
-        "damping",
+        {"methods.ewc.posterior": {"update": "ewc", "curvature": "diagonal"}},
+        r"posterior .*lacks balance_classes, damping: add it in params\.yaml",
     ),
     "negative damping": (
         "update-posterior",
@@ -287,22 +298,6 @@ def test_infinity_in_the_data_names_the_array(project: Project) -> None:
     assert "train_inputs of small.npz holds NaN or infinity" in message
 
 
-def test_data_too_large_for_the_network_name_round_and_step(
-    project: Project, same_process: pytest.MonkeyPatch
-) -> None:
-    """Finite inputs, and a loss that is not."""
-    arrays = dict(np.load(project.root / "small.npz"))
-    for name in ("train_inputs", "test_inputs"):
-        arrays[name] = arrays[name].astype(np.float32) * 1e36
-    np.savez(project.root / "small.npz", **arrays)
-    for stage in ("prepare-data", "corrupt-data"):
-        run_here(project, stage, same_process)
-    outcome = project.stage("train-base")
-    assert outcome.status == 1
-    assert re.match(r"train-base: training: the loss is nan in round 1, step 1: ", outcome.messages[-1])
-    assert "Traceback" not in outcome.stderr
-
-
 def test_scores_that_are_no_numbers(project: Project, same_process: pytest.MonkeyPatch) -> None:
     path = project.root / "data/scores/scores.parquet"
     scores = read_table(path)
@@ -316,11 +311,10 @@ def test_weights_that_are_no_numbers(project: Project, same_process: pytest.Monk
     path = project.root / "models/base/weights.safetensors"
     weights = read_tensors(path)
     name = next(iter(weights))
-    weights[name].view(-1)[7] = torch.nan
+    weights[name].view(-1)[0] = torch.nan
     write_tensors(path, weights)
     message = refusal(project, stage, same_process)
-    assert "weights.safetensors" in message
-    assert "NaN or infinite" in message
+    assert f"{path} holds NaN or infinite numbers, the first in {name}" in message
 
 
 INPUTS = {
@@ -338,18 +332,29 @@ INPUTS = {
 
 @pytest.mark.parametrize("stage", INPUTS)
 def test_missing_or_truncated_inputs(
-    project: Project, finished: Finished, same_process: pytest.MonkeyPatch, stage: str
+    shared: Project, finished: Finished, same_process: pytest.MonkeyPatch, stage: str
 ) -> None:
-    path = project.root / INPUTS[stage]
+    path = shared.root / INPUTS[stage]
     content = path.read_bytes()
-    for damage, expected in ((content[: len(content) // 2], "is truncated or damaged"), (None, "is missing")):
+    try:
+        path.write_bytes(content[: len(content) // 2])
+        message = refusal(shared, stage, same_process)
+        assert f"{path} is truncated or damaged" in message
+        assert "run `dvc checkout --force`" in message
         remove(path)
-        if damage is not None:
-            path.write_bytes(damage)
-        message = refusal(project, stage, same_process)
-        assert f"{path} {expected}" in message
-        assert "dvc checkout" in message
-    project.dvc("checkout").succeeded()
+        assert f"{path} is missing: run `dvc checkout`" in refusal(shared, stage, same_process)
+    finally:
+        remove(path)
+        path.write_bytes(content)
+    assert shared.artefacts() == finished.artefacts
+
+
+def test_checkout_brings_back_what_was_damaged(project: Project, finished: Finished) -> None:
+    """As the sentences say."""
+    remove(project.root / "data/original/train_inputs.npy")
+    weights = project.root / "models/base/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    project.dvc("checkout", "--force").succeeded()
     assert project.artefacts() == finished.artefacts
 
 

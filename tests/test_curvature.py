@@ -366,6 +366,6 @@ def test_resnet20_by_stored_gradients_and_by_passes() -> None:
     assert len(v) == 269_722
     held, passes = (GramFisher.fit(model, examples, minibatch=2, memory=m).damped(1.0) for m in (2**30, 1))
     assert relative_error(held.solve(v), passes.solve(v)) < 1e-4
-    assert held.residual < 1e-5
+    assert held.residual < 1e-4
     with pytest.raises(RepairError, match="at least 4×4 pixels"):
         make_network("resnet20", (3, 2, 2), 10, seed=0)

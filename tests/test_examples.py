@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -112,6 +112,7 @@ def test_subset_of_a_subset_counts_within_it() -> None:
     assert chosen.rows.tolist() == [5, 9]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 40))
 def test_batches_walk_through_the_set_once_in_order(count: int, size: int) -> None:
     seen = list(numbered(count).batches(size, dtype=torch.float64))

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, softmax
 from scipy.stats import bernoulli, norm
@@ -110,6 +110,7 @@ def test_sigmoid_predictions_and_margins_by_hand() -> None:
     assert Sigmoid().margin(outputs, attributes).tolist() == [1, -3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=6, unique=True), st.data())
 def test_a_margin_is_positive_exactly_where_the_prediction_is_right(
     outputs: list[float], data: st.DataObject

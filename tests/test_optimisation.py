@@ -283,6 +283,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert (state_bytes(model), course.trace) == (state_bytes(whole), expected.trace)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 60), st.integers(0, 2**32), st.integers(0, 100))
 def test_epoch_batches_visit_everything_once(count: int, size: int, seed: int, epoch: int) -> None:
     batches = epoch_batches(count, size, seed=seed, purpose="test", epoch=epoch)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ def by_definition(scores: NDArray[np.float64]) -> list[int]:
     return sorted(range(len(scores)), key=lambda position: (-scores[position], position))
 
 
+@settings(deadline=None)
 @given(SCORES, st.data())
 def test_top_k_takes_the_highest(scores: NDArray[np.float64], data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(scores)))
@@ -36,6 +37,7 @@ def test_top_k_takes_the_highest(scores: NDArray[np.float64], data: st.DataObjec
     assert causes.tolist() == by_definition(scores)[:count]
 
 
+@settings(deadline=None)
 @given(SCORES, st.floats(0.01, 1))
 def test_fraction_takes_the_nearest_number_of_examples(scores: NDArray[np.float64], fraction: float) -> None:
     count = round(fraction * len(scores))
@@ -47,6 +49,7 @@ def test_fraction_takes_the_nearest_number_of_examples(scores: NDArray[np.float6
     assert causes.tolist() == by_definition(scores)[:count]
 
 
+@settings(deadline=None)
 @given(SCORES, st.sampled_from([-1.0, 0.0, 0.25]))
 def test_threshold_takes_what_is_above_and_not_what_is_at_it(
     scores: NDArray[np.float64], threshold: float
@@ -60,6 +63,7 @@ def test_threshold_takes_what_is_above_and_not_what_is_at_it(
     assert causes.tolist() == expected
 
 
+@settings(deadline=None)
 @given(SCORES, st.data())
 def test_oracle_size_takes_as_many_as_are_corrupted_and_truth_takes_those(
     scores: NDArray[np.float64], data: st.DataObject

@@ -174,7 +174,8 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, to
 def _reading(path: Path, *damage: type[Exception]) -> Iterator[None]:
     """Turn what a reader raises into one sentence; `damage` is what this format raises beside ValueError."""
     failures: tuple[type[Exception], ...] = (ValueError, OSError, *damage)
-    remedy = "run `dvc checkout`, or `dvc repro -f` for the stage that writes it"
+    otherwise = "or `dvc repro -f` for the stage that writes it"
+    remedy = f"run `dvc checkout`, {otherwise}"
     try:
         if not path.exists():
             raise RepairError(f"{path} is missing: {remedy}")
@@ -185,7 +186,9 @@ def _reading(path: Path, *damage: type[Exception]) -> Iterator[None]:
         raise RepairError(f"{path} may not be read by this user: change its permissions") from error
     except failures as error:
         reason = " ".join(str(error).split())[:200]
-        raise RepairError(f"{path} is truncated or damaged ({reason}): {remedy}") from error
+        raise RepairError(
+            f"{path} is truncated or damaged ({reason}): run `dvc checkout --force`, {otherwise}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -32,6 +32,13 @@ def resolve_method(name: str, methods: Mapping[str, Mapping[str, Any]]) -> dict[
             raise RepairError(
                 f"method {name!r} lacks {part}.{key} in params.yaml: say there which one to use, as the others do"
             )
+    posterior = method["posterior"]
+    needed = ("curvature", "damping", "balance_classes")
+    missing = [key for key in needed if posterior["update"] != "none" and key not in posterior]
+    if missing:
+        raise RepairError(
+            f"the posterior of method {name!r} lacks {', '.join(missing)}: add it in params.yaml"
+        )
     asked = {method[part].get("curvature") for part in ("posterior", "treatment")}
     return {
         "name": name,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from modelrepair.artifacts import read_json, read_tensors, write_json, write_tensors
 from modelrepair.errors import RepairError
 from modelrepair.likelihood import make_likelihood
@@ -44,6 +46,12 @@ def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
     description = read_json(folder / "model.json")
     model = fresh_model(description, seed=0)
     weights = read_tensors(folder / "weights.safetensors")
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RepairError(
+                f"{folder / 'weights.safetensors'} holds NaN or infinite numbers, the first in {name}: "
+                f"rerun the stage that writes {folder}"
+            )
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:

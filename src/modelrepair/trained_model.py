@@ -97,7 +97,7 @@ class TrainedModel:
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Cut a vector (d,) into pieces of the parameters' names and shapes."""
-        pieces = vector.split([p.numel() for p in self.parameters.values()])
+        pieces = torch.split(vector, [p.numel() for p in self.parameters.values()])
         return {
             name: piece.view_as(p) for (name, p), piece in zip(self.parameters.items(), pieces, strict=True)
         }

@@ -159,7 +159,7 @@ def _sizes(bounds: list[int]) -> list[int]:
 def _direct(
     model: TrainedModel, examples: Examples, gradients: Gradients, bounds: list[int]
 ) -> dict[str, Tensor]:
-    """ "direct.START" to (p, p) M of every block with no more parameters than rows; one pass over the examples."""
+    """(p, p) M of every block with no more parameters than rows, by name, from one pass over the examples."""
     blocks = [
         slice(start, stop) for start, stop in itertools.pairwise(bounds) if stop - start <= gradients.rows
     ]
@@ -171,9 +171,9 @@ def _direct(
     names = {name for name, indices in touched.items() if indices}
     for rows, recorded in gradients.recorder.batches(examples, names) if names else ():
         count = rows.stop - rows.start
-        parts: list[Piece] = [Dense(block, count, gradients.like) for block in blocks]
+        parts = [Dense(block, count, gradients.like) for block in blocks]
         for name, values in recorded:
-            touching = [parts[index] for index in touched[name]]
+            touching: list[Piece] = [parts[index] for index in touched[name]]
             write(touching, slice(0, count), gradients.columns[name], values)
         for matrix, part in zip(sums, parts, strict=True):
             matrix += part.values.mT @ part.values

@@ -6,6 +6,7 @@ matrix is made in several passes over the examples, and G is applied by forward-
 
 from __future__ import annotations
 
+import bisect
 import tempfile
 from collections.abc import Sequence
 from functools import cached_property
@@ -133,17 +134,22 @@ class Gradients:
             if bias and self.columns[bias].start == columns.stop:
                 columns = slice(columns.start, self.columns[bias].stop)
             cheap = positions**2 * (out + features) < out * features
-            if cheap and not any(columns.start < cut < columns.stop for cut in self._cuts):
+            cut = bisect.bisect_right(self._cuts, columns.start)
+            whole = cut == len(self._cuts) or self._cuts[cut] >= columns.stop
+            if cheap and whole:
                 factored[columns.start] = Layout(columns, (out, features, positions))
         width = max(256, min(TILE_COLUMNS, TILE_ENTRIES // self.rows))
-        # In a file, what a batch adds to a piece is then one run of bytes.
-        cuts = [*self._cuts, *(own.stop for own in self.columns.values() if self._scratch is not None)]
+        dimension = max(columns.stop for columns in self.columns.values())
+        stops = {*self._cuts, *factored, dimension}
+        if self._scratch is not None:
+            # In a file, what a batch adds to a piece is then one run of bytes.
+            stops |= {columns.stop for columns in self.columns.values()}
+        ordered = sorted(stops)
         layouts: list[Layout] = []
-        start, dimension = 0, max(columns.stop for columns in self.columns.values())
+        start = 0
         while start < dimension:
-            stops = (*cuts, *factored, start + width, dimension)
-            dense_columns = slice(start, min(stop for stop in stops if stop > start))
-            layouts.append(factored.get(start, Layout(dense_columns, None)))
+            stop = min(ordered[bisect.bisect_right(ordered, start)], start + width)
+            layouts.append(factored.get(start, Layout(slice(start, stop), None)))
             start = layouts[-1].columns.stop
         return layouts
 

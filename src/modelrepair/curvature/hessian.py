@@ -19,7 +19,7 @@ from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
-PROBES = 64
+PROBES = 128
 MEMORY = 2**30
 
 
@@ -155,14 +155,17 @@ class Hessian(Curvature):
 def _matrices(model: TrainedModel, examples: Examples, bounds: list[int]) -> list[Tensor]:
     """The (p, p) Hessian of each block in float64, its mean over the examples."""
     dimension, like = bounds[-1], model.parameter_vector
-    matrices = []
-    for start, stop in itertools.pairwise(bounds):
-        columns = []
-        for first in range(start, stop, PROBES):
-            units = torch.arange(first, min(first + PROBES, stop), device=like.device)
-            probes = torch.zeros(dimension, len(units), dtype=like.dtype, device=like.device)
-            probes[units, torch.arange(len(units), device=like.device)] = 1
-            columns.append(matrix_product("hessian", model, examples, probes)[start:stop].double())
-        matrix = torch.cat(columns, dim=1)
-        matrices.append((matrix + matrix.mT) / 2)
-    return matrices
+    blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    matrices = [like.new_zeros(b.stop - b.start, b.stop - b.start, dtype=torch.float64) for b in blocks]
+    for first in range(0, dimension, PROBES):
+        last = min(first + PROBES, dimension)
+        units = torch.arange(last - first, device=like.device)
+        probes = like.new_zeros(dimension, last - first)
+        probes[first + units, units] = 1
+        images = matrix_product("hessian", model, examples, probes).double()
+        for block, matrix in zip(blocks, matrices, strict=True):
+            start, stop = max(block.start, first), min(block.stop, last)
+            if start < stop:
+                columns = slice(start - block.start, stop - block.start)
+                matrix[:, columns] = images[block, start - first : stop - first]
+    return [(matrix + matrix.mT) / 2 for matrix in matrices]

@@ -31,7 +31,8 @@ class Margin(Influence):
                 "the margin score needs the margins of every training epoch, which were not recorded for this "
                 "model: train it with `modelrepair.train`, or choose another score"
             )
-        return -np.asarray(investigation.margins[1:], dtype=np.float64).mean(axis=0)
+        margins = np.asarray(investigation.margins[1:], dtype=np.float64)
+        return np.asarray(-margins.mean(axis=0))
 
 
 @dataclass(frozen=True)

@@ -36,4 +36,5 @@ class LeNet5(nn.Module):
         """Logits (n, outputs) of images (n, channels, height, width)."""
         hidden = self.pool(self.conv1(images).relu())
         hidden = self.pool(self.conv2(hidden).relu()).flatten(1)
-        return self.fc3(self.fc2(self.fc1(hidden).relu()).relu())
+        logits: Tensor = self.fc3(self.fc2(self.fc1(hidden).relu()).relu())
+        return logits

@@ -22,4 +22,5 @@ class Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (n, outputs) of inputs (n, ...)."""
-        return self.linear(inputs.flatten(1))
+        logits: Tensor = self.linear(inputs.flatten(1))
+        return logits

@@ -57,9 +57,10 @@ class Patient:
     def __post_init__(self) -> None:
         if not len(self.causes):
             raise RepairError("there are no causes to treat: select at least one training example")
-        if self.causes.min() < 0 or self.causes.max() >= len(self.examples):
+        outside = self.causes[(self.causes < 0) | (self.causes >= len(self.examples))]
+        if len(outside):
             raise RepairError(
-                f"the causes name training example {int(self.causes.max())} and there are {len(self.examples)}: "
+                f"the causes name training example {int(outside[0])} and there are {len(self.examples)}: "
                 "rerun the stage select-causes"
             )
 
@@ -87,9 +88,14 @@ class Patient:
         A point that breaks more than `tolerance` of what the given model had right there is no repair, however
         much it fixes: it is worth minus the share that it breaks.
         """
+        accuracy, kept = self._accuracies(model)
+        return accuracy if kept >= 1 - self.tolerance else kept - 1
+
+    def _accuracies(self, model: TrainedModel) -> tuple[float, float]:
+        """On all of discovery, and on what the given model had right there (1 if that was nothing)."""
         correct = self._correct(model)
-        kept = float(correct[self._right_before].mean()) if self._right_before.any() else 1.0
-        return float(correct.mean()) if kept >= 1 - self.tolerance else kept - 1
+        before = self._right_before
+        return float(correct.mean()), float(correct[before].mean()) if before.any() else 1.0
 
     def _correct(self, model: TrainedModel) -> NDArray[np.float64]:
         return model.correct(self.discovery).double().cpu().numpy()
@@ -99,10 +105,10 @@ class Patient:
         """What looks on during a treatment: it judges the points if the treatment is guarded, else takes notes."""
 
         def observe(model: TrainedModel) -> dict[str, float | Tensor]:
-            correct = self._correct(model)
+            accuracy, kept = self._accuracies(model)
             return {
-                "discovery_accuracy": float(correct.mean()),
-                "kept_accuracy": float(correct[self._right_before].mean()),
+                "discovery_accuracy": accuracy,
+                "kept_accuracy": kept,
                 "query_accuracy": model.accuracy(self.failures),
             }
 

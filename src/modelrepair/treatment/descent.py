@@ -48,8 +48,9 @@ class Retrain(Treatment):
 
     Attributes:
         learning_rate: of Adam.
-        epochs: all of them are run; the best on discovery is kept.
+        epochs: at most this many; the best on discovery is kept.
         batch_size: examples a step.
+        patience: stop after this many epochs without a better accuracy on discovery; None never stops early.
     """
 
     learning_rate: float = 1e-3
@@ -64,7 +65,9 @@ class Retrain(Treatment):
             )
         treated = _descend(patient.fresh(), patient, patient.remaining, self, "retraining")
         if patient.guarded and patient.watch(treated.model) < patient.watch(patient.model):
-            return Treated(patient.model, treated.trace, 0)
+            watched, numbers, _ = patient.oversight.look(patient.model)
+            given = {"round": 0, "loss": None, "watched": watched, **numbers}
+            return Treated(patient.model, [given, *treated.trace[1:]], 0)
         return treated
 
 
