@@ -19,7 +19,13 @@ from modelrepair.methods import resolve_method
 
 PARAMETERS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
 METHOD = {
-    "posterior": {"update": "ewc", "curvature": "gram", "damping": 0.1, "rounds": 3},
+    "posterior": {
+        "update": "ewc",
+        "curvature": "gram",
+        "damping": 0.1,
+        "balance_classes": True,
+        "rounds": 3,
+    },
     "influence": {"score": "loss-change"},
     "treatment": {"treat": "delete", "update": "ewc", "curvature": "diagonal", "damping": 0.2},
 }
@@ -65,6 +71,10 @@ def test_a_method_may_insist_on_a_selection() -> None:
         (altered("influence", None), "method 'mine' lacks influence.score in params.yaml"),
         (altered("influence", {}), "method 'mine' lacks influence.score"),
         (altered("posterior", {"curvature": "gram"}), "method 'mine' lacks posterior.update"),
+        (
+            altered("posterior", {"update": "ewc", "curvature": "gram"}),
+            "the posterior of method 'mine' lacks damping, balance_classes",
+        ),
         (altered("treatment", "retrain"), "method 'mine' lacks treatment.treat"),
         (
             altered("treatments", {}),
