@@ -48,7 +48,7 @@ class Oversight:
     checkpoint: Checkpoint | None = None
 
     def look(self, model: TrainedModel) -> tuple[float | None, dict[str, float], dict[str, Tensor]]:
-        """The watched value, the numbers and the tensors at a point."""
+        """The watched value, the numbers and the tensors at a point; what is observed comes first."""
         values = self.observe(model) if self.observe else {}
         tensors = {name: value.detach().cpu() for name, value in values.items() if torch.is_tensor(value)}
         numbers = {name: float(value) for name, value in values.items() if name not in tensors}

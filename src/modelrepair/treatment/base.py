@@ -88,7 +88,9 @@ class Patient:
         A point that breaks more than `tolerance` of what the given model had right there is no repair, however
         much it fixes: it is worth minus the share that it breaks.
         """
-        accuracy, kept = self._accuracies(model)
+        return self._worth(*self._accuracies(model))
+
+    def _worth(self, accuracy: float, kept: float) -> float:
         return accuracy if kept >= 1 - self.tolerance else kept - 1
 
     def _accuracies(self, model: TrainedModel) -> tuple[float, float]:
@@ -104,16 +106,22 @@ class Patient:
     def oversight(self) -> Oversight:
         """What looks on during a treatment: it judges the points if the treatment is guarded, else takes notes."""
 
+        # A look observes and then watches: one pass through discovery serves both.
+        seen = (0.0, 0.0)
+
         def observe(model: TrainedModel) -> dict[str, float | Tensor]:
-            accuracy, kept = self._accuracies(model)
+            nonlocal seen
+            seen = self._accuracies(model)
             return {
-                "discovery_accuracy": accuracy,
-                "kept_accuracy": kept,
+                "discovery_accuracy": seen[0],
+                "kept_accuracy": seen[1],
                 "query_accuracy": model.accuracy(self.failures),
             }
 
         return Oversight(
-            watch=self.watch if self.guarded else None, observe=observe, checkpoint=self.checkpoint
+            watch=(lambda model: self._worth(*seen)) if self.guarded else None,
+            observe=observe,
+            checkpoint=self.checkpoint,
         )
 
 
