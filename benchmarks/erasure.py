@@ -24,11 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measures import measures, report, summarise
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelrepair import NaturalGradient, Proxy, Softmax, TrainedModel, along, choose_epsilon, make_network, train
+from measures import measures, report, summarise
+from modelrepair import (
+    NaturalGradient,
+    Proxy,
+    Softmax,
+    TrainedModel,
+    along,
+    choose_epsilon,
+    make_network,
+    train,
+)
 from modelrepair.curvature import BlockFisher, Curvature, GramFisher, Identity
 from modelrepair.data.randomness import generator
 from modelrepair.data.sources import load_source
@@ -43,7 +52,7 @@ FRACTIONS = (1.0, 0.5)
 DECAY = 5e-4
 DAMPING = 1e-3
 PAPER_DAMPING = 1e-4
-KEPT_SAMPLE = 500
+KEPT_SAMPLE = 300
 Step = Callable[["Request"], Tensor]
 
 
@@ -86,7 +95,9 @@ class Request:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/erasure.csv")
     options = parser.parse_args()
@@ -99,7 +110,9 @@ def main() -> None:
             for fraction in FRACTIONS:
                 erased = part_of_class(data.train, label, fraction)
                 kept = np.setdiff1d(np.arange(len(data.train)), erased)
-                requests[label, fraction] = Request(label, fraction, erased, data, trained(data.train.subset(kept), seed))
+                requests[label, fraction] = Request(
+                    label, fraction, erased, data, trained(data.train.subset(kept), seed)
+                )
         rows += references(original, requests, seed)
         for method, (step, grid) in methods(original, data.train, seed).items():
             rows += rows_of_method(method, step, grid, original, requests, seed)
@@ -132,7 +145,9 @@ def trained(examples: Examples, seed: int) -> TrainedModel:
     return model
 
 
-def methods(original: TrainedModel, examples: Examples, seed: int) -> dict[str, tuple[Step, NDArray[np.float64]]]:
+def methods(
+    original: TrainedModel, examples: Examples, seed: int
+) -> dict[str, tuple[Step, NDArray[np.float64]]]:
     """Each method's step at an epsilon of 1, and its grid of epsilons."""
     gram = GramFisher.fit(original, examples)
     block = BlockFisher.fit(original, examples)
@@ -155,7 +170,7 @@ def methods(original: TrainedModel, examples: Examples, seed: int) -> dict[str, 
     def scrubbing(request: Request) -> Tensor:
         return Scrub(alpha=1.0).noise(original, examples.subset(request.kept), seed)
 
-    steps = np.geomspace(0.05, 20, 40)
+    steps = np.geomspace(0.05, 20, 27)
     ssse = {
         "ssse": removal(gram.damped(DAMPING)),
         "ssse damping 1e-4": removal(gram.damped(PAPER_DAMPING)),
@@ -167,8 +182,11 @@ def methods(original: TrainedModel, examples: Examples, seed: int) -> dict[str, 
     }
     return {
         **{name: (step, steps) for name, step in ssse.items()},
-        "gradient ascent": (removal(Identity.fit(original, examples).damped(1.0)), np.geomspace(20, 5000, 40)),
-        "scrubbing": (scrubbing, np.geomspace(1e-5, 0.03, 40)),
+        "gradient ascent": (
+            removal(Identity.fit(original, examples).damped(1.0)),
+            np.geomspace(20, 5000, 25),
+        ),
+        "scrubbing": (scrubbing, np.geomspace(1e-5, 0.03, 36)),
     }
 
 
@@ -191,7 +209,11 @@ def rows_of_method(
             epsilon = choose_epsilon(original, proxies, epsilons=list(grid)).epsilon
             for label in MEASURED:
                 request = requests[label, fraction]
-                models = {"original": original, "updated": updated[label](epsilon), "retrained": request.retrained}
+                models = {
+                    "original": original,
+                    "updated": updated[label](epsilon),
+                    "retrained": request.retrained,
+                }
                 rows += labelled(f"{method}, {way}", request, epsilon, measures(models, request.splits), seed)
     return rows
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelrepair.evaluation.erasure import erasure_metrics
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
-KEYS = ["dataset", "model", "method", "erased", "fraction", "epsilon", "metric"]
+KEYS = ["dataset", "model", "method", "erased", "fraction", "metric"]
 
 
 def measures(models: Mapping[str, TrainedModel], splits: Mapping[str, Examples]) -> dict[str, float]:
@@ -49,9 +50,11 @@ def measures(models: Mapping[str, TrainedModel], splits: Mapping[str, Examples])
 
 
 def summarise(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Mean and standard deviation (n − 1) over requests and seeds."""
+    """Mean and standard deviation (n − 1) over requests and seeds; of epsilon, the geometric mean over the seeds."""
     groups = pd.DataFrame(rows).groupby(KEYS, sort=False)
     table = groups["value"].agg(mean="mean", std="std").reset_index()
+    epsilon = groups["epsilon"].agg(lambda values: np.exp(np.log(values.clip(lower=1e-300)).mean()))
+    table.insert(len(KEYS) - 1, "epsilon", epsilon.round(12).to_numpy())
     table["seeds"] = groups["seed"].nunique().to_numpy()
     return table
 

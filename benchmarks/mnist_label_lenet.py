@@ -52,6 +52,8 @@ def main() -> None:
     parameters["dataset"] = options.dataset
     if options.folder:
         parameters["datasets"]["mnist"]["folder"] = str(options.folder.resolve())
+    # Retraining without any one example, where no label is wrong: how good the network can be on this data.
+    parameters["selections"]["one"] = {"rule": "top-k", "count": 1}
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         parameters["seed"] = seed
@@ -77,6 +79,13 @@ def main() -> None:
                 print(f"{name}: all {after['all']:.4f}, holdout {after['holdout']:.4f}, "
                       f"remaining {after['remaining']:.4f}, auroc {metrics['identification']['auroc']:.3f}",
                       flush=True)  # fmt: skip
+        parameters |= {"corruption": "none", "method": "retrain", "selection": "one"}
+        name = f"seed {seed} retrain on right labels"
+        run(work, SHARED + PER_METHOD + PER_POSTERIOR + PER_CAUSES, parameters, name)
+        metrics = json.loads((work / "metrics/repair.json").read_text())
+        rows += accuracies("retrain", "right-labels", seed, metrics, "after")
+        print(f"{name}: all {metrics['repair']['after']['all']:.4f}", flush=True)
+        parameters["corruption"] = "label-noise"
         # After every seed, so that what is done is not lost.
         summary = summarise(pd.DataFrame(rows))
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -135,14 +144,25 @@ def run(
 
 def figures(method: str, causes: str, seed: int, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Accuracies in percent, before (as method "base") and after; measures of identification as they are."""
-    groups = ["all", "clean_classes", "noisy_classes", "query", "holdout", "remaining"]
-    rows = []
-    for who, key, when in ((method, causes, "after"), ("base", "none", "before")):
-        rows += [(who, key, group, 100 * metrics["repair"][when][group]) for group in groups]
     names = ["auroc", "average_precision", "precision_at_causes", "selected_precision", "selected_recall"]
-    rows += [(method, causes, name, metrics["identification"][name]) for name in names]
-    rows.append(("plain-loss", "identified", "auroc", metrics["identification"]["auroc_of_plain_loss"]))
-    return [dict(zip(("method", "causes", "metric", "value"), row, strict=True), seed=seed) for row in rows]
+    found = metrics["identification"]
+    measured = [(method, causes, name, found[name]) for name in names]
+    measured.append(("plain-loss", "identified", "auroc", found["auroc_of_plain_loss"]))
+    keys = ("method", "causes", "metric", "value")
+    return [
+        *accuracies(method, causes, seed, metrics, "after"),
+        *accuracies("base", "none", seed, metrics, "before"),
+        *(dict(zip(keys, row, strict=True), seed=seed) for row in measured),
+    ]
+
+
+def accuracies(
+    method: str, causes: str, seed: int, metrics: dict[str, Any], when: str
+) -> list[dict[str, Any]]:
+    """In percent."""
+    groups = ["all", "clean_classes", "noisy_classes", "worst_class", "query", "holdout", "remaining"]
+    row = {"method": method, "causes": causes, "seed": seed}
+    return [{**row, "metric": group, "value": 100 * metrics["repair"][when][group]} for group in groups]
 
 
 def cost_figures(

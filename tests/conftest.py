@@ -21,6 +21,10 @@ from ruamel.yaml import YAML
 
 from modelrepair.data.sources import load_source
 
+# Threads that spin while they wait are slow where other processes want the cores too. OpenMP reads this when torch is
+# imported, which nothing above does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).parents[1]
 OBSERVER = Path(__file__).parent / "observer"
 CLASSES = {1: "one", 6: "six", 7: "seven", 9: "nine"}
@@ -265,7 +269,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The working tree's files with small parameters, committed, in which nothing has been run."""
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text("[user]\nname = Tester\nemail = tester@example.com\n")
-    foreign = ("DVC", "GIT_", "PYTHON", "OMP_", "OBSERVE_")
+    foreign = ("DVC", "GIT_", "PYTHON", "OBSERVE_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {
         # `python3` in dvc.yaml is the one on PATH: here the one that runs the tests.
@@ -274,8 +278,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "XDG_CONFIG_HOME": str(home),
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
         "DVC_NO_ANALYTICS": "1",
-        # Threads that wait sleep, so that two runs side by side do not hinder each other. No result depends on it.
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     project = Project(tmp_path_factory.mktemp("bare"), environment)
     listing = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -137,11 +137,6 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "learning rate": ("train-base", {"training.learning_rate": "fast"}, "learning rate is 'fast'"),
     "epochs": ("train-base", {"training.epochs": 0}, r"epochs\) is 0: give at least 1"),
     "batch size": ("train-base", {"training.batch_size": 0}, "batch size is 0: give at least 1"),
-    "explosion": (
-        "train-base",
-        {"training.learning_rate": 1e30},
-        r"the loss is (nan|inf) in round \d+, step \d+",
-    ),
     "protocol": (
         "split-failures",
         {"failures.protocol": "thirds"},

@@ -67,7 +67,7 @@ def test_blocks_equal_dense(
 ) -> None:
     model, examples = make_case(case)
     if options:
-        options = {"scratch": tmp_path}
+        options = {"scratch": tmp_path, "memory": 500}
     dimension = len(model.parameter_vector)
     bounds = layer_bounds(model)
     if block_size is not None:

@@ -52,7 +52,7 @@ print(estimate, resident("VmHWM") - before)
     [
         ("gram", {}, 4000),
         ("gram", {"memory": 2**26}, 4000),
-        ("gram", {"scratch": "."}, 4000),
+        ("gram", {"scratch": ".", "memory": 2**26}, 4000),
         ("block", {}, 2500),
         ("block", {"block_size": 1000}, 2500),
         ("ekfac", {}, 2500),

@@ -41,7 +41,7 @@ class Choice:
         epsilon: the choice.
         measure: "normalised_confusion_distance" (lower is better) or "similarity_ratio" (higher is better).
         value: of the measure at the choice.
-        curve: (ε, value) of every ε that was tried, ascending; NaN where it was passed over.
+        curve: (ε, value) of every ε that was tried, ascending; NaN where it was passed over for a proxy.
     """
 
     epsilon: float
@@ -98,9 +98,7 @@ def choose_epsilon(
             f"the grid of epsilons is {list(epsilons)}: give positive numbers, such as 0.1, 0.3, 1"
         )
     grid = sorted(map(float, epsilons))
-    values = np.mean(
-        [[_value(p, original, epsilon, allowed_loss) for epsilon in grid] for p in proxies], axis=0
-    )
+    values = np.mean([_curve(proxy, original, grid, allowed_loss) for proxy in proxies], axis=0)
     if np.isnan(values).all():
         raise RepairError(
             f"every epsilon from {grid[0]:g} to {grid[-1]:g} breaks what is to be kept: try smaller ones"
@@ -113,20 +111,24 @@ def choose_epsilon(
     return Choice(grid[chosen], name, float(values[chosen]), curve)
 
 
-def _value(proxy: Proxy, original: TrainedModel, epsilon: float, allowed_loss: float) -> float:
-    """γ_S or δ_S of a proxy at this ε; NaN if the model is broken there."""
-    try:
-        model = proxy.updated(epsilon)
-    except RepairError:  # its parameters are not finite
-        return float("nan")
-    kept = proxy.kept
-    if kept is not None and model.accuracy(kept) < proxy.retrained.accuracy(kept) - allowed_loss:
-        return float("nan")
-    models = (model, original, proxy.retrained)
-    after, before, reference = (m.outputs(proxy.erased).cpu().numpy() for m in models)
-    targets = proxy.erased.targets
-    if targets.ndim == 2:
-        return similarity_ratio(after, before, reference, targets)
-    classes = after.shape[1]
-    after, before, reference = (values.argmax(axis=1) for values in (after, before, reference))
-    return normalised_confusion_distance(after, before, reference, targets, classes)
+def _curve(proxy: Proxy, original: TrainedModel, grid: Sequence[float], allowed_loss: float) -> list[float]:
+    """γ_S or δ_S of a proxy at each ε; NaN where the model is broken."""
+    targets, kept = proxy.erased.targets, proxy.kept
+    before, reference = (model.outputs(proxy.erased).cpu().numpy() for model in (original, proxy.retrained))
+    needed = -float("inf") if kept is None else proxy.retrained.accuracy(kept) - allowed_loss
+    values = []
+    for epsilon in grid:
+        try:
+            model = proxy.updated(epsilon)
+        except RepairError:  # its parameters are not finite
+            values.append(float("nan"))
+            continue
+        after = model.outputs(proxy.erased).cpu().numpy()
+        if kept is not None and model.accuracy(kept) < needed:
+            values.append(float("nan"))
+        elif targets.ndim == 2:
+            values.append(similarity_ratio(after, before, reference, targets))
+        else:
+            predicted, old, new = (outputs.argmax(axis=1) for outputs in (after, before, reference))
+            values.append(normalised_confusion_distance(predicted, old, new, targets, after.shape[1]))
+    return values

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature.memory import Estimate
-from modelrepair.curvature.recorder import WRITTEN_BYTES, Recorder
+from modelrepair.curvature.recorder import Recorder
+from modelrepair.curvature.rows import WRITTEN_BYTES
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import itertools
 from functools import cache
@@ -70,7 +71,7 @@ class BlockFisher(Curvature):
             block_size: parameters in a block, the last one ragged; None makes each layer a block.
             minibatch: examples whose gradients are summed into one row, as in `GramFisher.fit`.
             memory: bytes that gradients may take.
-            scratch: an existing folder on a disk where they may be kept instead.
+            scratch: an existing folder on a disk where the rest of them is kept instead.
 
         Raises:
             RepairError: for a network whose examples influence each other, or that does not fit into memory.
@@ -191,7 +192,7 @@ def _operators(
     Raises:
         RepairError: if the gradients of the blocks that need them do not fit into memory.
     """
-    layouts = _wide(gradients, bounds)[1]
+    layouts = _wide(gradients, bounds)
     if not gradients.fits(layouts):
         needed = sum(map(gradients.size, layouts)) / 2**30
         raise RepairError(
@@ -199,51 +200,56 @@ def _operators(
             "the option memory allows: raise it, name a scratch folder, use mini-batch gradients (minibatch: 10) or "
             "smaller blocks, or the curvature gram, which can do without them"
         )
-    pieces = cache(lambda: gradients.filled(layouts))
 
-    def within(block: slice) -> list[Piece]:
-        return [piece for piece in pieces() if block.start <= piece.columns.start < block.stop]
+    @cache
+    def pieces() -> dict[int, list[Piece]]:
+        """Those of each block, by its start."""
+        blocks: dict[int, list[Piece]] = {}
+        for piece in gradients.filled(layouts):
+            blocks.setdefault(bounds[bisect.bisect_right(bounds, piece.columns.start) - 1], []).append(piece)
+        return blocks
 
-    def gram(block: slice, dtype: torch.dtype) -> Tensor:
+    def gram(start: int, dtype: torch.dtype) -> Tensor:
         total = gradients.like.new_zeros(gradients.rows, gradients.rows, dtype=dtype)
-        add_gram(within(block), total)
+        add_gram(pieces()[start], total)
         return symmetrised(total)
 
-    def operator(block: slice) -> Direct | LowRank:
-        if f"direct.{block.start}" in matrices:
-            return Direct(matrices[f"direct.{block.start}"])
-        key = f"gram.{block.start}"
+    def operator(start: int) -> Direct | LowRank:
+        if f"direct.{start}" in matrices:
+            return Direct(matrices[f"direct.{start}"])
+        key = f"gram.{start}"
         return LowRank(
-            lambda vectors: times(within(block), vectors),
-            lambda weights: transposed_times(within(block), weights),
-            matrices[key] if key in matrices else gram(block, gradients.like.dtype),
-            lambda: gram(block, torch.float64),
+            lambda vectors: times(pieces()[start], vectors),
+            lambda weights: transposed_times(pieces()[start], weights),
+            matrices[key] if key in matrices else gram(start, gradients.like.dtype),
+            lambda: gram(start, torch.float64),
             count,
         )
 
-    return [operator(slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
+    return [operator(start) for start in bounds[:-1]]
 
 
-def _wide(gradients: Gradients, bounds: list[int]) -> tuple[list[slice], list[Layout]]:
-    """The blocks that are held through their Gram matrix, and the pieces in them."""
-    blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-    wide = [block for block in blocks if block.stop - block.start > gradients.rows]
-    starts = [lay.columns.start for lay in gradients.layouts]
-    within = [any(block.start <= start < block.stop for block in wide) for start in starts]
-    return wide, list(itertools.compress(gradients.layouts, within))
+def _wide(gradients: Gradients, bounds: list[int]) -> list[Layout]:
+    """The pieces of the blocks that are held through their Gram matrix."""
+    sizes = _sizes(bounds)
+    return [
+        layout
+        for layout in gradients.layouts
+        if sizes[bisect.bisect_right(bounds, layout.columns.start) - 1] > gradients.rows
+    ]
 
 
 def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     """Of a fit, its matrices, and their Cholesky factors, all of which a solve keeps."""
-    wide, layouts = _wide(gradients, bounds)
-    narrow = [size for size in _sizes(bounds) if size <= gradients.rows]
-    rows, recorder = gradients.rows, gradients.recorder
-    entries = len(wide) * rows**2 + sum(size**2 for size in narrow)
+    layouts, rows, recorder = _wide(gradients, bounds), gradients.rows, gradients.recorder
+    narrow = [size for size in _sizes(bounds) if size <= rows]
+    wide = len(bounds) - 1 - len(narrow)
+    entries = wide * rows**2 + sum(size**2 for size in narrow)
     working = max(
         gradients.bytes_filling() + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
         gradients.bytes_applying(layouts),
     )
-    operations = gradients.operations(layouts) + len(wide) * rows**3 / 3
+    operations = gradients.operations(layouts) + wide * rows**3 / 3
     operations += sum(2 * rows * size**2 + size**3 / 3 for size in narrow)
     held = gradients.bytes_held(layouts) if layouts else 0
     return Estimate(held + working + (8 + gradients.like.element_size()) * entries, operations)

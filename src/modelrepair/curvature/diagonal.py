@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.recorder import Recorder, sum_of_squares
+from modelrepair.curvature.recorder import Recorder
+from modelrepair.curvature.rows import sum_of_squares
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel

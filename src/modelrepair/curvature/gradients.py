@@ -7,6 +7,7 @@ matrix is made in several passes over the examples, and G is applied by forward-
 from __future__ import annotations
 
 import bisect
+import itertools
 import tempfile
 from collections.abc import Sequence
 from functools import cached_property
@@ -27,7 +28,8 @@ from modelrepair.curvature.pieces import (
     transposed_times,
     write,
 )
-from modelrepair.curvature.recorder import WRITTEN_BYTES, Recorder, full_precision, gather
+from modelrepair.curvature.recorder import Recorder, full_precision
+from modelrepair.curvature.rows import WRITTEN_BYTES, gather
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
@@ -52,12 +54,12 @@ class Gradients:
         examples: n of them.
         minibatch: consecutive examples whose gradients are summed into one row.
         memory: bytes that pieces may take.
-        scratch: an existing folder on a disk; if given, dense pieces are kept in a nameless file there.
+        scratch: an existing folder on a disk; if given, a nameless file there takes dense pieces beyond `memory`.
         cuts: positions in θ where pieces must be cut, ascending.
 
     Raises:
-        RepairError: if minibatch is not a number of examples; later, if the model's gradients cannot be computed
-            example by example.
+        RepairError: if minibatch is no number of examples or scratch no folder; later, if the model's gradients
+            cannot be computed example by example.
     """
 
     def __init__(
@@ -72,6 +74,10 @@ class Gradients:
     ) -> None:
         if isinstance(minibatch, bool) or not isinstance(minibatch, int) or minibatch < 1:
             raise RepairError(f"minibatch is {minibatch!r}: give a whole number of examples, 1 or more")
+        if scratch is not None and not Path(scratch).is_dir():
+            raise RepairError(
+                f"scratch is {str(scratch)!r}, which is no folder: name an existing one on a disk"
+            )
         self._model = model
         self._examples = examples
         self._minibatch = minibatch
@@ -92,11 +98,10 @@ class Gradients:
 
     def bytes_held(self, layouts: list[Layout]) -> int:
         """What these pieces take in memory, at most at one time."""
-        if self._scratch is not None:
-            factors = sum(self.size(layout) for layout in layouts if layout.sizes)
-            return factors + max((self.size(layout) for layout in layouts if not layout.sizes), default=0)
-        groups = [layouts] if self.fits(layouts) else self._groups()
-        return max(sum(map(self.size, group)) for group in groups)
+        filed = [self.size(lay) for lay, file in zip(layouts, self._in_file(layouts), strict=True) if file]
+        if self.fits(layouts):
+            return sum(map(self.size, layouts)) - sum(filed) + max(filed, default=0)
+        return max(sum(map(self.size, group)) for group in self._groups())
 
     def bytes_filling(self) -> int:
         """What a pass over the examples takes beside the pieces."""
@@ -214,16 +219,23 @@ class Gradients:
             groups[-1].append(layout)
         return groups
 
+    def _in_file(self, layouts: list[Layout]) -> list[bool]:
+        """Which pieces go into the scratch file: those for which there is no memory left."""
+        sums = itertools.accumulate(map(self.size, layouts))
+        over = [total > self._memory and self._scratch is not None for total in sums]
+        return [late and not layout.sizes for late, layout in zip(over, layouts, strict=True)]
+
     def filled(self, layouts: list[Layout]) -> list[Piece]:
         """These pieces with their values, from one pass over the examples."""
-        file, offset = self._scratch_file(), 0
+        in_file = self._in_file(layouts)
+        file, offset = self._scratch_file() if any(in_file) else None, 0
         pieces: list[Piece] = []
-        for columns, sizes in layouts:
-            if sizes is not None:
-                pieces.append(Factored(columns, self.rows, sizes, self.like))
+        for layout, filed in zip(layouts, in_file, strict=True):
+            if layout.sizes is not None:
+                pieces.append(Factored(layout.columns, self.rows, layout.sizes, self.like))
             else:
-                pieces.append(Dense(columns, self.rows, self.like, file, offset))
-                offset += self.size(Layout(columns, None))
+                pieces.append(Dense(layout.columns, self.rows, self.like, file if filed else None, offset))
+                offset += self.size(layout) * filed
         takers = {
             name: [p for p in pieces if p.columns.start < own.stop and own.start < p.columns.stop]
             for name, own in self.columns.items()
@@ -240,10 +252,8 @@ class Gradients:
             ) from error
         return pieces
 
-    def _scratch_file(self) -> IO[bytes] | None:
+    def _scratch_file(self) -> IO[bytes]:
         """A nameless file that the system removes when it is no longer used, also after a kill."""
-        if self._scratch is None:
-            return None
         try:
             return tempfile.TemporaryFile(dir=self._scratch)
         except OSError as error:

@@ -30,7 +30,11 @@ from modelrepair.trained_model import TrainedModel
 
 
 class GramFisher(Curvature):
-    """M = (1/n) Σᵢ gᵢgᵢᵀ, exactly, as its n × n Gram matrix."""
+    """M = (1/n) Σᵢ gᵢgᵢᵀ, exactly, as its n × n Gram matrix.
+
+    Attributes:
+        gram: (rows, rows) GGᵀ of all examples.
+    """
 
     name = "gram"
 
@@ -40,7 +44,7 @@ class GramFisher(Curvature):
         self._model = model
         self._examples = examples
         self._gradients = gradients
-        self._gram = gram
+        self.gram = gram
         self._minibatch = minibatch
         self._left = np.ones(len(examples), dtype=bool)
         self._operator = LowRank(
@@ -73,7 +77,7 @@ class GramFisher(Curvature):
                 The Gram matrix is m² times smaller.
             memory: bytes that gradients may take. If they need more, products with F̂ cost a pass over the
                 examples each, and the Gram matrix several.
-            scratch: an existing folder on a disk where they may be kept instead.
+            scratch: an existing folder on a disk where the rest of them is kept instead.
 
         Raises:
             RepairError: for a network whose examples influence each other, or that does not fit into memory.
@@ -122,7 +126,7 @@ class GramFisher(Curvature):
                 f"rows are sums over {self._minibatch} consecutive examples, of which only some were to be "
                 "removed: remove whole rows, or fit the Fisher to the examples that are left"
             )
-        kept, gradients = torch.from_numpy(rows).to(self._gram.device), self._gradients
+        kept, gradients = torch.from_numpy(rows).to(self.gram.device), self._gradients
 
         def spread(weights: Tensor) -> Tensor:
             return weights.new_zeros(gradients.rows, weights.shape[1]).index_copy(0, kept, weights)
@@ -132,7 +136,7 @@ class GramFisher(Curvature):
         other._operator = LowRank(
             lambda vectors: gradients.times(vectors)[kept],
             lambda weights: gradients.transposed_times(spread(weights)),
-            self._gram[kept][:, kept],
+            self.gram[kept][:, kept],
             lambda: gradients.precise_gram[kept][:, kept],
             int(left.sum()),
             self.damping,
@@ -157,7 +161,7 @@ class GramFisher(Curvature):
         return self._operator.solve(vector.reshape(len(vector), -1)).to(vector.dtype).view_as(vector)
 
     def save(self, folder: Path) -> None:
-        tensors = {"gram": self._gram, "minibatch": torch.tensor(self._minibatch)}
+        tensors = {"gram": self.gram, "minibatch": torch.tensor(self._minibatch)}
         save_fit(folder, self.name, self._model, self._examples, tensors)
 
     @classmethod

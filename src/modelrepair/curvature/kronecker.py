@@ -25,7 +25,8 @@ from torch import Tensor
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import singular
-from modelrepair.curvature.recorder import Outer, Recorder, full_precision, sum_of_squares
+from modelrepair.curvature.recorder import Recorder, full_precision
+from modelrepair.curvature.rows import Outer, sum_of_squares
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 

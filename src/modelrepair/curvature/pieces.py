@@ -13,7 +13,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.recorder import Outer, Rows, full_precision, written_out
+from modelrepair.curvature.recorder import full_precision
+from modelrepair.curvature.rows import Outer, Rows, written_out
 
 TILE_ROWS = 1024
 

@@ -1,15 +1,7 @@
-"""Every example's gradient at once: what the layers of a network receive and send back in one pass.
+"""Every example's gradient at once: one forward and one backward pass of a batch, watched layer by layer.
 
-In eval mode the gradient of example i with respect to the weight of a linear layer is a sum of outer products
-over the positions p at which the layer was applied (one for a fully connected layer, one a pixel for a
-convolution): Gᵢ = Σ_p bᵢₚ aᵢₚᵀ, with inputs a and gradients b of log p(yᵢ | xᵢ, θ̂) by the layer's outputs
-(Goodfellow 2015, arXiv:1510.01799; Rochette et al. 2019, arXiv:1912.06015, for convolutions). One forward and
-one backward pass of a batch yield all a and b.
-
-A row is the sum of the gradients of `minibatch` consecutive examples; its positions are theirs together.
-
-Parameters that no such layer owns are differentiated example by example with `torch.func`. A probe on a few
-examples compares everything with autograd before anything expensive runs.
+Parameters that no layer of a known kind owns are differentiated example by example with `torch.func`. A probe on a
+few examples compares everything with autograd before anything expensive runs.
 """
 
 from __future__ import annotations
@@ -21,140 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from torch.func import functional_call, grad, vmap
 
+from modelrepair.curvature.rows import Outer, Rows, dense, gather, layer_rows
 from modelrepair.errors import RepairError
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 8
 BATCH_BYTES = 256 * 2**20
-WRITTEN_BYTES = 16 * 2**20
 
-
-@dataclass(frozen=True)
-class Outer:
-    """Rows of a weight's gradient as sums over positions: Gᵣ = left[r] @ right[r]ᵀ, one block a group.
-
-    left is (R, groups, out, P), the gradients by outputs; right (R, groups, in, P), the inputs.
-    """
-
-    left: Tensor
-    right: Tensor
-
-    def dense(self, rows: slice = slice(None)) -> Tensor:
-        """(R, groups · out · in) these rows written out."""
-        left, right = self.left[rows], self.right[rows]
-        return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).view(len(left), -1)
-
-
-Rows = Outer | Tensor
 Objective = Callable[[Tensor, Tensor], Tensor]
-
-
-def dense(rows: Rows) -> Tensor:
-    """(R, numel) rows written out."""
-    return rows.dense() if isinstance(rows, Outer) else rows
-
-
-def written_out(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-    """Rows written out, about `WRITTEN_BYTES` at a time, and which they are."""
-    if not isinstance(rows, Outer):
-        yield slice(0, len(rows)), rows
-        return
-    width = rows.left[0, :, :, 0].numel() * rows.right.shape[2] * rows.left.element_size()
-    size = max(1, WRITTEN_BYTES // width)
-    for start in range(0, len(rows.left), size):
-        chunk = slice(start, min(start + size, len(rows.left)))
-        yield chunk, rows.dense(chunk)
-
-
-def sum_of_squares(rows: Rows) -> Tensor:
-    """(numel,) Σᵣ Gᵣ² entry by entry."""
-    if isinstance(rows, Outer) and rows.left.shape[1] == rows.left.shape[3] == 1:
-        return (rows.left[:, 0, :, 0].square().mT @ rows.right[:, 0, :, 0].square()).flatten()
-    return torch.stack([part.square().sum(0) for _, part in written_out(rows)]).sum(0)
-
-
-def gather(values: Tensor, minibatch: int) -> Tensor:
-    """(n, ...) to (R, minibatch, ...), the last row filled up with zeros."""
-    missing = -len(values) % minibatch
-    if missing:
-        values = torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
-    return values.reshape(-1, minibatch, *values.shape[1:])
-
-
-def _linear(module: nn.Linear, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    right = gather(inputs.flatten(1, -2) if inputs.ndim > 2 else inputs.unsqueeze(1), minibatch)
-    left = gather(slopes.flatten(1, -2) if slopes.ndim > 2 else slopes.unsqueeze(1), minibatch)
-    left, right = left.flatten(1, 2).mT.unsqueeze(1), right.flatten(1, 2).mT.unsqueeze(1)
-    return {"weight": Outer(left, right), "bias": left.sum(3).flatten(1)}
-
-
-_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-
-
-def _convolution(module: _Convolution, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    axes = len(module.kernel_size)
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padding = module._reversed_padding_repeated_twice
-    inputs = gather(F.pad(inputs, padding, mode=mode) if any(padding) else inputs, minibatch).contiguous()
-    slopes = gather(slopes, minibatch)
-    strides = inputs.stride()
-    steps = strides[3:]
-    # (R, minibatch, channels, *kernel, *positions): a view in which every patch that the kernel meets appears.
-    patches = inputs.as_strided(
-        (*inputs.shape[:3], *module.kernel_size, *slopes.shape[3:]),
-        (
-            *strides[:3],
-            *(step * by for step, by in zip(steps, module.dilation, strict=True)),
-            *(step * by for step, by in zip(steps, module.stride, strict=True)),
-        ),
-    )
-    rows, groups = len(inputs), module.groups
-    order = (0, *range(2, 3 + axes), 1, *range(3 + axes, 3 + 2 * axes))
-    right = patches.permute(order).reshape(rows, groups, -1, minibatch * slopes[0, 0, 0].numel())
-    left = slopes.transpose(1, 2).reshape(rows, groups, module.out_channels // groups, -1)
-    return {"weight": Outer(left, right), "bias": left.sum(3).flatten(1)}
-
-
-def _batch_norm(
-    module: nn.modules.batchnorm._BatchNorm, inputs: Tensor, slopes: Tensor, minibatch: int
-) -> dict[str, Rows]:
-    normal = F.batch_norm(inputs, module.running_mean, module.running_var, eps=module.eps)
-    return _affine(normal, slopes, minibatch)
-
-
-def _group_norm(module: nn.GroupNorm, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    normal = F.group_norm(inputs, module.num_groups, eps=module.eps)
-    return _affine(normal, slopes, minibatch)
-
-
-def _layer_norm(module: nn.LayerNorm, inputs: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    normal = F.layer_norm(inputs, tuple(module.normalized_shape), eps=module.eps)
-    shape = (len(inputs), -1, module.weight.numel())
-    return _affine(normal.reshape(shape).mT, slopes.reshape(shape).mT, minibatch)
-
-
-def _affine(normal: Tensor, slopes: Tensor, minibatch: int) -> dict[str, Rows]:
-    """Scale and shift after a normalisation, of (n, channels, ...) values."""
-    sums = {
-        name: gather(products.reshape(*products.shape[:2], -1).sum(2), minibatch).sum(1)
-        for name, products in (("weight", normal * slopes), ("bias", slopes))
-    }
-    return dict(sums)
-
-
-_LAYERS: list[tuple[tuple[type[nn.Module], ...], Callable[..., dict[str, Rows]]]] = [
-    ((nn.Linear,), _linear),
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
-    ((nn.modules.batchnorm._BatchNorm,), _batch_norm),
-    ((nn.GroupNorm,), _group_norm),
-    ((nn.LayerNorm,), _layer_norm),
-]
 
 
 @contextlib.contextmanager
@@ -199,6 +70,10 @@ class Recorder:
     def __init__(self, model: TrainedModel, examples: Examples, minibatch: int = 1) -> None:
         if not len(examples):
             raise RepairError("curvature was asked for of no examples: give at least one")
+        if not model.parameters:
+            raise RepairError(
+                "the model has no trainable parameters: set requires_grad on those that may change"
+            )
         self.model = model
         self.minibatch = minibatch
         names = {id(parameter): name for name, parameter in model.parameters.items()}
@@ -214,8 +89,7 @@ class Recorder:
                     f"layer {path} normalises by the statistics of the batch, so examples influence each other: "
                     "curvature needs a network that treats examples one by one in eval mode"
                 )
-            known = any(isinstance(module, kinds) for kinds, _ in _LAYERS)
-            if owned and known:
+            if owned and layer_rows(module):
                 self._owners[module] = owned
         self.outer: dict[str, tuple[int, int, int]] = {}
         self.biases: dict[str, str] = {}
@@ -243,13 +117,9 @@ class Recorder:
         ):
             start = positions.start // self.minibatch
             rows = slice(start, start + -(-len(inputs) // self.minibatch))
+            objective = self.model.likelihood.log_likelihood
             with full_precision():
-                yield (
-                    rows,
-                    self._record(
-                        inputs, targets, names, self.minibatch, self.model.likelihood.log_likelihood
-                    ),
-                )
+                yield rows, self._record(inputs, targets, names, self.minibatch, objective)
 
     def _record(
         self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int, objective: Objective
@@ -264,13 +134,13 @@ class Recorder:
         uses = Counter(name for call in calls for name in self._owners[call.module].values())
         shared: dict[str, Tensor] = {}
         for call, slope in zip(calls, slopes, strict=True):
-            if slope is None:
+            make = layer_rows(call.module)
+            if slope is None or make is None:
                 continue
-            layer = next(layer for kinds, layer in _LAYERS if isinstance(call.module, kinds))
-            for slot, value in layer(call.module, call.inputs, slope.detach(), minibatch).items():
-                name = self._owners[call.module].get(slot)
+            for slot, name in self._owners[call.module].items():
                 if name not in names:
                     continue
+                value = make(call.module, slot, call.inputs, slope.detach(), minibatch)
                 if uses[name] > 1:
                     shared[name] = dense(value) + shared.get(name, 0)
                 else:
@@ -381,11 +251,12 @@ class Recorder:
                 wrong.add(name)
             size = values[0].numel()
             if isinstance(rows, Outer):
-                size = rows.left[0].numel() + rows.right[0].numel()
+                groups, out, features, positions = rows.sizes
+                size = groups * (out + features) * positions
                 # Products of the forward pass, of the backward pass, and of the rows.
-                self.operations_per_example += 6 * rows.left[0].numel() * rows.right.shape[2]
-                if rows.left.shape[1] == 1:
-                    self.outer[name] = (rows.left.shape[2], rows.right.shape[2], rows.left.shape[3])
+                self.operations_per_example += 6 * groups * out * features * positions
+                if groups == 1:
+                    self.outer[name] = out, features, positions
             self.bytes_per_example = max(self.bytes_per_example, size * values.element_size())
         return wrong
 

@@ -1,0 +1,213 @@
+"""Gradients of many examples by one layer's parameters, from what the layer received and sent back.
+
+In eval mode the gradient of example i by the weight of a linear layer is a sum of outer products over the positions p
+at which the layer was applied (one for a fully connected layer, one a pixel for a convolution): Gᵢ = Σ_p bᵢₚ aᵢₚᵀ, with
+inputs a and gradients b of the objective by the layer's outputs (Goodfellow 2015, arXiv:1510.01799; Rochette et al.
+2019, arXiv:1912.06015, for convolutions).
+
+A row is the sum of the gradients of `minibatch` consecutive examples; its positions are theirs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WRITTEN_BYTES = 16 * 2**20
+
+
+class Outer:
+    """Rows of a weight's gradient as sums over positions: Gᵣ = left[r] @ right[r]ᵀ, one block a group.
+
+    Args:
+        left: (R, groups, out, P), the gradients by outputs.
+        right: (R, groups, in, P), the inputs.
+    """
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        self.left = left
+        self.right = right
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """(groups, out, in, P)."""
+        _, groups, out, positions = self.left.shape
+        return groups, out, self.right.shape[2], positions
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def dense(self, rows: slice = slice(None)) -> Tensor:
+        """(R, groups · out · in) these rows written out."""
+        left, right = self.left[rows], self.right[rows]
+        return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).view(len(left), -1)
+
+
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+class Convolved(Outer):
+    """The same for a convolution, where the patches that make `right` are only cut out if they are needed.
+
+    Args:
+        module: the convolution.
+        inputs: (R, minibatch, channels, ...) with padding.
+        slopes: (R, minibatch, out_channels, ...).
+    """
+
+    def __init__(self, module: _Convolution, inputs: Tensor, slopes: Tensor) -> None:
+        self._module = module
+        self._inputs = inputs
+        self._slopes = slopes
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        groups, weight = self._module.groups, self._module.weight
+        positions = self._slopes.shape[1] * self._slopes[0, 0, 0].numel()
+        return groups, len(weight) // groups, weight[0].numel(), positions
+
+    def __len__(self) -> int:
+        return len(self._slopes)
+
+    @cached_property
+    def left(self) -> Tensor:  # type: ignore[override]
+        groups, out, _, _ = self.sizes
+        return self._slopes.transpose(1, 2).reshape(len(self), groups, out, -1)
+
+    @cached_property
+    def right(self) -> Tensor:  # type: ignore[override]
+        module, axes = self._module, len(self._module.kernel_size)
+        inputs = self._inputs.contiguous()
+        strides = inputs.stride()
+        # (R, minibatch, channels, *kernel, *positions): a view with every patch that the kernel meets.
+        patches = inputs.as_strided(
+            (*inputs.shape[:3], *module.kernel_size, *self._slopes.shape[3:]),
+            (
+                *strides[:3],
+                *(step * by for step, by in zip(strides[3:], module.dilation, strict=True)),
+                *(step * by for step, by in zip(strides[3:], module.stride, strict=True)),
+            ),
+        )
+        order = (0, *range(2, 3 + axes), 1, *range(3 + axes, 3 + 2 * axes))
+        return patches.permute(order).reshape(len(self), module.groups, -1, self.sizes[3])
+
+    def dense(self, rows: slice = slice(None)) -> Tensor:
+        if self._inputs.is_cuda:
+            return super().dense(rows)
+        # One convolution in which every row is a group of its own; on CPUs it is faster than cutting patches.
+        inputs, slopes = self._inputs[rows], self._slopes[rows]
+        module, count = self._module, len(inputs)
+        none = [0] * len(module.kernel_size)
+        shape = (count * module.out_channels, *module.weight.shape[1:])
+        gradient: Tensor = torch.ops.aten.convolution_backward(
+            slopes.transpose(0, 1).flatten(1, 2),
+            inputs.transpose(0, 1).flatten(1, 2),
+            inputs.new_empty(1).expand(shape),
+            None,
+            module.stride,
+            none,
+            module.dilation,
+            False,
+            none,
+            count * module.groups,
+            [False, True, False],
+        )[1]
+        return gradient.view(count, -1)
+
+
+Rows = Outer | Tensor
+
+
+def dense(rows: Rows) -> Tensor:
+    """(R, numel) rows written out."""
+    return rows.dense() if isinstance(rows, Outer) else rows
+
+
+def written_out(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
+    """Rows written out, about `WRITTEN_BYTES` at a time, and which they are."""
+    if not isinstance(rows, Outer):
+        yield slice(0, len(rows)), rows
+        return
+    groups, out, features, _ = rows.sizes
+    size = max(1, WRITTEN_BYTES // (8 * groups * out * features))
+    for start in range(0, len(rows), size):
+        chunk = slice(start, min(start + size, len(rows)))
+        yield chunk, rows.dense(chunk)
+
+
+def sum_of_squares(rows: Rows) -> Tensor:
+    """(numel,) Σᵣ Gᵣ² entry by entry."""
+    if isinstance(rows, Outer) and rows.sizes[0] == rows.sizes[3] == 1:
+        return (rows.left[:, 0, :, 0].square().mT @ rows.right[:, 0, :, 0].square()).flatten()
+    return torch.stack([part.square().sum(0) for _, part in written_out(rows)]).sum(0)
+
+
+def gather(values: Tensor, minibatch: int) -> Tensor:
+    """(n, ...) to (R, minibatch, ...), the last row filled up with zeros."""
+    missing = -len(values) % minibatch
+    if missing:
+        values = torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
+    return values.reshape(-1, minibatch, *values.shape[1:])
+
+
+def _linear(module: nn.Linear, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int) -> Rows:
+    left = gather(slopes.reshape(len(slopes), -1, slopes.shape[-1]), minibatch).flatten(1, 2)
+    if slot == "bias":
+        return left.sum(1)
+    right = gather(inputs.reshape(len(inputs), -1, inputs.shape[-1]), minibatch).flatten(1, 2)
+    return Outer(left.mT.unsqueeze(1), right.mT.unsqueeze(1))
+
+
+def _convolution(module: _Convolution, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int) -> Rows:
+    if slot == "bias":
+        return _channel_sums(slopes, minibatch)
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padding = module._reversed_padding_repeated_twice
+    padded = F.pad(inputs, padding, mode=mode) if any(padding) else inputs
+    return Convolved(module, gather(padded, minibatch), gather(slopes, minibatch))
+
+
+def _batch_norm(
+    module: nn.modules.batchnorm._BatchNorm, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int
+) -> Rows:
+    if slot == "weight":
+        slopes = slopes * F.batch_norm(inputs, module.running_mean, module.running_var, eps=module.eps)
+    return _channel_sums(slopes, minibatch)
+
+
+def _group_norm(module: nn.GroupNorm, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int) -> Rows:
+    if slot == "weight":
+        slopes = slopes * F.group_norm(inputs, module.num_groups, eps=module.eps)
+    return _channel_sums(slopes, minibatch)
+
+
+def _layer_norm(module: nn.LayerNorm, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int) -> Rows:
+    if slot == "weight":
+        slopes = slopes * F.layer_norm(inputs, tuple(module.normalized_shape), eps=module.eps)
+    return _channel_sums(slopes.reshape(len(slopes), -1, module.weight.numel()).mT, minibatch)
+
+
+def _channel_sums(values: Tensor, minibatch: int) -> Tensor:
+    """(R, channels) sums over the positions and the examples of a row of (n, channels, ...)."""
+    return gather(values.reshape(*values.shape[:2], -1).sum(2), minibatch).sum(1)
+
+
+_LAYERS: list[tuple[tuple[type[nn.Module], ...], Callable[..., Rows]]] = [
+    ((nn.Linear,), _linear),
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    ((nn.modules.batchnorm._BatchNorm,), _batch_norm),
+    ((nn.GroupNorm,), _group_norm),
+    ((nn.LayerNorm,), _layer_norm),
+]
+
+
+def layer_rows(module: nn.Module) -> Callable[..., Rows] | None:
+    """What makes rows for a parameter of this layer: (module, "weight" or "bias", inputs a, slopes b, minibatch).
+
+    None for a layer of an unknown kind.
+    """
+    return next((make for kinds, make in _LAYERS if isinstance(module, kinds)), None)
