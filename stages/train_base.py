@@ -43,7 +43,8 @@ def main(stage: Stage) -> None:
         save_model(folder, model, description)
         write_array(folder / "margins.npy", course.tensors["margins"].numpy())
     curve = pd.DataFrame(course.trace).rename(columns={"round": "epoch"})
-    curve["validation_loss"] = -curve.pop("watched")
+    # Empty where there is no validation split.
+    curve["validation_loss"] = -curve.pop("watched").astype(float)
     with output_file(stage.root / "metrics/training_curve.csv") as path:
         curve.to_csv(path, index=False)
     checkpoint.clear()

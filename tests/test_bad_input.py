@@ -68,6 +68,11 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
         {"methods.ewc.treatment": {"rounds": 3}},
         r"method 'ewc' lacks treatment\.treat",
     ),
+    "method without all it needs": (
+        "choose-method",
+        {"methods.ewc.posterior": {"update": "ewc", "curvature": "diagonal"}},
+        r"posterior of method 'ewc' lacks damping, balance_classes: add it in params\.yaml",
+    ),
     "dataset": ("prepare-data", {"dataset": "cats"}, r"no dataset 'cats': choose one of .*mnist-sample"),
     "dataset source": (
         "prepare-data",
@@ -226,11 +231,6 @@ METHODS: dict[str, tuple[str, Mapping[str, Any], str]] = {
         "update-posterior",
         {"methods.ewc.posterior.colour": "red"},
         "posterior update 'ewc' has no option colour",
-    ),
-    "missing setting of the posterior": (
-        "update-posterior",
-        {"methods.ewc.posterior": {"update": "ewc", "curvature": "diagonal"}},
-        r"posterior .*lacks balance_classes, damping: add it in params\.yaml",
     ),
     "negative damping": (
         "update-posterior",

@@ -480,7 +480,7 @@ def run_stages(project: Project, names: list[str]) -> None:
         project.stage(name).succeeded()
 
 
-@pytest.mark.parametrize("method", ["erase", "erase-ascent", "erase-scrub", "erase-retrain"])
+@pytest.mark.parametrize("method", ["erase", "erase-scrub", "erase-retrain"])
 def test_a_request_runs_through_the_pipeline(project: Project, method: str) -> None:
     project.set_parameters({"method": method, "selection": "class", "selections.class.name": "six"})
     run_stages(project, ["choose-method", *AFTER_THE_FAILURES])

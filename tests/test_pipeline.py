@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
@@ -206,15 +207,16 @@ def test_experiments_can_be_queued(finished: Finished, project: Project, tmp_pat
     mark = {"QUEUE_OF_TEST": str(tmp_path)}
     try:
         project.dvc("queue", "start", **mark).succeeded()
-        states = queue_states(project)
-        while {"Queued", "Running"} & set(states):
-            states = queue_states(project)
+        while processes_with(mark) and {"Queued", "Running"} & set(queue_states(project)):
+            time.sleep(1)
     finally:
         # The workers are daemons, which outlive their work for a while.
-        for process in processes_with(mark):
+        workers = processes_with(mark)
+        for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-    assert states == ["Success", "Success"]
+                worker.terminate()
+        psutil.wait_procs(workers)
+    assert queue_states(project) == ["Success", "Success"]
     done = experiments_by_name(project)
     assert {data["params"]["params.yaml"]["data"]["selection"] for data in done.values()} == {"same", "small"}
     assert all("metrics/repair.json" in data["metrics"] for data in done.values())
