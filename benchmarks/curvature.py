@@ -48,6 +48,7 @@ COLUMNS = ["network", "n", "d", "route", "seconds", "peak_mib", "residual", "rat
 DAMPING = 0.01
 MINIBATCH = {"lenet5": 1, "resnet20": 10}
 OURS = "gram"
+WARM_UP = 100
 
 
 def main() -> None:
@@ -204,9 +205,9 @@ def store(folder: Path, network: nn.Module, examples: Examples) -> None:
 def measure(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds, peak memory and residual of one route, in this process."""
     model, examples = restore(task)
-    vector = model.weighted_gradient(examples.subset(np.arange(100)))
+    vector = model.weighted_gradient(examples.subset(np.arange(WARM_UP)))
     route = ROUTES[task["route"]]
-    route(model, examples.subset(np.arange(100)), vector, task)
+    route(model, examples.subset(np.arange(WARM_UP)), vector, task)
     Path("/proc/self/clear_refs").write_text("5")
     idle = resident("VmRSS")
     start = time.perf_counter()
@@ -296,7 +297,7 @@ def count_products(gram: Tensor, count: int, tolerance: float) -> int:
     precise.diagonal().add_(1e-12 * precise.diagonal().mean())
     factor = torch.linalg.cholesky(precise)
     weights = torch.zeros(len(gram), 1, dtype=torch.float64)
-    weights[: 100 * len(gram) // count] = 1
+    weights[: WARM_UP * len(gram) // count] = 1
     found = conjugate_gradients(
         lambda v: factor.mT @ (factor @ v) / count + DAMPING * v,
         factor.mT @ weights,
@@ -376,7 +377,7 @@ def by_curvlinops(
     fisher = EFLinearOperator(
         model.network, nn.CrossEntropyLoss(), parameters, batches, check_deterministic=False
     )
-    if part < len(examples):
+    if part < len(examples) or len(examples) <= WARM_UP:
         start = time.perf_counter()
         fisher @ vector
         seconds = (time.perf_counter() - start) * len(examples) / part * task["products"]
@@ -393,7 +394,7 @@ def by_recurrence(
     model: TrainedModel, examples: Examples, vector: Tensor, task: dict[str, Any]
 ) -> dict[str, Any]:
     """Rank-one updates of the inverses of blocks (Peste et al. 2021, Eq. 7), the largest in half the memory."""
-    if len(examples) <= 100:
+    if len(examples) <= WARM_UP:
         return {}
     rows, updates = math.ceil(len(examples) / MINIBATCH[task["network"]]), 3
     size = min(len(vector), int((available_memory(model.device) / 2 / 4) ** 0.5))
