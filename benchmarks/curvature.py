@@ -393,11 +393,11 @@ def by_curvlinops(
 def by_recurrence(
     model: TrainedModel, examples: Examples, vector: Tensor, task: dict[str, Any]
 ) -> dict[str, Any]:
-    """Rank-one updates of the inverses of blocks (Peste et al. 2021, Eq. 7), the largest in half the memory."""
+    """Rank-one updates of the inverses of blocks (Peste et al. 2021, Eq. 7), at most 4 GiB each."""
     if len(examples) <= WARM_UP:
         return {}
     rows, updates = math.ceil(len(examples) / MINIBATCH[task["network"]]), 3
-    size = min(len(vector), int((available_memory(model.device) / 2 / 4) ** 0.5))
+    size = min(len(vector), int((min(available_memory(model.device) / 4, 2**32) / 4) ** 0.5))
     inverse = torch.eye(size).div_(DAMPING)
     gradients = torch.randn(updates, size)
     start = time.perf_counter()
