@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelrepair import keep_freed_memory
 from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature import GramFisher
 from modelrepair.curvature.gradients import Gradients
@@ -62,11 +63,11 @@ def main() -> None:
         if "lenet5" in options.networks:
             prepare_lenet(work / "lenet5")
             rows += compare(
-                work, "lenet5", 2700, ["nngeometry", "nngeometry-gram", "curvlinops", "recurrence"]
+                work, "lenet5", 2700, ["epoch", "nngeometry", "nngeometry-gram", "curvlinops", "recurrence"]
             )
         if "resnet20" in options.networks:
             prepare_resnet(work / "resnet20", options.images)
-            rows += compare(work, "resnet20", 45000, ["nngeometry", "curvlinops", "recurrence"])
+            rows += compare(work, "resnet20", 45000, ["epoch", "nngeometry", "curvlinops", "recurrence"])
         if "growth" in options.networks:
             prepare_lenet(work / "lenet5")
             rows += growth(work)
@@ -236,6 +237,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
 def restore(task: dict[str, Any]) -> tuple[TrainedModel, Examples]:
     torch.set_num_threads(2)
+    keep_freed_memory()
     folder, name = Path(task["folder"]), task["network"]
     examples = Examples(np.load(folder / "inputs.npy", mmap_mode="r"), np.load(folder / "targets.npy"))
     examples = examples.subset(np.arange(task["examples"]))
@@ -310,6 +312,12 @@ def count_products(gram: Tensor, count: int, tolerance: float) -> int:
 def by_gram(model: TrainedModel, examples: Examples, vector: Tensor, task: dict[str, Any]) -> dict[str, Any]:
     fisher = GramFisher.fit(model, examples, **fit_options(task)).damped(DAMPING)
     return {"solution": fisher.solve(vector), "fisher": fisher}
+
+
+def by_epoch(model: TrainedModel, examples: Examples, vector: Tensor, task: dict[str, Any]) -> dict[str, Any]:
+    """No solve at all: forward and backward passes through the examples, as an epoch of training takes them."""
+    model.weighted_gradient(examples)
+    return {"route": "forward and backward passes alone"}
 
 
 def by_nngeometry(
@@ -411,6 +419,7 @@ def by_recurrence(
 Route = Callable[[TrainedModel, Examples, Tensor, dict[str, Any]], dict[str, Any]]
 ROUTES: dict[str, Route] = {
     OURS: by_gram,
+    "epoch": by_epoch,
     "nngeometry": by_nngeometry,
     "nngeometry-gram": by_nngeometry_gram,
     "curvlinops": by_curvlinops,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modelrepair.artifacts import output_file, output_folder, read_json, read_table, write_json
+from modelrepair.evaluation.erasure import forgetting
 from modelrepair.evaluation.identification import identification_curve, identification_metrics
 from modelrepair.evaluation.pictures import (
     draw_changes,
@@ -48,11 +49,20 @@ def main(stage: Stage) -> None:
     repair = repair_metrics(
         before, after, labels, table["role"].to_numpy(), table["part"].to_numpy(), noisy, len(classes)
     )
+    assessed = np.flatnonzero(table["part"] == "assessment")
+    kept = np.setdiff1d(np.arange(len(examples)), causes)
+    alike = assessed[np.isin(labels[assessed], examples.targets[causes])]
+    erasure = {"examples": len(causes)}
+    for when, model in (("before", base), ("after", repaired)):
+        correct, known = (
+            values.cpu().numpy() for values in (model.correct(examples), model.log_likelihoods(examples))
+        )
+        unseen = model.log_likelihoods(tested.subset(alike)).cpu().numpy() if len(alike) else []
+        erasure[when] = forgetting(correct[causes], correct[kept], known[causes], unseen)
     with output_file(root / "metrics/repair.json") as path:
         identification = {**found["this method"], "auroc_of_plain_loss": auroc["plain loss"]}
-        write_json(path, {"identification": identification, "repair": repair})
+        write_json(path, {"identification": identification, "repair": repair, "erasure": erasure})
 
-    assessed = np.flatnonzero(table["part"] == "assessment")
     course = pd.read_csv(root / "metrics/treatment_course.csv").rename(columns={"round": "step"})
     training_set = (
         examples.inputs,

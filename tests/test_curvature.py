@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,27 @@ def test_float32_reaches_a_small_residual_at_any_useful_damping() -> None:
     by_passes = GramFisher.fit(model, examples, memory=1).damped(1e-3)
     by_passes.solve(v)
     assert by_passes.residual < 1e-4
+
+
+@pytest.mark.parametrize("options", [{}, LITTLE_MEMORY], ids=["held", "passes"])
+@pytest.mark.parametrize("refinements", [0, 1, 10])
+def test_the_residual_is_the_true_one(
+    monkeypatch: pytest.MonkeyPatch, refinements: int, options: dict[str, int]
+) -> None:
+    """Of what comes of a Gram matrix that is 2 % off, and of mending it."""
+    model, examples = make_case("convolutions")
+    v = directions(model, 3)
+    monkeypatch.setattr("modelrepair.curvature.operators.REFINEMENTS", refinements)
+    monkeypatch.setattr("modelrepair.curvature.operators.UNSOLVED", 100)
+    fisher = GramFisher.fit(model, examples, **options).damped(DAMPING)
+    fisher._operator.gram = 1.02 * fisher.gram
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if refinements == 10 else "ignore", RuntimeWarning)
+        x = fisher.solve(v)
+    image = dense_fisher(dense_gradients(model, examples), DAMPING) @ x
+    truth = (torch.linalg.vector_norm(image - v, dim=0) / torch.linalg.vector_norm(v, dim=0)).max()
+    assert fisher.residual == pytest.approx(float(truth), rel=0.03)
+    assert (truth > 1e-4) == (refinements < 10)
 
 
 def test_damping_that_is_too_small_is_named() -> None:

@@ -29,6 +29,7 @@ _HOMES = {
     "choose_epsilon": "erasure",
     "fit_curvature": "curvature",
     "influence_scores": "influence",
+    "keep_freed_memory": "allocation",
     "make_network": "networks",
     "select_causes": "selection",
     "train": "training",

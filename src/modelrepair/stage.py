@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from modelrepair.allocation import keep_freed_memory
 from modelrepair.errors import RepairError
 from modelrepair.scratch import Checkpoint
 
@@ -140,6 +141,7 @@ def run_stage(main: Callable[[Stage], None]) -> None:
     where an experiment runs in a copy of the workspace, as those in a queue do.
     """
     name = Path(sys.argv[0]).stem.replace("_", "-")
+    keep_freed_memory()
     # cuBLAS is deterministic only with this set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:

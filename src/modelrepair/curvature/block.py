@@ -247,6 +247,7 @@ def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     entries = wide * rows**2 + sum(size**2 for size in narrow)
     working = max(
         gradients.bytes_filling() + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
+        gradients.bytes_pairing(layouts),
         gradients.bytes_applying(layouts),
     )
     operations = gradients.operations(layouts) + wide * rows**3 / 3

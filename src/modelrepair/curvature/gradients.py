@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from modelrepair.curvature.pieces import (
+    CAST_ENTRIES,
     TILE_ROWS,
     Dense,
     Factored,
@@ -97,11 +98,16 @@ class Gradients:
         return self.filled(self.layouts) if self.fits(self.layouts) else None
 
     def bytes_held(self, layouts: list[Layout]) -> int:
-        """What these pieces take in memory, at most at one time."""
-        filed = [self.size(lay) for lay, file in zip(layouts, self._in_file(layouts), strict=True) if file]
+        """What these pieces take in memory, without those in the scratch file."""
         if self.fits(layouts):
-            return sum(map(self.size, layouts)) - sum(filed) + max(filed, default=0)
+            return sum(map(self.size, layouts)) - sum(self._bytes_filed(layouts))
         return max(sum(map(self.size, group)) for group in self._groups())
+
+    def bytes_pairing(self, layouts: list[Layout]) -> int:
+        """What their Gram matrix takes beside them and itself."""
+        positions = max((layout.sizes[2] for layout in layouts if layout.sizes), default=0)
+        tile = 2 * self.like.element_size() * TILE_ROWS * positions * self.rows
+        return max([tile, *self._bytes_filed(layouts)])
 
     def bytes_filling(self) -> int:
         """What a pass over the examples takes beside the pieces."""
@@ -109,9 +115,10 @@ class Gradients:
 
     def bytes_applying(self, layouts: list[Layout]) -> int:
         """What products with these pieces take beside them."""
+        factors = max((sum(layout.sizes) - layout.sizes[2] for layout in layouts if layout.sizes), default=0)
         positions = max((layout.sizes[2] for layout in layouts if layout.sizes), default=0)
-        width = max((lay.columns.stop - lay.columns.start for lay in layouts if not lay.sizes), default=0)
-        return TILE_ROWS * (2 * self.like.element_size() * positions * self.rows + 8 * width)
+        cast = (8 + self.like.element_size()) * CAST_ENTRIES
+        return max(cast, 8 * min(TILE_ROWS, self.rows) * positions * factors)
 
     def operations(self, layouts: list[Layout]) -> float:
         """Floating-point operations of the Gram matrix of these pieces, with the passes that fill them."""
@@ -209,6 +216,10 @@ class Gradients:
         columns, sizes = layout
         numbers = columns.stop - columns.start if sizes is None else sizes[2] * (sizes[0] + sizes[1])
         return self.rows * numbers * self.like.element_size()
+
+    def _bytes_filed(self, layouts: list[Layout]) -> list[int]:
+        """Sizes of the pieces that go into the scratch file."""
+        return [self.size(lay) for lay, filed in zip(layouts, self._in_file(layouts), strict=True) if filed]
 
     def _groups(self) -> list[list[Layout]]:
         """Pieces that memory holds at the same time; each group needs a pass over the examples."""

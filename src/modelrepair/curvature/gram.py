@@ -186,13 +186,10 @@ def _estimate(gradients: Gradients) -> Estimate:
     """Of a fit, its Gram matrix, and its Cholesky factor."""
     rows, layouts = gradients.rows, gradients.layouts
     gram, factor = gradients.like.element_size() * rows**2, 8 * rows**2
-    held, filling, applying = (
-        gradients.bytes_held(layouts),
-        gradients.bytes_filling(),
-        gradients.bytes_applying(layouts),
-    )
+    held, filling = gradients.bytes_held(layouts), gradients.bytes_filling()
+    pairing = gradients.bytes_pairing(layouts)
     if gradients.fits(layouts):
-        peak = gram + held + max(filling, factor + applying)
+        peak = gram + held + max(filling, pairing, factor + gradients.bytes_applying(layouts))
     else:
-        peak = gram + max(held + filling, held + applying, factor + filling)
+        peak = gram + max(held + filling, held + pairing, factor + filling)
     return Estimate(peak, gradients.operations(layouts) + rows**3 / 3)

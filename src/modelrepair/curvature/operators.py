@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.solvers import Product, Solution, conjugate_gradients
+from modelrepair.curvature.solvers import Product, Solution, conjugate_gradients, euclidean
 from modelrepair.errors import RepairError
 
 RESIDUAL = 1e-4
@@ -54,8 +54,8 @@ class Direct:
             raise singular(self.damping, largest, _rounding(self.matrix))
         wanted = vectors.double()
         solution = _cholesky_solve(wanted, self._factor)
-        scale = torch.linalg.vector_norm(wanted, dim=0).clamp_min(torch.finfo(torch.float64).tiny)
-        self.residual = float((torch.linalg.vector_norm(self.matvec(solution) - wanted, dim=0) / scale).max())
+        scale = euclidean(wanted).clamp_min(torch.finfo(torch.float64).tiny)
+        self.residual = float((euclidean(self.matvec(solution) - wanted) / scale).max())
         return solution
 
 
@@ -101,7 +101,8 @@ class LowRank:
         """F̂⁻¹v of (d, k) in float64, refined until the residual is at most 1e-4.
 
         Where rounding of the Gram matrix spoils the formula's answer, conjugate gradients that it preconditions
-        mend it; where they do not either, products for it are taken in float64.
+        mend it; where they do not either, products for it are taken in float64. All of it happens in the `rows`
+        dimensions of the coefficients c of x = (v − Gᵀc)/λ, so that an iteration applies G and Gᵀ once.
 
         Warns:
             RuntimeWarning: if refinement stops above 1e-4.
@@ -113,7 +114,7 @@ class LowRank:
         if self.damping and not (found and found.residual <= RESIDUAL) and self.gram.dtype != torch.float64:
             self._factor, self._precise = None, True
             found = self._refined(vectors)
-        largest = float(torch.linalg.vector_norm(self.gram)) / self.count
+        largest = self._largest
         if found is None or found.residual > UNSOLVED:
             raise singular(self.damping, largest, _rounding(self.gram))
         self.residual = found.residual
@@ -127,25 +128,48 @@ class LowRank:
         return found.vectors
 
     def _refined(self, vectors: Tensor) -> Solution | None:
-        """The formula's answer after refinement; None if the matrix in it is singular."""
+        """The formula's answer after refinement; None if the matrix in it is singular.
+
+        With x = (v − Gᵀc)/λ the rest F̂x − v is Gᵀr/(nλ) for the rest r = Gv − (nλI + GGᵀ)c of the coefficients.
+        """
+        gram = self.precise_gram() if self._precise else self.gram
         if self._factor is None:
-            gram = self.precise_gram() if self._precise else self.gram
             self._factor = _cholesky(gram, self.count * self.damping)
         if self._factor is None:
             return None
-        return conjugate_gradients(
-            self.matvec,
-            vectors.double(),
-            precondition=self._woodbury,
+        factor, shift, wanted = self._factor, self.count * self.damping, vectors.double()
+
+        def norm(rest: Tensor) -> Tensor:
+            return (rest * (gram @ rest.to(gram.dtype))).sum(0).clamp_min(0).sqrt()
+
+        def shifted(weights: Tensor) -> Tensor:
+            return self.times(self.transposed_times(weights)) + shift * weights
+
+        coefficients = _cholesky_solve(goal := self.times(wanted), factor)
+        spanned = self.transposed_times(coefficients)
+        rest = goal - shift * coefficients - self.times(spanned)
+        found = conjugate_gradients(
+            shifted,
+            rest,
             tolerance=RESIDUAL,
             iterations=REFINEMENTS,
+            precondition=lambda rest: _cholesky_solve(rest, factor),
             patience=2,
+            norm=norm,
+            scale=shift * euclidean(wanted),
+        )
+        if found.iterations:
+            spanned = spanned + self.transposed_times(found.vectors)
+        # What the difference rounds off is beyond the reach of the coefficients.
+        rounding = torch.finfo(torch.float64).eps * self._largest / self.damping
+        return replace(
+            found, vectors=(wanted - spanned) / self.damping, residual=found.residual + rounding
         )
 
-    def _woodbury(self, vectors: Tensor) -> Tensor:
-        assert self._factor is not None
-        correction = self.transposed_times(_cholesky_solve(self.times(vectors), self._factor))
-        return (vectors - correction) / self.damping
+    @property
+    def _largest(self) -> float:
+        """At least the largest eigenvalue of GᵀG/n."""
+        return float(torch.linalg.vector_norm(self.gram)) / self.count
 
 
 def _cholesky(matrix: Tensor, shift: float) -> Tensor | None:

@@ -17,6 +17,8 @@ from modelrepair.curvature.recorder import full_precision
 from modelrepair.curvature.rows import Outer, Rows, written_out
 
 TILE_ROWS = 1024
+PAIRED_ROWS = 512
+CAST_ENTRIES = 2**20
 
 
 class Dense:
@@ -67,23 +69,46 @@ class Dense:
     def add_gram(self, gram: Tensor) -> None:
         """Add the products of all pairs of rows to the lower triangle."""
         values = self.values
-        for columns in tiles(self._shape[1], TILE_ROWS):
+        # No more columns at a time than need be cast to the precision of the products.
+        width = self._shape[1] if values.dtype == gram.dtype else TILE_ROWS
+        for columns in tiles(self._shape[1], width):
             part = values[:, columns].to(gram.dtype)
-            for tile in tiles(len(values), TILE_ROWS):
+            for tile in tiles(len(values), PAIRED_ROWS):
                 gram[tile, : tile.stop].addmm_(part[tile], part[: tile.stop].mT)
 
     def times(self, vectors: Tensor) -> Tensor:
         """(rows, k) this piece times (width, k), in the vectors' dtype."""
-        values = self.values
-        return torch.cat([values[tile].to(vectors.dtype) @ vectors for tile in tiles(len(values), TILE_ROWS)])
+        product = vectors.new_empty(self._shape[0], vectors.shape[1])
+        for rows, values in self._tiles(vectors.dtype):
+            product[rows] = _applied(values, vectors)
+        return product
 
     def transposed_times(self, weights: Tensor) -> Tensor:
         """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
-        values = self.values
         total = weights.new_zeros(self._shape[1], weights.shape[1])
-        for tile in tiles(len(values), TILE_ROWS):
-            total.addmm_(values[tile].to(weights.dtype).mT, weights[tile])
+        for rows, values in self._tiles(weights.dtype):
+            total += _applied(values.mT, weights[rows])
         return total
+
+    def _tiles(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+        """A few rows at a time with their values in this dtype, each in the place of those before.
+
+        New memory for every tile would take longer than the products.
+        """
+        rows, width = self._shape
+        if self._held is not None and self._held.dtype == dtype:
+            yield slice(0, rows), self._held
+            return
+        size = min(rows, max(1, CAST_ENTRIES // width))
+        cast = self._like.new_empty(size, width, dtype=dtype)
+        read = torch.empty(size, width, dtype=self._like.dtype) if self._file is not None else None
+        for tile in tiles(rows, size):
+            count = tile.stop - tile.start
+            if read is not None and self._file is not None:
+                self._file.seek(self._offset + tile.start * width * read.element_size())
+                self._file.readinto(read[:count].numpy().data)  # type: ignore[attr-defined]
+            source = read[:count] if self._held is None and read is not None else self._held[tile]
+            yield tile, cast[:count].copy_(source)
 
 
 class Factored:
@@ -155,6 +180,11 @@ class Factored:
         weights = vectors[: out * features].view(out, features, -1)
         biases = vectors[out * features :] if self._bias else vectors.new_zeros(1, vectors.shape[1])
         return list(weights.unbind(2)), list(biases.unbind(1))
+
+
+def _applied(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """A matrix times (p, k); one vector is no narrow matrix, which CPU libraries multiply several times slower."""
+    return matrix.mv(vectors[:, 0]).unsqueeze(1) if vectors.shape[1] == 1 else matrix @ vectors
 
 
 Piece = Dense | Factored

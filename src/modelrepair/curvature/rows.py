@@ -55,14 +55,16 @@ class Convolved(Outer):
 
     Args:
         module: the convolution.
-        inputs: (R, minibatch, channels, ...) with padding.
+        inputs: (R, minibatch, channels, ...).
         slopes: (R, minibatch, out_channels, ...).
+        padding: zeros that the convolution sees at both ends of each axis of the inputs.
     """
 
-    def __init__(self, module: _Convolution, inputs: Tensor, slopes: Tensor) -> None:
+    def __init__(self, module: _Convolution, inputs: Tensor, slopes: Tensor, padding: list[int]) -> None:
         self._module = module
         self._inputs = inputs
         self._slopes = slopes
+        self._padding = padding
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -81,7 +83,8 @@ class Convolved(Outer):
     @cached_property
     def right(self) -> Tensor:  # type: ignore[override]
         module, axes = self._module, len(self._module.kernel_size)
-        inputs = self._inputs.contiguous()
+        inputs = F.pad(self._inputs, [width for width in reversed(self._padding) for _ in range(2)])
+        inputs = inputs.contiguous()
         strides = inputs.stride()
         # (R, minibatch, channels, *kernel, *positions): a view with every patch that the kernel meets.
         patches = inputs.as_strided(
@@ -101,7 +104,6 @@ class Convolved(Outer):
         # One convolution in which every row is a group of its own; on CPUs it is faster than cutting patches.
         inputs, slopes = self._inputs[rows], self._slopes[rows]
         module, count = self._module, len(inputs)
-        none = [0] * len(module.kernel_size)
         shape = (count * module.out_channels, *module.weight.shape[1:])
         gradient: Tensor = torch.ops.aten.convolution_backward(
             slopes.transpose(0, 1).flatten(1, 2),
@@ -109,10 +111,10 @@ class Convolved(Outer):
             inputs.new_empty(1).expand(shape),
             None,
             module.stride,
-            none,
+            self._padding,
             module.dilation,
             False,
-            none,
+            [0] * len(self._padding),
             count * module.groups,
             [False, True, False],
         )[1]
@@ -165,10 +167,14 @@ def _linear(module: nn.Linear, slot: str, inputs: Tensor, slopes: Tensor, miniba
 def _convolution(module: _Convolution, slot: str, inputs: Tensor, slopes: Tensor, minibatch: int) -> Rows:
     if slot == "bias":
         return _channel_sums(slopes, minibatch)
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padding = module._reversed_padding_repeated_twice
-    padded = F.pad(inputs, padding, mode=mode) if any(padding) else inputs
-    return Convolved(module, gather(padded, minibatch), gather(slopes, minibatch))
+    padding = [0] * len(module.kernel_size)
+    if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        padding = list(module.padding)
+    elif any(module._reversed_padding_repeated_twice):
+        # Other values than zeros, or more at one end than at the other.
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        inputs = F.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
+    return Convolved(module, gather(inputs, minibatch), gather(slopes, minibatch), padding)
 
 
 def _batch_norm(

@@ -11,15 +11,21 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 
 
+def euclidean(vectors: Tensor) -> Tensor:
+    """(k,) the lengths of the columns of (d, k)."""
+    return torch.linalg.vector_norm(vectors, dim=0)
+
+
 @dataclass(frozen=True)
 class Solution:
     """Where an iterative solver stopped.
 
     Attributes:
         vectors: (d, k) the best x seen.
-        residual: the largest ‖F̂x − v‖/‖v‖ of its columns.
+        residual: the largest ‖F̂x − v‖ of its columns, as a fraction of the scale.
         iterations: how many products F̂p were taken.
-        curvature: the smallest pᵀF̂p/‖p‖² met; not above 0 if F̂ was found not to be positive.
+        curvature: the smallest pᵀF̂p/‖p‖² met, infinite if there was no iteration; not above 0 if F̂ was found not to be
+            positive.
     """
 
     vectors: Tensor
@@ -36,6 +42,8 @@ def conjugate_gradients(
     iterations: int,
     precondition: Product = lambda vectors: vectors,
     patience: int | None = None,
+    norm: Product = euclidean,
+    scale: Tensor | None = None,
 ) -> Solution:
     """Preconditioned conjugate gradients (Hestenes & Stiefel 1952) from x = 0, all columns at once.
 
@@ -46,12 +54,16 @@ def conjugate_gradients(
         iterations: stop after so many products.
         precondition: (d, k) to approximately F̂⁻¹ times them, symmetric and positive.
         patience: stop after so many iterations that did not halve the best residual; None goes on.
+        norm: (d, k) to (k,), by which residuals are measured.
+        scale: (k,) what a residual is a fraction of; by default the norms of v.
     """
-    scale = torch.linalg.vector_norm(vectors, dim=0)
+    scale = norm(vectors) if scale is None else scale
     scale = torch.where(scale > 0, scale, 1)
     solution, rest = torch.zeros_like(vectors), vectors
     direction, previous = torch.zeros_like(vectors), torch.ones_like(scale)
-    best, residual, lowest, stalled = solution, float((scale > 0).any()), float("inf"), 0
+    best, residual, lowest, stalled = solution, float((norm(vectors) / scale).max()), float("inf"), 0
+    if residual <= tolerance:
+        return Solution(best, residual, 0, lowest)
     for iteration in range(iterations):
         conditioned = precondition(rest)
         inner = (rest * conditioned).sum(0)
@@ -67,7 +79,7 @@ def conjugate_gradients(
         solution = solution + step * direction
         rest = rest - step * image
         previous = torch.where(inner > 0, inner, 1)
-        achieved = float((torch.linalg.vector_norm(rest, dim=0) / scale).max())
+        achieved = float((norm(rest) / scale).max())
         stalled = 0 if achieved <= residual / 2 else stalled + 1
         if achieved < residual:
             best, residual = solution, achieved

@@ -186,6 +186,30 @@ def membership_auc(erased: ArrayLike, unseen: ArrayLike) -> float | None:
     return area_under_roc(np.concatenate([members, others]), is_member)
 
 
+def forgetting(
+    erased_correct: ArrayLike,
+    kept_correct: ArrayLike,
+    erased_log_likelihoods: ArrayLike,
+    unseen_log_likelihoods: ArrayLike,
+) -> Metrics:
+    """What one model still knows of the erased examples S, where no retrained model is at hand to stand beside it.
+
+    Args:
+        erased_correct, kept_correct: (m,), (n − m,) in [0, 1], how right the predictions on S and on D\\S are, by the
+            labels that the model was trained with.
+        erased_log_likelihoods: (m,) log p(y | x, θ) of S.
+        unseen_log_likelihoods: (u,) the same of test examples like them.
+
+    Returns:
+        erased, kept: accuracies; membership_auc: `membership_auc` by the loss. Each is None without examples.
+    """
+    means = {
+        name: float(np.mean(np.asarray(values, dtype=np.float64))) if len(np.asarray(values)) else None
+        for name, values in (("erased", erased_correct), ("kept", kept_correct))
+    }
+    return {**means, "membership_auc": membership_auc(erased_log_likelihoods, unseen_log_likelihoods)}
+
+
 def erasure_metrics(
     probabilities: Mapping[str, Mapping[str, ArrayLike]],
     labels: Mapping[str, ArrayLike],
