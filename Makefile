@@ -11,8 +11,8 @@ repro: $(INSTALLED)  ## run the pipeline and show what was found and repaired
 	dvc repro
 	python scripts/show_results.py
 
-test: $(INSTALLED) lint  ## run every test
-	python -m pytest
+test: $(INSTALLED) lint  ## run every test, a file at a time in each of two processes
+	python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	ruff check .

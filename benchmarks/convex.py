@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from measures import measures, report, summarise
+from measures import Rows, measures, over_seeds, report, summarise
 from modelrepair import (
     NaturalGradient,
     Proxy,
@@ -132,14 +131,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="how many seeds run at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/convex.csv")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for problem in (attributes_problem(seed), classes_problem(seed)):
-            rows += rows_of_problem(problem, seed)
-    report(summarise(rows), options.output)
+    report(summarise(over_seeds(rows_of_seed, options.seeds, options.processes)), options.output)
+
+
+def rows_of_seed(seed: int) -> Rows:
+    problems = (attributes_problem(seed), classes_problem(seed))
+    return [row for problem in problems for row in rows_of_problem(problem, seed)]
 
 
 def classes_problem(seed: int) -> Problem:
@@ -197,7 +198,7 @@ def attributes_problem(seed: int, count: int = 4000, unseen: int = 2000) -> Prob
     )
 
 
-def rows_of_problem(problem: Problem, seed: int) -> list[dict[str, Any]]:
+def rows_of_problem(problem: Problem, seed: int) -> Rows:
     original = problem.trained(problem.train, seed)
     slope = original.weighted_gradient(problem.train) / len(problem.train)
     rest = float((slope - problem.decay * original.parameter_vector).norm())
@@ -275,9 +276,7 @@ def methods(
     }
 
 
-def labelled(
-    method: str, request: Request, epsilon: float, values: dict[str, float], seed: int
-) -> list[dict[str, Any]]:
+def labelled(method: str, request: Request, epsilon: float, values: dict[str, float], seed: int) -> Rows:
     problem = request.problem
     erased = (
         f"one of {len(problem.measured)} {'attributes' if problem.train.targets.ndim == 2 else 'classes'}"
@@ -288,5 +287,4 @@ def labelled(
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

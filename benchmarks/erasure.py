@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from measures import measures, report, summarise
+from measures import Rows, measures, over_seeds, report, summarise
 from modelrepair import (
     NaturalGradient,
     Proxy,
@@ -98,26 +98,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="how many seeds run at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/erasure.csv")
     options = parser.parse_args()
+    report(summarise(over_seeds(rows_of_seed, options.seeds, options.processes)), options.output)
+
+
+def rows_of_seed(seed: int) -> Rows:
     data = prepared()
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        original = trained(data.train, seed)
-        requests = {}
-        for label in (*MEASURED, *PROXIES):
-            for fraction in FRACTIONS:
-                erased = part_of_class(data.train, label, fraction)
-                kept = np.setdiff1d(np.arange(len(data.train)), erased)
-                requests[label, fraction] = Request(
-                    label, fraction, erased, data, trained(data.train.subset(kept), seed)
-                )
-        rows += references(original, requests, seed)
-        for method, (step, grid) in methods(original, data.train, seed).items():
-            rows += rows_of_method(method, step, grid, original, requests, seed)
-            print(f"seed {seed}: {method} is done", flush=True)
-    report(summarise(rows), options.output)
+    original = trained(data.train, seed)
+    requests = {}
+    for label in (*MEASURED, *PROXIES):
+        for fraction in FRACTIONS:
+            erased = part_of_class(data.train, label, fraction)
+            kept = np.setdiff1d(np.arange(len(data.train)), erased)
+            retrained = trained(data.train.subset(kept), seed)
+            requests[label, fraction] = Request(label, fraction, erased, data, retrained)
+    rows = references(original, requests, seed)
+    for method, (step, grid) in methods(original, data.train, seed).items():
+        rows += rows_of_method(method, step, grid, original, requests, seed)
+        print(f"seed {seed}: {method} is done", flush=True)
+    return rows
 
 
 def prepared() -> Data:
@@ -197,7 +199,7 @@ def rows_of_method(
     original: TrainedModel,
     requests: dict[tuple[int, float], Request],
     seed: int,
-) -> list[dict[str, Any]]:
+) -> Rows:
     rows = []
     ways = {"one proxy": PROXIES[:1], "five proxies": PROXIES, "best": MEASURED}
     for fraction in FRACTIONS:
@@ -218,9 +220,7 @@ def rows_of_method(
     return rows
 
 
-def references(
-    original: TrainedModel, requests: dict[tuple[int, float], Request], seed: int
-) -> list[dict[str, Any]]:
+def references(original: TrainedModel, requests: dict[tuple[int, float], Request], seed: int) -> Rows:
     """The original and the retrained model, measured as if they were updates."""
     rows = []
     for (label, _), request in requests.items():
@@ -231,9 +231,7 @@ def references(
     return rows
 
 
-def labelled(
-    method: str, request: Request, epsilon: float, values: dict[str, float], seed: int
-) -> list[dict[str, Any]]:
+def labelled(method: str, request: Request, epsilon: float, values: dict[str, float], seed: int) -> Rows:
     common = {"dataset": "mnist-sample", "model": "lenet5", "method": method, "erased": "one class of 0-4"}
     common |= {"fraction": request.fraction, "epsilon": epsilon, "seed": seed}
     return [{**common, "metric": metric, "value": value} for metric, value in values.items()]

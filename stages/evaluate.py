@@ -2,6 +2,8 @@
 
 import environment  # noqa: F401
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -50,14 +52,12 @@ def main(stage: Stage) -> None:
         before, after, labels, table["role"].to_numpy(), table["part"].to_numpy(), noisy, len(classes)
     )
     assessed = np.flatnonzero(table["part"] == "assessment")
+    erasure: dict[str, Any] = {"examples": len(causes)}
     kept = np.setdiff1d(np.arange(len(examples)), causes)
-    alike = assessed[np.isin(labels[assessed], examples.targets[causes])]
-    erasure = {"examples": len(causes)}
+    alike = tested.subset(assessed[np.isin(labels[assessed], examples.targets[causes])])
     for when, model in (("before", base), ("after", repaired)):
-        correct, known = (
-            values.cpu().numpy() for values in (model.correct(examples), model.log_likelihoods(examples))
-        )
-        unseen = model.log_likelihoods(tested.subset(alike)).cpu().numpy() if len(alike) else []
+        correct, known = model.correct(examples).cpu(), model.log_likelihoods(examples).cpu()
+        unseen = model.log_likelihoods(alike).cpu() if len(alike) else ()
         erasure[when] = forgetting(correct[causes], correct[kept], known[causes], unseen)
     with output_file(root / "metrics/repair.json") as path:
         identification = {**found["this method"], "auroc_of_plain_loss": auroc["plain loss"]}

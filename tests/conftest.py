@@ -256,6 +256,7 @@ def small_parameters(parameters: dict[str, Any]) -> None:
     parameters["selections"]["small"] = {"rule": "fraction", "fraction": 0.25}
     # As many causes by another rule.
     parameters["selections"]["same"] = {"rule": "top-k", "count": 54}
+    parameters["selections"]["class"]["name"] = "six"
     parameters["selections"]["fewer"] = {"rule": "top-k", "count": 20}
     parameters["training"].update(epochs=6, patience=6, batch_size=32, learning_rate=0.003)
     for method in parameters["methods"].values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -491,6 +492,12 @@ def test_a_request_runs_through_the_pipeline(project: Project, method: str) -> N
     course = pd.read_csv(project.root / "metrics/treatment_course.csv")
     assert course["returned"].iloc[-1]
     assert course["discovery_accuracy"].notna().all()
+    erasure = json.loads((project.root / "metrics/repair.json").read_text())["erasure"]
+    assert erasure["examples"] == len(sixes)
+    assert erasure["before"]["erased"] > erasure["after"]["erased"] or method == "erase-scrub"
+    shown = project.run("python3", "scripts/show_results.py").succeeded().stdout
+    assert f"Method {method}: erased {len(sixes)} training examples" in shown
+    assert "told from unseen examples by their loss" in shown
 
 
 def test_a_list_runs_through_the_pipeline(project: Project) -> None:

@@ -14,6 +14,7 @@ from modelrepair.evaluation.erasure import (
     attribute_aucs,
     confusion_distance,
     erasure_metrics,
+    forgetting,
     mean_divergence,
     membership_auc,
     normalised_confusion_distance,
@@ -223,3 +224,14 @@ def test_what_is_missing_or_misshapen_is_named():
     none = {model: {**probabilities[model], "erased_train": np.empty((0, 3))} for model in MODELS}
     with pytest.raises(RepairError, match="erased training examples is empty"):
         erasure_metrics(none, {**labels, "erased_train": np.empty(0, dtype=int)})
+
+
+def test_forgetting_by_hand():
+    known = forgetting([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 1.0], [-0.1, -0.2, -3.0, -4.0], [-1.0, -2.0])
+    assert known == {"erased": 0.5, "kept": 0.75, "membership_auc": 0.5}
+    # Every erased example is less likely than every unseen one.
+    assert forgetting([0.0], [1.0], [-9.0], [-1.0, -2.0])["membership_auc"] == 0.0
+
+
+def test_forgetting_without_examples():
+    assert forgetting([1.0], [], [-0.1], []) == {"erased": 1.0, "kept": None, "membership_auc": None}

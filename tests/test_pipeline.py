@@ -21,6 +21,9 @@ from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone
 
 BEFORE_THE_METHOD = {"prepare-data", "corrupt-data", "train-base", "split-failures"}
 AFTER_THE_CAUSES = ["select-causes", "treat", "evaluate"]
+METRICS_AGREE = 0.08
+"""How far accuracies and areas under curves may differ between processors, and by which fraction counts may."""
+UNSTEADY = {"query", "holdout", "worst_class", "fixed", "broken"}
 TORCH_FREE = ["choose-method", "prepare-data", "corrupt-data", "select-causes"]
 
 
@@ -266,6 +269,60 @@ def test_the_lock_file_of_the_repository_is_fresh(bare: Project, tmp_path: Path)
     committed = clone(replace(bare, root=ROOT), tmp_path / "committed")
     status = json.loads(committed.dvc("status", "--json").succeeded().stdout)
     assert stale(status) == {}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What `dvc repro` made in a clone of this repository, with its own parameters, beside what is committed there."""
+
+    project: Project
+    committed_lock: str
+    committed_metrics: dict[str, dict[str, Any]]
+
+    @property
+    def is_exact(self) -> bool:
+        return self.project.lock() == self.committed_lock
+
+
+@pytest.fixture(scope="module")
+def reproduced(bare: Project, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git repository, so nothing is committed")
+    project = clone(replace(bare, root=ROOT), tmp_path_factory.mktemp("reproduced") / "project")
+    paths = ("metrics/failures.json", "metrics/repair.json")
+    metrics = {path: json.loads((project.root / path).read_text()) for path in paths}
+    lock = project.lock()
+    project.repro().succeeded()
+    return Reproduction(project, lock, metrics)
+
+
+def test_a_clone_of_the_repository_meets_its_metrics(reproduced: Reproduction) -> None:
+    for path, committed in reproduced.committed_metrics.items():
+        found, expected = flat(json.loads((reproduced.project.root / path).read_text())), flat(committed)
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            wanted = pytest.approx(expected[name], abs=METRICS_AGREE, rel=METRICS_AGREE)
+            assert value == wanted, f"{path}: {name}"
+
+
+def test_a_clone_of_the_repository_ends_with_the_same_bytes(reproduced: Reproduction) -> None:
+    if not reproduced.is_exact:
+        pytest.skip(
+            "this processor rounds otherwise than the one that made dvc.lock: the committed metrics were checked "
+            f"within {METRICS_AGREE}, and bytes are compared between two clones on this machine"
+        )
+    assert reproduced.project.git("status", "--porcelain") == ""
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """Nested numbers by dotted names, without counts by class and accuracy on the few failures."""
+    found: dict[str, float | None] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        elif name not in UNSTEADY and "by_class" not in prefix:
+            found[prefix + name] = value
+    return found
 
 
 def stale(status: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class LowRank:
             found = self._refined(vectors)
         largest = self._largest
         if found is None or found.residual > UNSOLVED:
-            raise singular(self.damping, largest, _rounding(self.gram))
+            precise = torch.finfo(torch.float64).eps / RESIDUAL
+            raise singular(self.damping, largest, max(precise, _rounding(self.gram)))
         self.residual = found.residual
         if found.residual > RESIDUAL:
             warnings.warn(
@@ -162,9 +163,7 @@ class LowRank:
             spanned = spanned + self.transposed_times(found.vectors)
         # What the difference rounds off is beyond the reach of the coefficients.
         rounding = torch.finfo(torch.float64).eps * self._largest / self.damping
-        return replace(
-            found, vectors=(wanted - spanned) / self.damping, residual=found.residual + rounding
-        )
+        return replace(found, vectors=(wanted - spanned) / self.damping, residual=found.residual + rounding)
 
     @property
     def _largest(self) -> float:

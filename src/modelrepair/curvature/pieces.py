@@ -60,10 +60,8 @@ class Dense:
         """(rows, width)."""
         if self._held is not None:
             return self._held
-        assert self._file is not None
         values = torch.empty(self._shape, dtype=self._like.dtype)
-        self._file.seek(self._offset)
-        self._file.readinto(values.numpy().data)  # type: ignore[attr-defined]
+        self._read(0, values)
         return values.to(self._like.device)
 
     def add_gram(self, gram: Tensor) -> None:
@@ -101,14 +99,19 @@ class Dense:
             return
         size = min(rows, max(1, CAST_ENTRIES // width))
         cast = self._like.new_empty(size, width, dtype=dtype)
-        read = torch.empty(size, width, dtype=self._like.dtype) if self._file is not None else None
+        read = torch.empty(0 if self._held is not None else size, width, dtype=self._like.dtype)
         for tile in tiles(rows, size):
             count = tile.stop - tile.start
-            if read is not None and self._file is not None:
-                self._file.seek(self._offset + tile.start * width * read.element_size())
-                self._file.readinto(read[:count].numpy().data)  # type: ignore[attr-defined]
-            source = read[:count] if self._held is None and read is not None else self._held[tile]
+            source = read[:count] if self._held is None else self._held[tile]
+            if self._file is not None:
+                self._read(tile.start, source)
             yield tile, cast[:count].copy_(source)
+
+    def _read(self, row: int, values: Tensor) -> None:
+        """Fill a tensor with the rows from this one on of a piece in a file."""
+        assert self._file is not None
+        self._file.seek(self._offset + row * self._shape[1] * values.element_size())
+        self._file.readinto(values.numpy().data)  # type: ignore[attr-defined]
 
 
 class Factored:

@@ -13,7 +13,8 @@ Product = Callable[[Tensor], Tensor]
 
 def euclidean(vectors: Tensor) -> Tensor:
     """(k,) the lengths of the columns of (d, k)."""
-    return torch.linalg.vector_norm(vectors, dim=0)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=0)
+    return lengths
 
 
 @dataclass(frozen=True)
