@@ -37,7 +37,7 @@ from modelrepair import keep_freed_memory
 from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature import GramFisher
 from modelrepair.curvature.gradients import Gradients
-from modelrepair.curvature.memory import available_memory
+from modelrepair.curvature.memory import available_memory, product_rate
 from modelrepair.curvature.solvers import conjugate_gradients
 from modelrepair.examples import Examples
 from modelrepair.likelihood import Softmax
@@ -230,7 +230,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
         row["residual"] = residual(model, examples, vector, found["solution"], task)
     if task["route"] == OURS:
         operations = GramFisher.estimate(model, examples, **fit_options(task)).operations
-        row["floor"] = operations / product_rate()
+        row["floor"] = operations / product_rate(size=4000)
         row["products"] = count_products(found["fisher"].gram, len(examples), row["residual"])
     return row
 
@@ -257,18 +257,6 @@ def restore(task: dict[str, Any]) -> tuple[TrainedModel, Examples]:
 def resident(field: str) -> float:
     """MiB of this process, now ("VmRSS") or at most since the last reset ("VmHWM")."""
     return int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024
-
-
-def product_rate() -> float:
-    """Floating-point operations a second of a large float32 matrix product."""
-    size = 4000
-    matrix = torch.randn(size, size)
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
 
 
 def residual(model: TrainedModel, examples: Examples, v: Tensor, x: Tensor, task: dict[str, Any]) -> float:

@@ -56,8 +56,10 @@ def main(stage: Stage) -> None:
     kept = np.setdiff1d(np.arange(len(examples)), causes)
     alike = tested.subset(assessed[np.isin(labels[assessed], examples.targets[causes])])
     for when, model in (("before", base), ("after", repaired)):
-        correct, known = model.correct(examples).cpu(), model.log_likelihoods(examples).cpu()
-        unseen = model.log_likelihoods(alike).cpu() if len(alike) else ()
+        correct, known = (
+            values.cpu().numpy() for values in (model.correct(examples), model.log_likelihoods(examples))
+        )
+        unseen = model.log_likelihoods(alike).cpu().numpy() if len(alike) else ()
         erasure[when] = forgetting(correct[causes], correct[kept], known[causes], unseen)
     with output_file(root / "metrics/repair.json") as path:
         identification = {**found["this method"], "auroc_of_plain_loss": auroc["plain loss"]}

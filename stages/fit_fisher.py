@@ -3,7 +3,7 @@
 import environment  # noqa: F401
 
 from modelrepair.artifacts import output_folder, read_json
-from modelrepair.curvature import fit_curvature
+from modelrepair.curvature import estimate_fit, fit_curvature
 from modelrepair.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.storage import load_model
 from modelrepair.workspace import training_examples
@@ -17,6 +17,8 @@ def main(stage: Stage) -> None:
         for name in read_json(stage.root / "data/method/curvatures.json"):
             (folder / name).mkdir()
             options = stage.parameters["fisher"].get(name, {})
+            estimate = estimate_fit(name, model, examples, **options)
+            print(f"{name}: takes {estimate.in_words(model.device)}", flush=True)
             fit_curvature(name, model, examples, **options).save(folder / name)
 
 

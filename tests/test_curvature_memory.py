@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from curvature_cases import make_case, make_examples, make_model, one_thread  # noqa: F401
-from modelrepair.curvature import CURVATURES, fit_curvature
+from modelrepair.curvature import CURVATURES, estimate_fit, fit_curvature
 from modelrepair.curvature import memory as memory_module
 from modelrepair.errors import RepairError
 
@@ -93,6 +94,23 @@ def test_estimates_grow_as_the_work_does() -> None:
     )
     assert large.operations / small.operations == pytest.approx(8, rel=0.1)
     assert large.memory / small.memory == pytest.approx(4, rel=0.2)
+
+
+def test_an_estimate_in_words_says_how_much_and_how_long() -> None:
+    words = memory_module.Estimate(3 * 2**29, 1e15).in_words(torch.device("cpu"))
+    found = re.fullmatch(r"about 1\.50 GiB and no less than (\d+\.\d) s", words)
+    assert found
+    # Between a slow core and a fast machine.
+    assert 1e15 / 1e13 < float(found[1]) < 1e15 / 1e9
+
+
+@pytest.mark.parametrize("name", CURVATURES)
+def test_what_cannot_be_estimated_is_refused(name: str) -> None:
+    model, examples = make_case("linear")
+    assert estimate_fit(name, model, examples).memory > 0
+    if name in ("gram", "block"):
+        with pytest.raises(RepairError, match=f"curvature '{name}' has no option colour: leave it out"):
+            estimate_fit(name, model, examples, colour="red")
 
 
 def test_available_memory_is_no_more_than_the_machine_has() -> None:

@@ -21,8 +21,9 @@ from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone
 
 BEFORE_THE_METHOD = {"prepare-data", "corrupt-data", "train-base", "split-failures"}
 AFTER_THE_CAUSES = ["select-causes", "treat", "evaluate"]
-METRICS_AGREE = 0.08
-"""How far accuracies and areas under curves may differ between processors, and by which fraction counts may."""
+METRICS_AGREE = 0.12
+"""How far accuracies and areas under curves may differ between processors, and by which fraction counts may. With AVX2
+instructions in place of AVX-512 the largest difference was 0.08."""
 UNSTEADY = {"query", "holdout", "worst_class", "fixed", "broken"}
 TORCH_FREE = ["choose-method", "prepare-data", "corrupt-data", "select-causes"]
 

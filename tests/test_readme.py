@@ -21,6 +21,10 @@ INSTEAD = {
     # This is running.
     "make test": "make --assume-old=.venv/.installed --dry-run test",
     "make benchmark FOLDER=path/to/mnist": "make --assume-old=.venv/.installed --dry-run benchmark FOLDER=path",
+    **{
+        f"python benchmarks/{name}.py": f"python benchmarks/{name}.py --help"
+        for name in ("curvature", "erasure", "convex")
+    },
     ". .venv/bin/activate": "",
     # Workers outlive the command: they are started, watched and ended in test_pipeline.py.
     "dvc queue start": "dvc queue remove --queued",

@@ -14,6 +14,7 @@ from modelrepair.curvature.hessian import Hessian
 from modelrepair.curvature.identity import Identity
 from modelrepair.curvature.iterative import ConjugateGradient, Lissa
 from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
+from modelrepair.curvature.memory import Estimate
 from modelrepair.examples import Examples
 from modelrepair.trained_model import TrainedModel
 
@@ -41,6 +42,7 @@ __all__ = [
     "Identity",
     "KroneckerFisher",
     "Lissa",
+    "estimate_fit",
     "fit_curvature",
     "load_curvature",
 ]
@@ -53,6 +55,15 @@ def fit_curvature(name: str, model: TrainedModel, examples: Examples, **options:
         RepairError: if there is none of that name, or it has no such option or cannot be fitted.
     """
     return choose("curvature", CURVATURES, name).fit(model, examples, **options)
+
+
+def estimate_fit(name: str, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+    """What `fit_curvature` of the same would take.
+
+    Raises:
+        RepairError: if there is none of that name, or it has no such option.
+    """
+    return choose("curvature", CURVATURES, name).estimate(model, examples, **options)
 
 
 def load_curvature(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.gradients import DEFAULT_MEMORY, Gradients, Layout
+from modelrepair.curvature.gradients import DEFAULT_MEMORY, OPTIONS, Gradients, Layout
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import Direct, LowRank
 from modelrepair.curvature.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times, write
@@ -91,6 +91,7 @@ class BlockFisher(Curvature):
     def estimate(
         cls, model: TrainedModel, examples: Examples, *, block_size: int | None = None, **options: Any
     ) -> Estimate:
+        no_options(cls.name, {key: value for key, value in options.items() if key not in OPTIONS})
         bounds = _bounds(model, block_size)
         return _estimate(Gradients(model, examples, cuts=bounds[1:-1], **options), bounds)
 

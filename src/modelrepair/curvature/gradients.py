@@ -38,6 +38,8 @@ from modelrepair.trained_model import TrainedModel
 TILE_COLUMNS = 8192
 TILE_ENTRIES = 2**26
 DEFAULT_MEMORY = 2**30
+OPTIONS = ("minibatch", "memory", "scratch")
+"""Of a curvature that is made of `Gradients`."""
 
 
 class Layout(NamedTuple):

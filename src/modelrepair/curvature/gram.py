@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.gradients import DEFAULT_MEMORY, Gradients
+from modelrepair.curvature.gradients import DEFAULT_MEMORY, OPTIONS, Gradients
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import LowRank
 from modelrepair.errors import RepairError
@@ -90,6 +90,7 @@ class GramFisher(Curvature):
 
     @classmethod
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        no_options(cls.name, {key: value for key, value in options.items() if key not in OPTIONS})
         return _estimate(Gradients(model, examples, **options))
 
     def damped(self, damping: float) -> Self:

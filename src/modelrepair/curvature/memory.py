@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,23 @@ class Estimate:
 
     memory: int
     operations: float
+
+    def in_words(self, device: torch.device) -> str:
+        """Memory, and the time if all operations ran as fast as those of a large matrix product do."""
+        seconds = self.operations / product_rate(device)
+        return f"about {_gib(self.memory)} and no less than {seconds:.1f} s"
+
+
+def product_rate(device: torch.device | str = "cpu", size: int = 2000) -> float:
+    """Floating-point operations a second of a float32 matrix product on this device, the best of four."""
+    matrix = torch.ones(size, size, device=device)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        # Reading a number waits for devices that run ahead.
+        float((matrix @ matrix)[0, 0])
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def available_memory(device: torch.device) -> int:

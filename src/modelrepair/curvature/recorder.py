@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from torch.func import functional_call, grad, vmap
+from tqdm import tqdm
 
 from modelrepair.curvature.rows import Outer, Rows, dense, gather, layer_rows
 from modelrepair.errors import RepairError
@@ -24,6 +25,8 @@ from modelrepair.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 8
 BATCH_BYTES = 256 * 2**20
+SHORT = 3.0
+"""Seconds that pass before a pass through the examples shows how far it is."""
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -112,6 +115,7 @@ class Recorder:
 
         Each parameter comes once, one after the other, so that only one need be in memory.
         """
+        bar = tqdm(total=len(examples), desc="gradients", unit="example", mininterval=1, delay=SHORT)
         for positions, inputs, targets in examples.batches(
             self.batch_size, device=self.model.device, dtype=self.model.dtype
         ):
@@ -120,6 +124,8 @@ class Recorder:
             objective = self.model.likelihood.log_likelihood
             with full_precision():
                 yield rows, self._record(inputs, targets, names, self.minibatch, objective)
+            bar.update(len(inputs))
+        bar.close()
 
     def _record(
         self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int, objective: Objective
