@@ -71,7 +71,7 @@ def main() -> None:
         if "growth" in options.networks:
             prepare_lenet(work / "lenet5")
             rows += growth(work)
-    table = pd.DataFrame(rows)[COLUMNS]
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     RESULTS.mkdir(exist_ok=True)
     table.to_csv(RESULTS / "curvature.csv", index=False, float_format="%.4g")
     print(table.to_string(index=False))
@@ -132,12 +132,14 @@ def draw(by_count: list[dict[str, Any]], by_dimension: list[dict[str, Any]]) -> 
         for name, label in (("seconds", "seconds"), ("growth_mib", "MiB above the idle process")):
             values = [row[name] for row in rows]
             exponent = np.polyfit(np.log(sizes), np.log(values), 1)[0]
-            axis.loglog(sizes, values, "o-", label=f"{label} ∝ {key}^{exponent:.2f}")
+            axis.loglog(sizes, values, "o-", label=f"{label} ∝ {key}$^{{{exponent:.2f}}}$")
             print(f"{label} grow as {key}^{exponent:.2f}")
         other = "d" if key == "n" else "n"
         axis.set(xlabel=key, title=f"{other} = {rows[0][other]:,}")
-        axis.grid(which="both", alpha=0.3)
-        axis.legend()
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.set_xticks([], minor=True)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center")
     figure.suptitle("Exact Fisher solve, fit included (LeNet-5, two cores)")
     figure.savefig(RESULTS / "curvature-growth.png", dpi=120)
 
