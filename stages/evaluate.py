@@ -13,6 +13,7 @@ from modelrepair.evaluation.identification import identification_curve, identifi
 from modelrepair.evaluation.pictures import (
     draw_changes,
     draw_confusions,
+    draw_erasure,
     draw_examples,
     draw_identification_curve,
     draw_summary,
@@ -78,9 +79,13 @@ def main(stage: Stage) -> None:
         confusion_matrix(labels[assessed], values[assessed], len(classes)) for values in (before, after)
     ]
     with output_folder(root / "metrics/pictures") as folder:
-        draw_summary(folder / "summary.png", *training_set, curves, auroc, repair)
-        draw_examples(folder / "examples.png", *training_set)
-        draw_identification_curve(folder / "identification.png", curves, auroc)
+        if read_json(root / "data/method/influence.json")["score"] == "none":
+            given = training["label"].to_numpy()
+            draw_erasure(folder / "summary.png", examples.inputs, given, causes, classes, erasure, repair)
+        else:
+            draw_summary(folder / "summary.png", *training_set, curves, auroc, repair)
+            draw_examples(folder / "examples.png", *training_set)
+            draw_identification_curve(folder / "identification.png", curves, auroc)
         draw_confusions(folder / "confusion.png", counts[0], counts[1], classes)
         draw_changes(
             folder / "changes.png",

@@ -498,6 +498,8 @@ def test_a_request_runs_through_the_pipeline(project: Project, method: str) -> N
     shown = project.run("python3", "scripts/show_results.py").succeeded().stdout
     assert f"Method {method}: erased {len(sixes)} training examples" in shown
     assert "told from unseen examples by their loss" in shown
+    pictures = {path.name for path in (project.root / "metrics/pictures").iterdir()}
+    assert pictures == {"summary.png", "changes.png", "confusion.png", "treatment.png"}, "there was no search"
 
 
 def test_a_list_runs_through_the_pipeline(project: Project) -> None:

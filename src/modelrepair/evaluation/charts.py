@@ -62,9 +62,14 @@ def curve_chart(axes: Axes, curves: Mapping[str, pd.DataFrame], auroc: Mapping[s
     axes.legend(lines[:1:-1] + lines[:2], names[:1:-1] + names[:2], loc="lower right", handlelength=1.6)
 
 
-def bar_chart(axes: Axes, before: Mapping[str, float | None], after: Mapping[str, float | None]) -> None:
-    """Accuracy before and after for each group of test examples, as pairs of bars with their values."""
-    for row, (name, title) in enumerate(BAR_GROUPS.items()):
+def bar_chart(
+    axes: Axes,
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+    groups: Mapping[str, str] = BAR_GROUPS,
+) -> None:
+    """Accuracy before and after for each group of examples, as pairs of bars with their values."""
+    for row, (name, title) in enumerate(groups.items()):
         axes.text(0, row - 0.3, title, fontsize=8.5, color=INK, va="bottom")
         pair = (before.get(name), after.get(name))
         for value, offset, color in zip(pair, (-0.14, 0.13), (PALE, BLUE), strict=True):
@@ -81,7 +86,7 @@ def bar_chart(axes: Axes, before: Mapping[str, float | None], after: Mapping[str
                 fontweight="bold" if color == BLUE else "normal",
                 va="center_baseline",
             )
-    axes.set(xlim=(0, 116), ylim=(len(BAR_GROUPS) - 0.7, -0.65), xticks=[], yticks=[])
+    axes.set(xlim=(0, 116), ylim=(len(groups) - 0.7, -0.65), xticks=[], yticks=[])
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
     axes.spines["left"].set_color(RULE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -274,11 +275,63 @@ def draw_summary(
         curve_chart(canvas.axes(left + 0.45, top, 2.95, body - 0.42), curves, auroc)
         left += 3.4 + GAP
         _panel_heading(canvas, left, "3  Repair the model", "Accuracy on test examples (%)")
-        end = canvas.text(left, 0.56, "before", color=MUTED, bold=True)
-        end = canvas.text(end + 0.05, 0.56, "and", color=MUTED)
-        end = canvas.text(end + 0.05, 0.56, "after", color=BLUE, bold=True)
-        canvas.text(end + 0.05, 0.56, "the repair", color=MUTED)
+        _before_and_after(canvas, left, "the repair")
         bar_chart(canvas.axes(left, top - 0.16, 10.6 - left - MARGIN, body + 0.14), before, after)
+
+
+def draw_erasure(
+    path: Path,
+    inputs: Array,
+    given: ArrayLike,
+    erased: ArrayLike,
+    class_names: Sequence[str],
+    erasure: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    count: int = 12,
+) -> None:
+    """Some of the examples that were erased on request, and what the model knows before and after.
+
+    Args:
+        path: the PNG to write.
+        inputs: (n, ...) training inputs.
+        given: (n,) class numbers the model was trained on.
+        erased: positions of the erased examples among them.
+        class_names: one name for each class.
+        erasure: before and after, each the value of `forgetting`.
+        metrics: the value of `repair_metrics`.
+        count: examples shown, taken at even distances from all there are.
+    """
+    positions, labels = np.asarray(erased), np.asarray(given)
+    shown = positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))]
+    names = [str(name) for name in class_names]
+    tiles = [Tile(np.asarray(inputs[row]), [(names[labels[row]], INK, False)]) for row in shown]
+    block, columns, top = 4.4, 6, 0.9
+    body = max(2.6, tiles_height(block, columns, -(-len(tiles) // columns), 1))
+    values = {when: {**erasure[when], "all": metrics[when]["all"]} for when in ("before", "after")}
+    groups = {
+        "erased": "Erased training examples",
+        "kept": "Kept training examples",
+        "all": "Test examples, all classes",
+    }
+    with picture(path, 9.2, top + body + 0.12) as canvas:
+        number = f"{len(positions)} of {len(labels)} training examples"
+        some = "" if len(shown) == len(positions) else f"; {len(shown)} of them, with their labels:"
+        _panel_heading(canvas, MARGIN, "1  Erase what was asked for", number + some)
+        draw_tiles(canvas, MARGIN, top, block, columns, tiles)
+        left = MARGIN + block + GAP
+        _panel_heading(canvas, left, "2  See what the model still knows", "Accuracy by the given labels (%)")
+        _before_and_after(canvas, left, "the erasure")
+        bar_chart(
+            canvas.axes(left, top, 9.2 - left - MARGIN, body), values["before"], values["after"], groups
+        )
+
+
+def _before_and_after(canvas: Canvas, left: float, what: str) -> None:
+    """The legend of a bar chart."""
+    end = canvas.text(left, 0.56, "before", color=MUTED, bold=True)
+    end = canvas.text(end + 0.05, 0.56, "and", color=MUTED)
+    end = canvas.text(end + 0.05, 0.56, "after", color=BLUE, bold=True)
+    canvas.text(end + 0.05, 0.56, what, color=MUTED)
 
 
 def _panel_heading(canvas: Canvas, left: float, title: str, *lines: str) -> None:
