@@ -14,6 +14,7 @@ from modelrepair.evaluation.identification import identification_curve
 from modelrepair.evaluation.pictures import (
     draw_changes,
     draw_confusions,
+    draw_erasure,
     draw_examples,
     draw_identification_curve,
     draw_summary,
@@ -41,6 +42,7 @@ TRACE = pd.DataFrame(
 )
 ROLE = np.where(BEFORE != TRUE, "holdout", "remaining")
 METRICS = repair_metrics(BEFORE, AFTER, TRUE, ROLE, np.full(40, "assessment"), [1, 7], 10)
+ERASURE = {when: {"erased": 0.9, "kept": 0.8, "membership_auc": 0.5} for when in ("before", "after")}
 NOTHING = dict.fromkeys(METRICS["before"])
 
 
@@ -61,6 +63,7 @@ def draw_sample(name, path):
         ),
         "confusions": lambda: draw_confusions(path, np.diag(np.arange(10)), np.ones((10, 10), int), DIGITS),
         "trade-off": lambda: draw_trade_off(path, TRACE),
+        "erasure": lambda: draw_erasure(path, IMAGES, GIVEN, np.arange(30), DIGITS, ERASURE, METRICS),
         "summary": lambda: draw_summary(
             path, IMAGES, SCORES, GIVEN, TRUE, DIGITS, IS_CORRUPTED, {"ewc": CURVE}, {"ewc": 0.9}, METRICS
         ),
@@ -68,7 +71,7 @@ def draw_sample(name, path):
     draw[name]()
 
 
-SAMPLES = ["examples", "changes", "curve", "confusions", "trade-off", "summary"]
+SAMPLES = ["examples", "changes", "curve", "confusions", "trade-off", "erasure", "summary"]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -98,6 +101,14 @@ def test_a_failure_while_drawing_leaves_the_earlier_picture(tmp_path):
         _ = 1 / 0
     assert path.read_bytes() == b"earlier"
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("count", [1, 12, 40])
+def test_few_or_all_erased_examples(count, tmp_path):
+    nobody = {when: dict.fromkeys(ERASURE["before"]) for when in ERASURE}
+    path = tmp_path / "erasure.png"
+    draw_erasure(path, IMAGES, GIVEN, np.arange(count), LONG_NAMES, nobody, METRICS)
+    assert size_of(path)[0] >= 900
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])

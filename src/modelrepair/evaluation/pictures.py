@@ -304,7 +304,7 @@ def draw_erasure(
     positions, labels = np.asarray(erased), np.asarray(given)
     shown = positions[np.unique(np.linspace(0, len(positions) - 1, count).round().astype(int))]
     names = [str(name) for name in class_names]
-    tiles = [Tile(np.asarray(inputs[row]), [(names[labels[row]], INK, False)]) for row in shown]
+    tiles = [Tile(np.asarray(inputs[row]), [(shorten(names[labels[row]]), INK, False)]) for row in shown]
     block, columns, top = 4.4, 6, 0.9
     body = max(2.6, tiles_height(block, columns, -(-len(tiles) // columns), 1))
     values = {when: {**erasure[when], "all": metrics[when]["all"]} for when in ("before", "after")}
