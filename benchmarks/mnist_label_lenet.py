@@ -29,9 +29,8 @@ PER_METHOD = ["choose-method", "fit-fisher"]
 PER_POSTERIOR = ["update-posterior", "score-influence"]
 PER_CAUSES = ["select-causes", "treat", "evaluate"]
 
-# Those that find causes in the same way stand together, so that it is done once; with the true causes, `ewc-newton` is
-# `linear` and `ewc-ssse` is `ssse`. Fine-tuning without the true causes
-# is the semi-oracle of Tanno et al. 2022.
+# Neighbours that find causes in the same way share the search. With the true causes, `ewc-newton` is `linear`, and
+# `ewc-ssse` is `ssse`; fine-tuning without them is the semi-oracle of Tanno et al. 2022.
 METHODS = ["ewc", "finetune", "retrain", "ewc-full", "linear", "ssse", "ewc-newton", "ewc-ssse"]
 
 # Huang et al. 2023, tables 1, 4 and 6: test accuracy in percent, LeNet, MNIST-Label.
