@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--selection", default="fraction", help="how causes are selected when they are identified"
     )
-    parser.add_argument("--work", type=Path, default=Path("/tmp/modelrepair-benchmark"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "modelrepair-benchmark")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/mnist-label-lenet.csv")
     return parser.parse_args()
 
