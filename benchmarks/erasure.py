@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2, help="how many seeds run at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/erasure.csv")
     options = parser.parse_args()
