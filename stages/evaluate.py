@@ -36,7 +36,11 @@ def main(stage: Stage) -> None:
     scores = read_table(root / "data/scores/scores.parquet")["score"].to_numpy()
     causes = read_table(root / "data/causes/causes.parquet")["position"].to_numpy()
     corrupted = training["is_corrupted"].to_numpy()
-    loss = -base.log_likelihoods(examples).double().cpu().numpy()
+    known = {
+        when: model.log_likelihoods(examples).double().cpu().numpy()
+        for when, model in (("before", base), ("after", repaired))
+    }
+    loss = -known["before"]
     ranked = {"this method": scores, "plain loss": loss}
     found = {name: identification_metrics(values, corrupted, causes) for name, values in ranked.items()}
     curves = {name: identification_curve(values, corrupted) for name, values in ranked.items()}
@@ -57,11 +61,9 @@ def main(stage: Stage) -> None:
     kept = np.setdiff1d(np.arange(len(examples)), causes)
     alike = tested.subset(assessed[np.isin(labels[assessed], examples.targets[causes])])
     for when, model in (("before", base), ("after", repaired)):
-        correct, known = (
-            values.cpu().numpy() for values in (model.correct(examples), model.log_likelihoods(examples))
-        )
-        unseen = model.log_likelihoods(alike).cpu().numpy() if len(alike) else ()
-        erasure[when] = forgetting(correct[causes], correct[kept], known[causes], unseen)
+        correct = model.correct(examples).cpu().numpy()
+        unseen = model.log_likelihoods(alike).double().cpu().numpy() if len(alike) else ()
+        erasure[when] = forgetting(correct[causes], correct[kept], known[when][causes], unseen)
     with output_file(root / "metrics/repair.json") as path:
         identification = {**found["this method"], "auroc_of_plain_loss": auroc["plain loss"]}
         write_json(path, {"identification": identification, "repair": repair, "erasure": erasure})

@@ -268,6 +268,19 @@ def test_the_residual_is_the_true_one(
     assert (truth > 1e-4) == (refinements < 10)
 
 
+def test_precise_products_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many solves need them."""
+    model, examples = make_case("convolutions", 200, dtype=torch.float32)
+    damped, asked = GramFisher.fit(model, examples).damped(1e-3), []
+    precise = damped._operator.precise_gram
+    monkeypatch.setattr(damped._operator, "precise_gram", lambda: asked.append(1) or precise())
+    damped._operator.gram = 1.5 * damped.gram
+    monkeypatch.setattr("modelrepair.curvature.operators.REFINEMENTS", 0)
+    for _ in range(3):
+        damped.solve(model.weighted_gradient(examples))
+    assert len(asked) == 1
+
+
 def test_damping_that_is_too_small_is_named() -> None:
     model, examples = make_case("linear")
     fisher = GramFisher.fit(model, examples)

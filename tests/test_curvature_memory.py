@@ -98,7 +98,7 @@ def test_estimates_grow_as_the_work_does() -> None:
 
 def test_an_estimate_in_words_says_how_much_and_how_long() -> None:
     words = memory_module.Estimate(3 * 2**29, 1e15).in_words(torch.device("cpu"))
-    found = re.fullmatch(r"about 1\.50 GiB and no less than (\d+\.\d) s", words)
+    found = re.fullmatch(r"about 1\.50 GiB, and (\d+\.\d) s at the speed of a matrix product", words)
     assert found
     # Between a slow core and a fast machine.
     assert 1e15 / 1e13 < float(found[1]) < 1e15 / 1e9

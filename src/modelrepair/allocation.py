@@ -14,9 +14,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep freed blocks of up to 64 MiB, at most 256 MiB of them, for the next that it needs.
 
     By default glibc returns large blocks at once. A network's activations are such blocks, allocated and freed in every
-    pass, and each time the system clears their pages anew: four fifths of its share of the work, and a quarter of the
-    time of a pass through ResNet-20 on two cores. Programs that run passes on a CPU may call this at their start; the
-    pipeline's stages do.
+    pass, and each time the system clears their pages anew. Programs that run passes on a CPU may call this at their
+    start; the pipeline's stages do.
 
     Returns:
         Whether it took effect; False where the C library is another.

@@ -29,9 +29,9 @@ class Estimate:
     operations: float
 
     def in_words(self, device: torch.device) -> str:
-        """Memory, and the time if all operations ran as fast as those of a large matrix product do."""
+        """Memory, and the time if all operations ran as fast as those of a large matrix product do; most run slower."""
         seconds = self.operations / product_rate(device)
-        return f"about {_gib(self.memory)} and no less than {seconds:.1f} s"
+        return f"about {_gib(self.memory)}, and {seconds:.1f} s at the speed of a matrix product"
 
 
 def product_rate(device: torch.device | str = "cpu", size: int = 2000) -> float:

@@ -83,6 +83,7 @@ class LowRank:
     damping: float = 0.0
     residual: float = field(default=float("nan"), init=False)
     _factor: Tensor | None = field(default=None, init=False)
+    _factored: Tensor | None = field(default=None, init=False)
     _precise: bool = field(default=False, init=False)
 
     def damped(self, damping: float) -> Self:
@@ -133,12 +134,17 @@ class LowRank:
 
         With x = (v − Gᵀc)/λ the rest F̂x − v is Gᵀr/(nλ) for the rest r = Gv − (nλI + GGᵀ)c of the coefficients.
         """
-        gram = self.precise_gram() if self._precise else self.gram
         if self._factor is None:
-            self._factor = _cholesky(gram, self.count * self.damping)
-        if self._factor is None:
+            self._factored = self.precise_gram() if self._precise else self.gram
+            self._factor = _cholesky(self._factored, self.count * self.damping)
+        if self._factor is None or self._factored is None:
             return None
-        factor, shift, wanted = self._factor, self.count * self.damping, vectors.double()
+        gram, factor, shift, wanted = (
+            self._factored,
+            self._factor,
+            self.count * self.damping,
+            vectors.double(),
+        )
 
         def norm(rest: Tensor) -> Tensor:
             return (rest * (gram @ rest.to(gram.dtype))).sum(0).clamp_min(0).sqrt()
