@@ -18,7 +18,8 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
-	python scripts/stage_modules.py
+	lint-imports --no-logo
+	python scripts/stage_dependencies.py
 
 benchmark: $(INSTALLED)  ## every method over five seeds; downloads MNIST unless FOLDER holds it
 	python benchmarks/mnist_label_lenet.py $(if $(FOLDER),--folder $(FOLDER))

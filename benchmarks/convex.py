@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from measures import Rows, measures, over_seeds, report, summarise
+from measures import Rows, measures, over_seeds, report
 from modelrepair import (
     NaturalGradient,
     Proxy,
@@ -43,12 +43,13 @@ from modelrepair import (
 )
 from modelrepair.curvature import BlockFisher, Hessian, Identity
 from modelrepair.data.randomness import generator
-from modelrepair.data.sources import load_source
-from modelrepair.data.splits import split_training
-from modelrepair.examples import Examples
-from modelrepair.optimisation import Descent
+from modelrepair.models.examples import Examples
+from modelrepair.settings.data import MnistSampleSettings
+from modelrepair.sources import load_source
+from modelrepair.splits.dataset import split_training
+from modelrepair.training.descent import Descent
+from results_table import RESULTS
 
-ROOT = Path(__file__).parents[1]
 STEPS = np.geomspace(0.05, 20, 53)
 ASCENT = np.geomspace(1, 3000, 53)
 ATTRIBUTES, FACTORS, FEATURES = 40, 10, 40
@@ -133,9 +134,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2, help="how many seeds run at a time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/convex.csv")
+    parser.add_argument("--output", type=Path, default=RESULTS / "convex.csv")
     options = parser.parse_args()
-    report(summarise(over_seeds(rows_of_seed, options.seeds, options.processes)), options.output)
+    report(over_seeds(rows_of_seed, options.seeds, options.processes), options.output)
 
 
 def rows_of_seed(seed: int) -> Rows:
@@ -144,7 +145,7 @@ def rows_of_seed(seed: int) -> Rows:
 
 
 def classes_problem(seed: int) -> Problem:
-    source = load_source({"source": "mnist-sample", "training_per_class": 300}, 0)
+    source = load_source(MnistSampleSettings(training_per_class=300), 0)
     split = split_training(source.train_labels, 0.1, generator(0, "training and validation"))
     chosen = np.flatnonzero(split == "train")
     train_images = Examples(source.train_inputs, source.train_labels[chosen], chosen)

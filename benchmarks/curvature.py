@@ -34,17 +34,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelrepair import keep_freed_memory
-from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature import GramFisher
-from modelrepair.curvature.gradients import Gradients
 from modelrepair.curvature.memory import available_memory, product_rate
 from modelrepair.curvature.solvers import conjugate_gradients
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Softmax
+from modelrepair.gradients.collected import Gradients
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.trained_model import TrainedModel
+from modelrepair.pipeline.artifacts import read_tensors, write_tensors
+from results_table import RESULTS, show, write
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["network", "n", "d", "route", "seconds", "peak_mib", "residual", "ratio_to_ours"]
 DAMPING = 0.01
 MINIBATCH = {"lenet5": 1, "resnet20": 10}
@@ -72,9 +72,8 @@ def main() -> None:
             prepare_lenet(work / "lenet5")
             rows += growth(work)
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    RESULTS.mkdir(exist_ok=True)
-    table.to_csv(RESULTS / "curvature.csv", index=False, float_format="%.4g")
-    print(table.to_string(index=False))
+    write(table, RESULTS / "curvature.csv")
+    show(table, "exact solves beside other routes")
 
 
 def parse() -> argparse.Namespace:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from measures import Rows, measures, over_seeds, report, summarise
+from measures import Rows, measures, over_seeds, report
 from modelrepair import (
     NaturalGradient,
     Proxy,
@@ -40,13 +40,14 @@ from modelrepair import (
 )
 from modelrepair.curvature import BlockFisher, Curvature, GramFisher, Identity
 from modelrepair.data.randomness import generator
-from modelrepair.data.sources import load_source
-from modelrepair.data.splits import split_training
-from modelrepair.examples import Examples
-from modelrepair.optimisation import Descent
+from modelrepair.models.examples import Examples
+from modelrepair.settings.data import MnistSampleSettings
+from modelrepair.sources import load_source
+from modelrepair.splits.dataset import split_training
+from modelrepair.training.descent import Descent
 from modelrepair.treatment import Scrub
+from results_table import RESULTS
 
-ROOT = Path(__file__).parents[1]
 MEASURED, PROXIES = range(5), range(9, 4, -1)
 FRACTIONS = (1.0, 0.5)
 DECAY = 5e-4
@@ -100,9 +101,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2, help="how many seeds run at a time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/erasure.csv")
+    parser.add_argument("--output", type=Path, default=RESULTS / "erasure.csv")
     options = parser.parse_args()
-    report(summarise(over_seeds(rows_of_seed, options.seeds, options.processes)), options.output)
+    report(over_seeds(rows_of_seed, options.seeds, options.processes), options.output)
 
 
 def rows_of_seed(seed: int) -> Rows:
@@ -124,7 +125,7 @@ def rows_of_seed(seed: int) -> Rows:
 
 def prepared() -> Data:
     """The sample as the pipeline prepares it, without corruption: 2,700 images to train on, and its test images."""
-    source = load_source({"source": "mnist-sample", "training_per_class": 300}, 0)
+    source = load_source(MnistSampleSettings(training_per_class=300), 0)
     split = split_training(source.train_labels, 0.1, generator(0, "training and validation"))
     rows = np.flatnonzero(split == "train")
     return Data(

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 
 from modelrepair import keep_freed_memory
-from modelrepair.evaluation.erasure import erasure_metrics
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.evaluation.measures.erasure import erasure_metrics
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from results_table import show, summarise, write
 
 KEYS = ["dataset", "model", "method", "erased", "fraction", "metric"]
-
 
 Rows = list[dict[str, Any]]
 
@@ -67,23 +67,17 @@ def measures(models: Mapping[str, TrainedModel], splits: Mapping[str, Examples])
     return {name: value for name, value in values.items() if value is not None}
 
 
-def summarise(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Mean and standard deviation (n − 1) over requests and seeds; of epsilon, the geometric mean over the seeds."""
-    groups = pd.DataFrame(rows).groupby(KEYS, sort=False)
-    table = groups["value"].agg(mean="mean", std="std").reset_index()
-    epsilon = groups["epsilon"].agg(lambda values: np.exp(np.log(values.clip(lower=1e-300)).mean()))
-    table.insert(len(KEYS) - 1, "epsilon", epsilon.round(12).to_numpy())
-    table["seeds"] = groups["seed"].nunique().to_numpy()
-    return table
-
-
-def report(table: pd.DataFrame, path: Path) -> None:
-    """Store the table and print it, a row a method and a column a metric."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, float_format="%.4g")
-    short = {name: name.replace("accuracy_difference:", "Δ ") for name in table["metric"].unique()}
-    shown = table.assign(metric=table["metric"].map(short))
-    for (dataset, fraction), part in shown.groupby(["dataset", "fraction"], sort=False):
+def report(rows: Rows, path: Path) -> None:
+    """Store mean and spread over requests and seeds, and print the means, a row a method and a column a metric."""
+    measured = pd.DataFrame(rows)
+    table = summarise(measured, KEYS)
+    # Of the seeds' epsilons, the geometric mean.
+    epsilons = measured.groupby(KEYS, sort=False)["epsilon"]
+    means = epsilons.agg(lambda values: np.exp(np.log(values.clip(lower=1e-300)).mean()))
+    table.insert(KEYS.index("metric"), "epsilon", means.round(12).to_numpy())
+    write(table, path)
+    short = table["metric"].str.replace("accuracy_difference:", "Δ ")
+    for (dataset, fraction), part in table.assign(metric=short).groupby(["dataset", "fraction"], sort=False):
         wide = part.pivot_table(index=["method", "epsilon"], columns="metric", values="mean", sort=False)
-        print(f"\n{dataset}, {100 * fraction:g} % erased\n{wide.to_string(float_format='%.3f')}")
+        show(wide.reset_index(), f"{dataset}, {100 * fraction:g} % erased")
     print(f"\nwritten to {path}")

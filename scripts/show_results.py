@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modelrepair.artifacts import read_json
 from modelrepair.errors import RepairError
+from modelrepair.pipeline.artifacts import read_json
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "metrics/repair.json"
 TEST_ROWS = {
     "query": "failures shown to the method",
     "holdout": "failures held out",
@@ -19,19 +20,32 @@ TEST_ROWS = {
     "noisy_classes": "noisy classes",
 }
 TRAINING_ROWS = {"erased": "erased", "kept": "kept"}
+GIVEN = {
+    "failures": "the failures",
+    "guard": "the failures, and accuracy on discovery to judge by",
+    "request": "the request",
+}
 
 
 def main() -> None:
-    method = read_json(ROOT / "data/method/name.json")
-    requested = read_json(ROOT / "data/method/influence.json")["score"] == "none"
-    metrics = read_json(ROOT / "metrics/repair.json")
-    found, repair, erasure = metrics["identification"], metrics["repair"], metrics["erasure"]
+    metrics = read_results()
+    used, found = metrics["used"], metrics["identification"]
+    repair, erasure = metrics["repair"], metrics["erasure"]
+    requested = used["uses"] == "request"
     what = "erased" if requested else "took as causes"
-    print(f"\nMethod {method}: {what} {found['selected']} training examples")
-    if found["auroc"] is not None and not requested:
+    print(f"\nMethod {used['method']}: {what} {found['selected']} training examples")
+    print("  identification {identification}, selection {selection}, treatment {treatment}".format(**used)
+          + f"; given {GIVEN.get(used['uses'], used['uses'])}")  # fmt: skip
+    if found.get("auroc") is not None:
         print(f"  {percent(found['selected_precision'])} of them are corrupted (precision), "
               f"AUROC {found['auroc']:.3f}; plain loss {found['auroc_of_plain_loss']:.3f}")  # fmt: skip
-    table("accuracy on test examples", TEST_ROWS, repair)
+    # Without noise put in on purpose there are no noisy classes to tell from clean ones.
+    noisy = repair["before"]["noisy_classes"] is not None
+    table(
+        "accuracy on test examples",
+        {group: label for group, label in TEST_ROWS.items() if noisy or not group.endswith("_classes")},
+        repair,
+    )
     table("accuracy on training examples, by their labels", TRAINING_ROWS, erasure)
     if requested:
         before, after = (erasure[when]["membership_auc"] for when in ("before", "after"))
@@ -39,7 +53,23 @@ def main() -> None:
             print(f"\n  told from unseen examples by their loss (area under the curve; 0.5 is chance): "
                   f"{before:.2f} before, {after:.2f} after")  # fmt: skip
     print(f"\n  {repair['fixed']} test examples fixed, {repair['broken']} broken")
-    print("  pictures: metrics/pictures/ (summary.png first); in a browser: dvc plots show\n")
+    if (ROOT / "metrics/pictures").is_dir():
+        print("  pictures: metrics/pictures/ (summary.png first); in a browser: dvc plots show\n")
+    else:
+        print("  pictures: none here yet; `dvc repro` draws them\n")
+
+
+def read_results() -> dict[str, Any]:
+    """The metrics. They are not in DVC's cache, so that nothing but running the pipeline brings them back."""
+    if not RESULTS.is_file():
+        raise RepairError("there are no results to show yet: run `dvc repro`, which makes them")
+    try:
+        metrics: dict[str, Any] = read_json(RESULTS)
+    except RepairError:
+        raise RepairError(f"{RESULTS} cannot be read: run `dvc repro`, which writes it anew") from None
+    if "used" not in metrics:
+        raise RepairError(f"{RESULTS} is of an earlier version: run `dvc repro`, which writes it anew")
+    return metrics
 
 
 def table(title: str, rows: dict[str, str], values: dict[str, Any]) -> None:
@@ -56,4 +86,4 @@ if __name__ == "__main__":
     try:
         main()
     except RepairError as error:
-        sys.exit(f"there are no results to show: {error}")
+        sys.exit(str(error))

@@ -1,23 +1,23 @@
-"""Write the chosen method's settings, one file for each stage that needs some.
+"""Check every setting, and write each stage's own, one file a stage.
 
-Later stages depend on these files and not on `methods.NAME.*`, so two methods with equal settings for a stage
-share its result, and a name that is not there is met with the names that are.
+Later stages depend on these files and not on `params.yaml`, so two methods with equal settings for a stage share its
+result, and whatever is wrong is said before anything runs.
 """
 
 import environment  # noqa: F401
 
-from pathlib import Path
-
-from modelrepair.artifacts import output_folder, write_json
-from modelrepair.methods import resolve_method
-from modelrepair.stage import Stage, run_stage
+from modelrepair.pipeline.artifacts import output_folder, write_json
+from modelrepair.pipeline.stage import Stage, run_stage
+from modelrepair.settings.parameters import read_parameters, stage_settings
 
 
 def main(stage: Stage) -> None:
-    method = resolve_method(stage.parameters["method"], stage.parameters["methods"])
-    with output_folder(stage.root / Path("data/method")) as folder:
-        for part, settings in method.items():
-            write_json(folder / f"{part}.json", settings)
+    settings = stage_settings(read_parameters(stage.root / "params.yaml"))
+    with output_folder(stage.root / "data/method") as folder:
+        for name, content in settings.items():
+            write_json(folder / f"{name}.json", content.model_dump())
+    what = settings["evaluate"].model_dump()
+    print("finds causes by {identification}, selects by {selection}, treats by {treatment}".format(**what))
 
 
 if __name__ == "__main__":

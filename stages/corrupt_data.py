@@ -2,22 +2,20 @@
 
 import environment  # noqa: F401
 
-from modelrepair.artifacts import output_folder, read_json, read_table, write_json, write_table
-from modelrepair.configuration import choose
-from modelrepair.data.corruption import corrupt, corrupted_classes
+from modelrepair.corruptions import corrupt, corrupted_classes
 from modelrepair.data.randomness import generator
-from modelrepair.stage import Stage, run_stage
+from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_json, write_table
+from modelrepair.pipeline.stage import Stage, run_stage
+from modelrepair.settings.corruption import CorruptData
 
 
 def main(stage: Stage) -> None:
-    settings = choose("corruption", stage.parameters["corruptions"], stage.parameters["corruption"])
-    classes = read_json(stage.root / "data/original/dataset.json")["classes"]
+    settings = stage.settings(CorruptData)
     table = corrupt(
-        settings["kind"],
-        settings,
+        settings.corruption,
         read_table(stage.root / "data/original/train.parquet"),
-        classes,
-        generator(stage.parameters["seed"], "corruption"),
+        read_json(stage.root / "data/original/dataset.json")["classes"],
+        generator(settings.seed, "corruption"),
     )
     with output_folder(stage.root / "data/corrupted") as folder:
         write_table(folder / "train.parquet", table)

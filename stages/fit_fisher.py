@@ -2,21 +2,22 @@
 
 import environment  # noqa: F401
 
-from modelrepair.artifacts import output_folder, read_json
 from modelrepair.curvature import estimate_fit, fit_curvature
-from modelrepair.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.storage import load_model
-from modelrepair.workspace import training_examples
+from modelrepair.models.files import load_model
+from modelrepair.models.workspace import training_examples
+from modelrepair.pipeline.artifacts import output_folder
+from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
+from modelrepair.settings.curvature import FitFisher
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
+    curvatures = stage.settings(FitFisher).curvatures
     model, _ = load_model(stage.root / "models/base")
     examples, _ = training_examples(stage.root)
     with output_folder(stage.root / "models/fisher") as folder:
-        for name in read_json(stage.root / "data/method/curvatures.json"):
+        for name, options in curvatures.items():
             (folder / name).mkdir()
-            options = stage.parameters["fisher"].get(name, {})
             estimate = estimate_fit(name, model, examples, **options)
             print(f"{name}: takes {estimate.in_words(model.device)}", flush=True)
             fit_curvature(name, model, examples, **options).save(folder / name)

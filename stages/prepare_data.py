@@ -2,22 +2,27 @@
 
 import environment  # noqa: F401
 
-from modelrepair.artifacts import output_folder, write_array, write_json, write_table
-from modelrepair.configuration import choose
 from modelrepair.data.randomness import generator
-from modelrepair.data.sources import load_source
-from modelrepair.data.splits import split_test, split_training, test_table, training_table
-from modelrepair.stage import Stage, run_stage
+from modelrepair.pipeline.artifacts import output_folder, write_array, write_json, write_table
+from modelrepair.pipeline.stage import Stage, run_stage
+from modelrepair.settings.data import PrepareData
+from modelrepair.sources import load_source
+from modelrepair.splits.dataset import split_test, split_training, test_table, training_table
 
 
 def main(stage: Stage) -> None:
-    seed = stage.parameters["seed"]
-    settings = choose("dataset", stage.parameters["datasets"], stage.parameters["dataset"])
-    data = load_source(settings, seed)
+    settings = stage.settings(PrepareData)
+    seed, sizes = settings.seed, settings.dataset
+    data = load_source(sizes, seed)
     split = split_training(
-        data.train_labels, settings["validation_fraction"], generator(seed, "training and validation")
+        data.train_labels, sizes.validation_fraction, generator(seed, "training and validation")
     )
-    part = split_test(data.test_labels, settings, generator(seed, "parts of the test set"))
+    part = split_test(
+        data.test_labels,
+        generator(seed, "parts of the test set"),
+        reserved=sizes.reserved,
+        assessment=sizes.assessment,
+    )
     with output_folder(stage.root / "data/original") as folder:
         write_array(folder / "train_inputs.npy", data.train_inputs)
         write_table(folder / "train.parquet", training_table(data.train_labels, split))

@@ -2,33 +2,34 @@
 
 import environment  # noqa: F401
 
-from modelrepair.artifacts import output_file, output_folder, read_table, write_json, write_table
 from modelrepair.data.classes import class_number
 from modelrepair.data.randomness import generator
-from modelrepair.data.splits import NoFailures, failure_counts, failure_tables, split_failures
-from modelrepair.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.storage import load_model
-from modelrepair.workspace import dataset_description, test_examples
+from modelrepair.models.files import load_model
+from modelrepair.models.workspace import dataset_description, test_examples
+from modelrepair.pipeline.artifacts import output_file, output_folder, read_table, write_json, write_table
+from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
+from modelrepair.settings.failures import SplitFailures
+from modelrepair.splits.failures import NoFailures, failure_counts, failure_tables, split_failures
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
-    settings = stage.parameters["failures"]
+    settings = stage.settings(SplitFailures)
+    wanted = settings.failures.classes
     classes = dataset_description(stage.root)["classes"]
     model, _ = load_model(stage.root / "models/base")
     table = read_table(stage.root / "data/original/test.parquet")
     examples = test_examples(stage.root, table)
     correct = model.correct(examples).cpu().numpy() == 1
-    wanted = settings["classes"]
     try:
         split = split_failures(
             correct,
             table["part"].to_numpy(str),
             examples.targets,
-            generator(stage.parameters["seed"], "failures"),
-            protocol=settings["protocol"],
+            generator(settings.seed, "failures"),
+            protocol=settings.failures.protocol,
             failure_classes=None if wanted is None else [class_number(name, classes) for name in wanted],
-            required=settings["required"],
+            required=settings.failures.required,
         )
     except NoFailures as good_news:
         with output_file(stage.root / "metrics/failures.json") as path:

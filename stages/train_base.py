@@ -4,20 +4,22 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.artifacts import output_file, output_folder, write_array
-from modelrepair.optimisation import Descent
-from modelrepair.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.storage import fresh_model, save_model
-from modelrepair.training import train
-from modelrepair.workspace import dataset_description, training_examples
+from modelrepair.models.files import fresh_model, save_model
+from modelrepair.models.workspace import dataset_description, training_examples
+from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
+from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
+from modelrepair.settings.training import TrainBase
+from modelrepair.training.descent import Descent
+from modelrepair.training.train import train
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
-    settings, seed = stage.parameters["training"], stage.parameters["seed"]
+    settings = stage.settings(TrainBase)
+    training, seed = settings.training, settings.seed
     data = dataset_description(stage.root)
     description = {
-        **stage.parameters["model"],
+        **settings.model.model_dump(),
         "input_shape": data["input_shape"],
         "outputs": len(data["classes"]),
         "likelihood": data["likelihood"],
@@ -28,13 +30,13 @@ def main(stage: Stage) -> None:
         model,
         training_examples(stage.root, "train")[0],
         Descent(
-            optimiser=settings["optimiser"],
-            learning_rate=settings["learning_rate"],
-            weight_decay=settings["weight_decay"],
-            rounds=settings["epochs"],
-            patience=settings["patience"],
+            optimiser=training.optimiser,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            rounds=training.epochs,
+            patience=training.patience,
         ),
-        batch_size=settings["batch_size"],
+        batch_size=training.batch_size,
         seed=seed,
         validation=training_examples(stage.root, "validation")[0],
         checkpoint=checkpoint,

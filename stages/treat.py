@@ -4,21 +4,19 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.artifacts import output_file, output_folder, read_json, read_table
 from modelrepair.curvature import load_curvature
-from modelrepair.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.storage import fresh_model, load_model, save_model
+from modelrepair.models.files import fresh_model, load_model, save_model
+from modelrepair.models.workspace import failures, test_examples, training_examples
+from modelrepair.pipeline.artifacts import output_file, output_folder, read_table
+from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
+from modelrepair.settings.treatment import Treat
 from modelrepair.treatment import Patient, make_treatment
-from modelrepair.workspace import failures, test_examples, training_examples
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
-    seed = stage.parameters["seed"]
-    settings = read_json(stage.root / "data/method/treatment.json")
-    guarded = settings.pop("guarded", True)
-    tolerance = settings.pop("tolerance", 0.01)
-    treatment = make_treatment(settings.pop("treat"), settings)
+    settings = stage.settings(Treat)
+    treatment, seed = settings.treatment, settings.seed
     model, description = load_model(stage.root / "models/base")
     discovery = failures(stage.root, "discovery")
     training, _ = training_examples(stage.root)
@@ -33,19 +31,19 @@ def main(stage: Stage) -> None:
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
         fresh=lambda: fresh_model(description, seed),
-        guarded=guarded,
-        tolerance=tolerance,
+        guarded=bool(treatment.guarded),
+        tolerance=treatment.tolerance,
         seed=seed,
         checkpoint=checkpoint,
     )
-    treated = treatment.treat(patient)
+    treated = make_treatment(treatment.chosen, **treatment.options).treat(patient)
     with output_folder(stage.root / "models/repaired") as folder:
         save_model(folder, treated.model, description)
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
         course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)
     checkpoint.clear()
-    which = "the best on discovery" if guarded else "the last"
+    which = "the best on discovery" if treatment.guarded else "the last"
     print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, {which}")
 
 

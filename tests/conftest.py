@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from modelrepair.data.sources import load_source
+from modelrepair.settings.data import MnistSampleSettings
+from modelrepair.sources import load_source
 
 # Threads that spin while they wait are slow where other processes want the cores too. OpenMP reads this when torch is
 # imported, which nothing above does.
@@ -225,7 +226,7 @@ def remove(path: Path) -> None:
 
 def small_data(file: Path) -> None:
     """Real digits of four classes as 14×14 images: 60 of each to train on and 50 to test on."""
-    data = load_source({"source": "mnist-sample", "training_per_class": 60}, seed=0)
+    data = load_source(MnistSampleSettings(training_per_class=60), seed=0)
     arrays: dict[str, Any] = {"classes": np.array(list(CLASSES.values()))}
     for side, inputs, labels, count in (
         ("train", data.train_inputs, data.train_labels, 60),
@@ -259,10 +260,9 @@ def small_parameters(parameters: dict[str, Any]) -> None:
     parameters["selections"]["class"]["name"] = "six"
     parameters["selections"]["fewer"] = {"rule": "top-k", "count": 20}
     parameters["training"].update(epochs=6, patience=6, batch_size=32, learning_rate=0.003)
-    for method in parameters["methods"].values():
-        for settings in method.values():
-            if isinstance(settings, dict):
-                settings.update({name: 6 for name in ("rounds", "epochs") if name in settings})
+    for member in (*parameters["identifications"].values(), *parameters["treatments"].values()):
+        for settings in (member, member.get("posterior", {})):
+            settings.update({name: 6 for name in ("rounds", "epochs") if name in settings})
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Softmax
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 
 CLASSES = 3
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, vmap
 
 from modelrepair.curvature import Curvature
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Likelihood, Sigmoid, Softmax
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Likelihood, Sigmoid, Softmax
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.trained_model import TrainedModel
 
 
 @pytest.fixture(autouse=True, scope="module")

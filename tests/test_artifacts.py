@@ -21,8 +21,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelrepair import artifacts
-from modelrepair.artifacts import (
+from modelrepair.errors import RepairError
+from modelrepair.pipeline import artifacts
+from modelrepair.pipeline.artifacts import (
     output_file,
     output_folder,
     read_array,
@@ -34,7 +35,6 @@ from modelrepair.artifacts import (
     write_table,
     write_tensors,
 )
-from modelrepair.errors import RepairError
 
 TABLE = pd.DataFrame(
     {
@@ -121,7 +121,7 @@ def test_killed_writer_leaves_nothing_in_sight_and_the_next_cleans_up(tmp_path: 
     code = textwrap.dedent(f"""
         import time
         from pathlib import Path
-        from modelrepair.artifacts import output_folder
+        from modelrepair.pipeline.artifacts import output_folder
         with output_folder(Path({str(target)!r})) as folder:
             (folder / "half").write_text("written")
             print("writing", flush=True)
@@ -339,7 +339,7 @@ def test_read_only_disk(tmp_path: Path) -> None:
         """
         import sys
         from pathlib import Path
-        from modelrepair.artifacts import output_file, output_folder
+        from modelrepair.pipeline.artifacts import output_file, output_folder
         from modelrepair.errors import RepairError
         for output in (output_file, output_folder):
             for path in (Path(sys.argv[1]) / "base", Path(sys.argv[1]) / "new" / "base"):

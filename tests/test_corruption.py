@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelrepair.data.corruption import confusion_matrix, corrupt, corrupt_labels, corrupted_classes
+from modelrepair.corruptions import corrupt, corrupted_classes
+from modelrepair.corruptions.label_noise import confusion_matrix, corrupt_labels
 from modelrepair.data.randomness import generator
-from modelrepair.data.sources import load_source
-from modelrepair.data.splits import split_training, training_table
 from modelrepair.errors import RepairError
+from modelrepair.settings.corruption import CorruptData, LabelNoiseSettings, NoCorruptionSettings
+from modelrepair.settings.data import MnistSampleSettings
+from modelrepair.sources import load_source
+from modelrepair.splits.dataset import split_training, training_table
 
 DIGITS = tuple("0123456789")
-SWAPS = {"confusion_matrix": {1: {7: 0.4}, 7: {1: 0.4}, 6: {9: 0.4}, 9: {6: 0.4}}}
+SWAPS = LabelNoiseSettings(confusion_matrix={1: {7: 0.4}, 7: {1: 0.4}, 6: {9: 0.4}, 9: {6: 0.4}})
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -30,11 +33,9 @@ def confusions(draw: st.DrawFn, k: int = 4) -> np.ndarray[Any, np.dtype[np.float
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_real_digits_get_exactly_432_and_48_wrong_labels(seed: int) -> None:
-    data = load_source({"source": "mnist-sample", "training_per_class": 300}, seed)
+    data = load_source(MnistSampleSettings(training_per_class=300), seed)
     split = split_training(data.train_labels, 0.1, generator(seed, "split"))
-    table = corrupt(
-        "label-noise", SWAPS, training_table(data.train_labels, split), DIGITS, generator(seed, "corrupt")
-    )
+    table = corrupt(SWAPS, training_table(data.train_labels, split), DIGITS, generator(seed, "corrupt"))
     assert list(table.columns) == ["example", "split", "label", "true_label", "is_corrupted"]
     assert table["is_corrupted"].dtype == bool
     wrong = table[table["is_corrupted"]]
@@ -81,9 +82,7 @@ def test_a_higher_rate_corrupts_the_same_and_more_whatever_other_classes_do(
     split = np.full(90, "train")
 
     def corrupted(rate: float, rate_of_other: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        matrix = confusion_matrix(
-            {"confusion_matrix": {0: {1: rate_of_other}, 1: {2: rate}}}, ("0", "1", "2")
-        )
+        matrix = confusion_matrix({0: {1: rate_of_other}, 1: {2: rate}}, ("0", "1", "2"))
         return (corrupt_labels(labels, split, matrix, generator(seed, "corrupt")) != labels)[labels == 1]
 
     assert (corrupted(low, 0) <= corrupted(high, 0)).all()
@@ -92,7 +91,7 @@ def test_a_higher_rate_corrupts_the_same_and_more_whatever_other_classes_do(
 
 def test_no_corruption_leaves_everything_as_it_is() -> None:
     table = training_table(np.array([1, 0]), np.array(["train", "validation"]))
-    result = corrupt("none", {}, table, ("a", "b"), generator(0, "corrupt"))
+    result = corrupt(NoCorruptionSettings(), table, ("a", "b"), generator(0, "corrupt"))
     pd.testing.assert_frame_equal(result[list(table.columns)], table)
     assert list(result["true_label"]) == [1, 0]
     assert not result["is_corrupted"].any()
@@ -104,15 +103,20 @@ def test_mapping_and_rows_say_the_same() -> None:
     classes = ("cat", "dog", "bird")
     rows = [[0.6, 0.4, 0], [0, 1, 0], [0.1, 0.2, 0.7]]
     mapping = {"cat": {1: 0.4}, "2": {"cat": 0.1, "dog": 0.2, "bird": 0.7}}
-    matrix = confusion_matrix({"confusion_matrix": rows}, classes)
-    np.testing.assert_allclose(confusion_matrix({"confusion_matrix": mapping}, classes), matrix)
+    matrix = confusion_matrix(rows, classes)
+    np.testing.assert_allclose(confusion_matrix(mapping, classes), matrix)
 
 
 def test_corrupted_classes_lose_or_receive_labels() -> None:
     table = training_table(np.repeat(np.arange(10), 10), np.full(100, "train"))
-    for matrix, expected in ((SWAPS["confusion_matrix"], [1, 6, 7, 9]), ({3: {8: 0.1}}, [3, 8]), ({}, [])):
-        noise = {"confusion_matrix": matrix}
-        assert corrupted_classes(corrupt("label-noise", noise, table, DIGITS, generator(0, "c"))) == expected
+    matrices: list[tuple[Any, list[int]]] = [
+        (SWAPS.confusion_matrix, [1, 6, 7, 9]),
+        ({3: {8: 0.1}}, [3, 8]),
+        ({}, []),
+    ]
+    for matrix, expected in matrices:
+        noise = LabelNoiseSettings(confusion_matrix=matrix)
+        assert corrupted_classes(corrupt(noise, table, DIGITS, generator(0, "c"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,15 +144,15 @@ def test_corrupted_classes_lose_or_receive_labels() -> None:
 )
 def test_wrong_matrices(matrix: Any, message: str) -> None:
     with pytest.raises(RepairError, match=message) as caught:
-        confusion_matrix({"confusion_matrix": matrix}, ("a", "b", "c"))
+        confusion_matrix(matrix, ("a", "b", "c"))
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_corruption_and_attributes() -> None:
     rng = generator(0, "corrupt")
     table = training_table(np.zeros((2, 3), np.float32), np.array(["train", "train"]))
-    with pytest.raises(RepairError, match="choose one of label-noise, none"):
-        corrupt("salt", {}, table, DIGITS, rng)
+    with pytest.raises(RepairError, match=r"corruption\.kind is 'salt': choose one of none, label-noise"):
+        CorruptData(seed=0, corruption={"kind": "salt"})
     with pytest.raises(RepairError, match="attributes"):
-        corrupt("label-noise", SWAPS, table, DIGITS, rng)
-    assert not corrupt("none", {}, table, DIGITS, rng)["is_corrupted"].any()
+        corrupt(SWAPS, table, DIGITS, rng)
+    assert not corrupt(NoCorruptionSettings(), table, DIGITS, rng)["is_corrupted"].any()

@@ -25,12 +25,12 @@ from curvature_cases import (
     relative_error,
 )
 from modelrepair.curvature import CURVATURES, DiagonalFisher, GramFisher, fit_curvature, load_curvature
-from modelrepair.curvature.gradients import Dense, Factored, Gradients
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Sigmoid, Softmax
+from modelrepair.gradients.collected import Dense, Factored, Gradients
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Sigmoid, Softmax
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.trained_model import TrainedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 

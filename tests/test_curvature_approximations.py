@@ -34,8 +34,8 @@ from modelrepair.curvature import (
     fit_curvature,
 )
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 

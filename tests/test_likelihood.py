@@ -15,7 +15,7 @@ from scipy.stats import bernoulli, norm
 from torch import Tensor
 
 from modelrepair.errors import RepairError
-from modelrepair.likelihood import Sigmoid, Softmax, make_likelihood
+from modelrepair.models.likelihood import Sigmoid, Softmax, make_likelihood
 from models import Gaussian, assert_equal
 
 DRAW = np.random.default_rng(0)

@@ -95,9 +95,9 @@ def test_weights_follow_the_seed_and_leave_torch_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenet", {}, "there is no model 'lenet': choose one of .*lenet5, linear"),
-        ("lenet5", {"depth": 3}, "model 'lenet5' cannot be made with options {'depth': 3}"),
-        ("linear", {"width": 3}, "model 'linear' cannot be made with options {'width': 3}"),
+        ("lenet", {}, "there is no network 'lenet': choose one of .*lenet5, linear"),
+        ("lenet5", {"depth": 3}, "network 'lenet5' cannot be made with options {'depth': 3}"),
+        ("linear", {"width": 3}, "network 'linear' cannot be made with options {'width': 3}"),
     ],
 )
 def test_networks_that_cannot_be(name: str, options: dict[str, Any], message: str) -> None:

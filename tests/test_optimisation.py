@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Softmax
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.optimisation import Course, Descent, Oversight, epoch_batches, mean_losses, minimise
-from modelrepair.scratch import Checkpoint
-from modelrepair.trained_model import TrainedModel
-from modelrepair.training import train
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.training.descent import Course, Descent, Oversight, epoch_batches, mean_losses, minimise
+from modelrepair.training.train import train
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 OPTIMISERS = pytest.mark.parametrize("optimiser", ["adam", "sgd"])

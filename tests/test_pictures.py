@@ -1,49 +1,77 @@
 """Pictures: real PNGs of sensible size, the same bytes for the same numbers, and no crash at the edges."""
 
 import struct
+import tracemalloc
+import warnings
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
+from evidence_cases import (
+    AFTER,
+    BEFORE,
+    CASES,
+    CLASSES,
+    COUNT,
+    COURSE,
+    DIGITS,
+    GENERATOR,
+    GIVEN,
+    IMAGES,
+    LONG_NAMES,
+    MULTIPLE,
+    NO_SCORES,
+    NO_TRUTH,
+    SCORES,
+    TRUE,
+    answers,
+)
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.canvas import Canvas, picture
-from modelrepair.evaluation.gallery import as_picture
-from modelrepair.evaluation.identification import identification_curve
+from modelrepair.evaluation.drawing.canvas import Canvas, picture
+from modelrepair.evaluation.drawing.gallery import TrainingTiles, as_picture
+from modelrepair.evaluation.drawing.names import label_text, readable
 from modelrepair.evaluation.pictures import (
-    draw_changes,
-    draw_confusions,
-    draw_erasure,
-    draw_examples,
-    draw_identification_curve,
-    draw_summary,
-    draw_trade_off,
+    PICTURES,
+    attributes,
+    changes,
+    confusion,
+    draw_all,
+    erasure,
+    examples,
+    identification,
+    summary,
+    treatment,
 )
-from modelrepair.evaluation.repair import repair_metrics
 
-DIGITS = [str(number) for number in range(10)]
-LONG_NAMES = [f"a rather long class name, number {number}" for number in range(10)]
-GENERATOR = np.random.default_rng(0)
-IMAGES = GENERATOR.integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
-SCORES = GENERATOR.normal(size=40)
-TRUE = np.arange(40) % 10
-IS_CORRUPTED = SCORES > 0.8
-GIVEN = np.where(IS_CORRUPTED, (TRUE + 1) % 10, TRUE)
-BEFORE = np.where(np.arange(40) < 12, (TRUE + 3) % 10, TRUE)
-AFTER = np.where(np.arange(40) % 7 == 0, (TRUE + 5) % 10, TRUE)
-CURVE = identification_curve(SCORES, IS_CORRUPTED)
-TRACE = pd.DataFrame(
-    {
-        "step": range(6),
-        "discovery_accuracy": [0.80, 0.85, 0.90, 0.88, np.nan, 0.87],
-        "query_accuracy": [0.0, np.nan, 0.4, 0.5, 0.6, 0.7],
-    }
-)
-ROLE = np.where(BEFORE != TRUE, "holdout", "remaining")
-METRICS = repair_metrics(BEFORE, AFTER, TRUE, ROLE, np.full(40, "assessment"), [1, 7], 10)
-ERASURE = {when: {"erased": 0.9, "kept": 0.8, "membership_auc": 0.5} for when in ("before", "after")}
-NOTHING = dict.fromkeys(METRICS["before"])
+REQUEST = replace(CLASSES, **NO_SCORES)
+SAMPLES = {
+    "examples": (examples.draw, CLASSES),
+    "changes": (changes.draw, CLASSES),
+    "identification": (identification.draw, CLASSES),
+    "confusion": (confusion.draw, CLASSES),
+    "treatment": (treatment.draw, CLASSES),
+    "erasure": (erasure.draw, REQUEST),
+    "summary": (summary.draw, CLASSES),
+    "attributes": (attributes.draw, MULTIPLE),
+}
+ALWAYS = {"summary.png", "changes.png", "treatment.png"}
+DRAWN = {
+    "failures, causes known": {*ALWAYS, "examples.png", "identification.png", "confusion.png"},
+    "failures": {*ALWAYS, "examples.png", "confusion.png"},
+    "request, causes known": {*ALWAYS, "confusion.png"},
+    "request": {*ALWAYS, "confusion.png"},
+    "failures in attributes": {*ALWAYS, "examples.png", "attributes.png"},
+    "failures in attributes, causes known": {
+        *ALWAYS,
+        "examples.png",
+        "identification.png",
+        "attributes.png",
+    },
+    "request for attributes": {*ALWAYS, "attributes.png"},
+}
 
 
 def size_of(path):
@@ -55,23 +83,8 @@ def size_of(path):
 
 
 def draw_sample(name, path):
-    draw = {
-        "examples": lambda: draw_examples(path, IMAGES, SCORES, GIVEN, TRUE, DIGITS, IS_CORRUPTED),
-        "changes": lambda: draw_changes(path, IMAGES, TRUE, BEFORE, AFTER, DIGITS),
-        "curve": lambda: draw_identification_curve(
-            path, {"ewc": CURVE, "plain loss": CURVE}, {"ewc": 0.9, "plain loss": None}
-        ),
-        "confusions": lambda: draw_confusions(path, np.diag(np.arange(10)), np.ones((10, 10), int), DIGITS),
-        "trade-off": lambda: draw_trade_off(path, TRACE),
-        "erasure": lambda: draw_erasure(path, IMAGES, GIVEN, np.arange(30), DIGITS, ERASURE, METRICS),
-        "summary": lambda: draw_summary(
-            path, IMAGES, SCORES, GIVEN, TRUE, DIGITS, IS_CORRUPTED, {"ewc": CURVE}, {"ewc": 0.9}, METRICS
-        ),
-    }
-    draw[name]()
-
-
-SAMPLES = ["examples", "changes", "curve", "confusions", "trade-off", "erasure", "summary"]
+    draw, evidence = SAMPLES[name]
+    draw(path, evidence)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -88,7 +101,7 @@ def test_same_bytes_twice_whatever_the_users_settings(name, tmp_path):
 
 
 def test_files_hold_no_date_and_no_program(tmp_path):
-    draw_sample("curve", tmp_path / "curve.png")
+    draw_sample("identification", tmp_path / "curve.png")
     data = (tmp_path / "curve.png").read_bytes()
     for chunk in (b"tEXt", b"iTXt", b"tIME"):
         assert chunk not in data
@@ -103,19 +116,46 @@ def test_a_failure_while_drawing_leaves_the_earlier_picture(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
 
 
-@pytest.mark.parametrize("count", [1, 12, 40])
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_drawn_follows_from_what_is_there(case, tmp_path):
+    """And no two pictures are drawn into one file."""
+    drawn = []
+    for number, (name, draw) in enumerate(PICTURES):
+        path = tmp_path / f"{number}.png"
+        draw(path, CASES[case])
+        if path.exists():
+            drawn.append(name)
+            assert size_of(path)[0] >= 900
+    assert sorted(drawn) == sorted(DRAWN[case])
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 40])
 def test_few_or_all_erased_examples(count, tmp_path):
-    nobody = {when: dict.fromkeys(ERASURE["before"]) for when in ERASURE}
     path = tmp_path / "erasure.png"
-    draw_erasure(path, IMAGES, GIVEN, np.arange(count), LONG_NAMES, nobody, METRICS)
+    evidence = replace(REQUEST, class_names=LONG_NAMES, causes=np.arange(count), parts=np.full(COUNT, "reserved"))
+    erasure.draw(path, evidence)
     assert size_of(path)[0] >= 900
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_fewer_examples_than_places(count, tmp_path):
     path = tmp_path / "examples.png"
-    draw_examples(path, IMAGES[:count], SCORES[:count], GIVEN[:count], TRUE[:count], DIGITS)
+    few = {
+        name: getattr(CLASSES, name)[:count] for name in ("given_labels", "true_labels", "is_corrupted", "scores")
+    }
+    known = {
+        name: replace(
+            getattr(CLASSES, name),
+            training_log_likelihoods=np.zeros(count),
+            training_correct=np.ones(count),
+        )
+        for name in ("before", "after")
+    }
+    evidence = replace(CLASSES, training_inputs=IMAGES[:count], causes=np.arange(1), **few, **known)
+    examples.draw(path, evidence)
     assert size_of(path)[0] == 1200
+    summary.draw(path, evidence)
+    assert size_of(path)[0] in (1590, 1027)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +180,53 @@ def test_fewer_examples_than_places(count, tmp_path):
 @pytest.mark.parametrize("names", [DIGITS, LONG_NAMES], ids=["digits", "long names"])
 def test_any_inputs_and_names(inputs, names, tmp_path):
     path = tmp_path / "examples.png"
-    draw_examples(path, inputs, SCORES * 1e-6, GIVEN, None, names)
+    evidence = replace(
+        CLASSES,
+        training_inputs=inputs,
+        test_inputs=inputs,
+        scores=SCORES * 1e-6,
+        class_names=names,
+        **NO_TRUTH,
+    )
+    examples.draw(path, evidence)
     assert size_of(path)[0] == 1200
-    draw_changes(path, inputs, TRUE, BEFORE, AFTER, names, count=3)
+    changes.draw(path, evidence, count=3)
     assert size_of(path)[0] == 1200
+
+
+STRANGE_NAMES = {
+    "mathtext": ("$x", "$\\frac", "a_b^c", "\\", "$", "$$", "{", "%", "#&~", "$\\alpha$"),
+    "other scripts": ("犬", "кошка", "كلب", "mačka", "😀", "猫", "γάτα", "개", "कुत्ता", "犬 2"),
+    "very long": tuple(f"{number} {'x' * 5_000}" for number in range(10)),
+    "no names": ("", " ", "\n", "a\nb", "\t", "\x00", "\x1b", "\u200b", "\ud800", "-"),
+}
+
+
+@pytest.mark.parametrize("names", STRANGE_NAMES.values(), ids=STRANGE_NAMES)
+@pytest.mark.parametrize("case", ["failures, causes known", "request", "failures in attributes"])
+def test_names_are_drawn_as_they_are(case, names, tmp_path):
+    evidence = CASES[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_all(tmp_path, replace(evidence, class_names=names[: len(evidence.class_names)]))
+    assert {path.name for path in tmp_path.iterdir()} == DRAWN[case]
+
+
+def test_a_name_that_cannot_be_drawn_becomes_its_number():
+    assert readable(["犬", "кошка", "", "a\n b", "$x_1$", "x" * 99]) == [
+        "no. 0",
+        "кошка",
+        "no. 2",
+        "a b",
+        "$x_1$",
+        "x" * 59 + "…",
+    ]
+
+
+def test_labels_as_text():
+    assert label_text(np.int64(1), ["a", "b"]) == "b"
+    assert label_text(np.array([1.0, 0.0, 1.0]), ["a", "b", "c"]) == "a, c"
+    assert label_text(np.zeros(3), ["a", "b", "c"]) == "none"
 
 
 @pytest.mark.parametrize(
@@ -151,50 +234,151 @@ def test_any_inputs_and_names(inputs, names, tmp_path):
 )
 def test_nothing_fixed_or_nothing_broken(before, after, tmp_path):
     path = tmp_path / "changes.png"
-    draw_changes(path, IMAGES, TRUE, before, after, LONG_NAMES)
+    changes.draw(
+        path, replace(CLASSES, class_names=LONG_NAMES, before=answers(before), after=answers(after))
+    )
     assert size_of(path)[0] == 1200
 
 
-@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_changes_are_those_of_assessment(tmp_path):
+    """The examples of other parts may be anything."""
+    other = np.arange(COUNT) % 2 == 0
+    parts = np.where(other, "discovery", "assessment")
+    changed = np.where(other, 0, AFTER)
+    for name, after in (("first", AFTER), ("second", changed)):
+        changes.draw(tmp_path / f"{name}.png", replace(CLASSES, parts=parts, after=answers(after)))
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def many_classes(classes, count=COUNT):
+    """Class numbers up to `classes`, of which some are mistaken."""
+    labels = np.linspace(0, classes - 1, count).astype(int)
+    before = np.where(np.arange(count) % 3 == 0, labels[::-1], labels)
+    return replace(
+        CLASSES,
+        class_names=tuple(f"class {number}" for number in range(classes)),
+        noisy_classes=(0,),
+        test_inputs=np.zeros((count, 3)),
+        test_labels=labels,
+        given_labels=np.linspace(0, classes - 1, COUNT).astype(int),
+        true_labels=np.linspace(0, classes - 1, COUNT).astype(int),
+        roles=np.full(count, ""),
+        parts=np.full(count, "assessment"),
+        before=answers(before),
+        after=answers(labels),
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100, 101, 1000])
 def test_confusions_of_few_and_many_classes(classes, tmp_path):
-    counts = GENERATOR.integers(0, 500, (classes, classes))
-    names = [f"class {number}" for number in range(classes)]
     path = tmp_path / "confusions.png"
-    draw_confusions(path, counts, np.zeros_like(counts), names)
+    confusion.draw(path, many_classes(classes, 500))
     width, height = size_of(path)
     assert width == 1200
     assert 400 <= height <= 800
 
 
-def test_no_known_causes(tmp_path):
-    empty = identification_curve(SCORES, np.zeros(40, dtype=bool))
-    draw_identification_curve(tmp_path / "curve.png", {"ewc": empty}, {"ewc": None})
-    metrics = {"before": NOTHING, "after": NOTHING}
-    draw_summary(
-        tmp_path / "summary.png", IMAGES, SCORES, GIVEN, None, DIGITS, None, {"ewc": empty}, {}, metrics
+def test_of_many_classes_those_that_are_confused_most_are_shown():
+    labels = np.array([5, 5, 5, 700, 9, 9])
+    before, after = np.array([6, 6, 5, 700, 9, 9]), np.array([5, 5, 5, 700, 9, 3])
+    assert confusion._most_confused(labels, before, after).tolist() == [3, 5, 6, 9, 700]
+    many = np.arange(200)
+    wrong = np.where(many >= 190, many - 100, many)
+    assert confusion._most_confused(many, wrong, wrong).tolist() == [*range(90, 100), *range(190, 200)]
+    assert confusion._most_confused(many, many, many).tolist() == [*range(20)]
+    often = np.repeat(many, many + 1)
+    assert confusion._most_confused(often, 199 - often).tolist() == [*range(10), *range(190, 200)]
+
+
+@pytest.mark.parametrize("case", ["mistakes", "no mistakes"])
+def test_a_hundred_thousand_classes_take_little_memory(case, tmp_path):
+    evidence = many_classes(100_000)
+    if case == "no mistakes":
+        evidence = replace(evidence, before=evidence.after)
+    draw_all(tmp_path, evidence)
+    tracemalloc.start()
+    confusion.draw(tmp_path / "confusion.png", evidence)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
+    assert size_of(tmp_path / "confusion.png")[0] == 1200
+
+
+@pytest.mark.parametrize("count", [1, 20, 60])
+def test_few_and_many_attributes(count, tmp_path):
+    have = GENERATOR.integers(0, 2, (COUNT, count))
+    path = tmp_path / "attributes.png"
+    attributes.draw(
+        path,
+        replace(
+            MULTIPLE,
+            class_names=tuple(f"attribute {number}" for number in range(count)),
+            test_labels=have,
+            before=answers(1 - have),
+            after=answers(have),
+        ),
     )
-    assert size_of(tmp_path / "curve.png")[0] == 960
-    assert size_of(tmp_path / "summary.png")[0] == 1590
+    width, height = size_of(path)
+    assert width == 1200
+    assert height <= 2000
+
+
+def test_an_attribute_that_nothing_has(tmp_path):
+    nothing = np.zeros_like(MULTIPLE.test_labels)
+    evidence = replace(MULTIPLE, test_labels=nothing, given_labels=nothing)
+    draw_all(tmp_path, evidence)
+    assert size_of(tmp_path / "attributes.png")[0] == 1200
+
+
+def test_tiles_of_attributes_are_marked_where_a_label_is_wrong():
+    true = np.array([[1, 0], [1, 1]])
+    tiles = TrainingTiles(IMAGES, SCORES, np.array([[1, 0], [0, 1]]), true, ["a", "b"], None)
+    first, second = tiles.of(np.arange(2))
+    assert [line for line, *_ in first.caption[:2]] == ["given a", "true a"]
+    assert [line for line, *_ in second.caption[:2]] == ["given b", "true a, b"]
+    assert (first.frame is None, second.frame is None) == (True, False)
+
+
+def test_wrong_labels_are_framed_where_nothing_else_is_known():
+    tiles = TrainingTiles(IMAGES, SCORES, GIVEN, TRUE, DIGITS, None)
+    assert tiles.summary(np.arange(COUNT)) == f"{(GIVEN != TRUE).sum()} of these 40 are corrupted"
+    assert TrainingTiles(IMAGES, SCORES, GIVEN, None, DIGITS, None).summary(np.arange(3)) == "3 examples"
+
+
+def test_no_known_causes(tmp_path):
+    """Then there is no curve, and no panel for it in the summary; groups without examples say so."""
+    path = tmp_path / "summary.png"
+    summary.draw(path, CLASSES)
+    assert size_of(path)[0] == 1590
+    unknown = replace(CLASSES, **NO_TRUTH, parts=np.full(COUNT, "reserved"), roles=np.full(COUNT, ""))
+    summary.draw(path, unknown)
+    assert size_of(path)[0] == 1027
+    identification.draw(tmp_path / "curve.png", unknown)
+    assert not (tmp_path / "curve.png").exists()
 
 
 @pytest.mark.parametrize(
-    "trace",
+    "course",
     [
-        pd.DataFrame({"step": [], "discovery_accuracy": []}),
-        pd.DataFrame({"step": [0, 1]}),
-        pd.DataFrame({"step": [0], "discovery_accuracy": [0.5], "query_accuracy": [np.nan]}),
-        pd.DataFrame({"step": [0, 1], "holdout_accuracy": [0.1, 0.2], "remaining_accuracy": [1.0, 0.9]}),
+        pd.DataFrame({"round": [], "discovery_accuracy": []}),
+        pd.DataFrame({"round": [0, 1]}),
+        pd.DataFrame({"round": [0], "discovery_accuracy": [0.5], "query_accuracy": [np.nan]}),
+        pd.DataFrame({"round": [0, 1], "holdout_accuracy": [0.1, 0.2], "remaining_accuracy": [1.0, 0.9]}),
+        pd.DataFrame({"round": [0, 1], "discovery_accuracy": [0.1, 0.2], "returned": [False, False]}),
+        COURSE.assign(returned=COURSE["round"] == 4),
     ],
-    ids=["no steps", "no accuracies", "one step", "without discovery"],
+    ids=["no steps", "no accuracies", "one step", "without discovery", "none marked", "marked"],
 )
-def test_short_traces(trace, tmp_path):
-    draw_trade_off(tmp_path / "trade-off.png", trace)
-    assert size_of(tmp_path / "trade-off.png")[0] == 1200
+def test_short_courses(course, tmp_path):
+    treatment.draw(tmp_path / "treatment.png", replace(CLASSES, course=course))
+    assert size_of(tmp_path / "treatment.png")[0] == 1200
 
 
-def test_a_trace_needs_steps(tmp_path):
-    with pytest.raises(RepairError, match="needs a column step"):
-        draw_trade_off(tmp_path / "trade-off.png", pd.DataFrame({"accuracy": [0.5]}))
+def test_a_course_needs_rounds(tmp_path):
+    with pytest.raises(RepairError, match="needs a column round"):
+        treatment.draw(
+            tmp_path / "treatment.png", replace(CLASSES, course=pd.DataFrame({"accuracy": [0.5]}))
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,6 @@ divided by N, inserting or deleting evidence gives exactly what training with or
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +21,9 @@ from torch import Tensor
 import modelrepair.posterior.ewc
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.optimisation import Course, Oversight
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import (
     ElasticWeightConsolidation,
     NaturalGradient,
@@ -31,8 +31,7 @@ from modelrepair.posterior import (
     class_balanced_weights,
     make_update,
 )
-from modelrepair.scratch import Checkpoint
-from modelrepair.trained_model import TrainedModel
+from modelrepair.training.descent import Course, Oversight
 from models import (
     DenseCurvature,
     assert_equal,
@@ -117,8 +116,8 @@ def slope_of(model: TrainedModel, loss: Tensor) -> Tensor:
 def shortened(update: Update, points: int = 20) -> Update:
     """The update where only its way matters, not its end."""
     if isinstance(update, ElasticWeightConsolidation):
-        return dataclasses.replace(update, rounds=3, points=points)
-    return dataclasses.replace(update, points=points)
+        return update.model_copy(update={"rounds": 3, "points": points})
+    return update.model_copy(update={"points": points})
 
 
 # Exactness where theory is exact.
@@ -519,12 +518,12 @@ def test_deleting_everything_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epsilon": 0.0}, "epsilon is 0.0: give a positive number"),
+        ({"epsilon": 0.0}, "epsilon is 0.0: give a number above 0"),
         ({"epsilon": math.nan}, "epsilon is nan"),
         ({"epsilon": math.inf}, "epsilon is inf"),
-        ({"points": 0}, "points is 0: give at least 1"),
-        ({"gradient": "both"}, "gradient is 'both': give removed or kept"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0: give 0 or"),
+        ({"points": 0}, "points is 0: give a whole number of 1 or more"),
+        ({"gradient": "both"}, "gradient is 'both': choose one of removed, kept"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0: give a number of 0 or more"),
     ],
 )
 def test_steps_that_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -545,5 +544,5 @@ def test_updates_are_made_by_name() -> None:
         RepairError, match="no posterior update 'laplace': choose one of ewc, natural-gradient"
     ):
         make_update("laplace")
-    with pytest.raises(RepairError, match="'ewc' has no option epsilon: it takes learning_rate, rounds"):
+    with pytest.raises(RepairError, match="there is no setting epsilon: there may be update, learning_rate, rounds"):
         make_update("ewc", epsilon=0.5)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from modelrepair.errors import RepairError
-from modelrepair.scratch import Checkpoint
+from modelrepair.pipeline.checkpoint import Checkpoint
 
 TENSORS = {"network.weight": torch.arange(12.0).view(3, 4).T, "optimiser.step": torch.tensor(3.0)}
 STATE = {"trace": [{"round": 0, "loss": None}, {"round": 1, "loss": 0.1 + 0.2}], "best_value": -1e-300}
@@ -24,7 +24,7 @@ def holder(folder: Path, then: str) -> subprocess.Popen[str]:
     code = f"""
 import time, torch
 from pathlib import Path
-from modelrepair.scratch import Checkpoint
+from modelrepair.pipeline.checkpoint import Checkpoint
 checkpoint = Checkpoint(Path({str(folder)!r}), "a")
 print("holding", flush=True)
 {then}

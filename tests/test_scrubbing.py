@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from modelrepair.errors import RepairError
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.trained_model import TrainedModel
 from modelrepair.treatment import Patient, Scrub, make_treatment
 from models import assert_equal, blobs, make_model, one_thread, per_example_gradients, with_prior_mode  # noqa: F401
 
@@ -80,12 +80,12 @@ def test_guarded_it_never_does_harm() -> None:
         ({"alpha": 0.0}, "alpha"),
         ({"cap": float("inf")}, "cap"),
         ({"points": 0}, "points"),
-        ({"beta": 1}, "no option"),
+        ({"beta": 1}, "no setting beta"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RepairError, match=sentence):
-        make_treatment("scrub", options)
+        make_treatment("scrub", **options)
 
 
 def test_nothing_kept_is_refused() -> None:

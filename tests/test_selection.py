@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.selection import SELECTIONS, Selection, select_causes, selects_by_score
+from modelrepair.selection import SELECTIONS, Selection, select_causes
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -100,15 +100,15 @@ def test_positions_are_integers_that_index(rule: str, options: dict[str, Any]) -
     ("rule", "options", "message"),
     [
         ("top-k", {"count": 6}, "asks for 6 causes and there are 5 training examples: ask for 1 to 5"),
-        ("top-k", {"count": -1}, "asks for -1 causes"),
-        ("top-k", {"count": 0}, "finds no causes"),
-        ("fraction", {"fraction": 0.0}, "fraction is 0.0: give one above 0 and at most 1"),
+        ("top-k", {"count": -1}, "count is -1: give a whole number of 1 or more"),
+        ("top-k", {"count": 0}, "count is 0: give a whole number of 1 or more"),
+        ("fraction", {"fraction": 0.0}, "fraction is 0.0: give a number above 0 and at most 1"),
         ("fraction", {"fraction": 1.1}, "fraction is 1.1"),
         ("fraction", {"fraction": np.nan}, "fraction is nan"),
-        ("fraction", {"fraction": "0.15"}, "'fraction' cannot be made from"),
+        ("fraction", {"fraction": "0.15"}, "fraction is '0.15': give a number above 0"),
         ("threshold", {"threshold": 9.0}, r"finds no causes \(the highest score is 1\)"),
-        ("top-k", {}, "'top-k' cannot be made from {}: .*count"),
-        ("top-k", {"count": 1, "share": 2}, "'top-k' has no option share: it takes count"),
+        ("top-k", {}, "lacking is count: add it"),
+        ("top-k", {"count": 1, "share": 2}, "there is no setting share: there may be rule, count"),
         ("best", {}, "no selection rule 'best': choose one of fraction, listed, of-class, oracle-size"),
     ],
 )
@@ -166,8 +166,6 @@ def test_a_list_of_examples(tmp_path: Path) -> None:
 
 
 def test_which_rules_look_at_the_scores() -> None:
-    given = {name for name in SELECTIONS if not selects_by_score(name)}
+    given = {name for name, rule in SELECTIONS.items() if not rule.by_score}
     assert given == {"listed", "of-class", "truth"}
     assert all(issubclass(member, Selection) for member in SELECTIONS.values())
-    with pytest.raises(RepairError, match="no selection rule 'best'"):
-        selects_by_score("best")

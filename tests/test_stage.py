@@ -3,104 +3,73 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from conftest import ROOT, Project
 from modelrepair.errors import RepairError
-from modelrepair.stage import Parameters, Stage
+from modelrepair.pipeline.stage import Stage
+from modelrepair.settings.base import Positive, Seed, Settings
 
-VALUES = {
-    "seed": 3,
-    "model": {"network": "lenet5", "options": {"bias": True}},
-    "training": {"epochs": 5, "optimiser": {"name": "adam", "rate": 0.1}},
-}
 STAGES = list(YAML().load(ROOT / "dvc.yaml")["stages"])
 
 
-class TestParameters:
+class Demonstration(Settings):
+    """Of the stage demo."""
+
+    seed: Seed
+    rate: Positive = 0.5
+
+
+class TestSettings:
     @staticmethod
-    def declared(*names: str, values: Mapping[str, Any] = VALUES) -> Parameters:
-        return Parameters(values, list(names), "train-base")
+    def stage(root: Path, content: str | None) -> Stage:
+        folder = root / "data/method"
+        folder.mkdir(parents=True)
+        if content is not None:
+            (folder / "demo.json").write_text(content)
+        return Stage("demo", root)
 
-    def test_declared_values_are_handed_out(self) -> None:
-        parameters = self.declared("seed", "model", "training.optimiser.name")
-        assert parameters["seed"] == 3
-        assert parameters["model"] == VALUES["model"]
-        assert parameters["training"]["optimiser"]["name"] == "adam"
-        assert list(parameters) == ["seed", "model", "training"]
-
-    @pytest.mark.parametrize(
-        "read",
-        [
-            lambda parameters: parameters["training"],
-            lambda parameters: parameters.get("training"),
-            lambda parameters: "training" in parameters,
-            lambda parameters: parameters["nonsense"],
-        ],
-        ids=["item", "get", "membership", "nowhere"],
-    )
-    def test_other_values_are_not(self, read: Callable[[Parameters], object]) -> None:
-        with pytest.raises(RepairError, match=r"stage train-base reads the parameter .*, which it does not"):
-            read(self.declared("seed", "model"))
-
-    def test_nor_is_a_neighbour_of_a_declared_value(self) -> None:
-        parameters = self.declared("training.optimiser.name")
-        with pytest.raises(RepairError, match=r"add training\.epochs to the params of train-base"):
-            parameters["training"]["epochs"]
-        with pytest.raises(
-            RepairError, match=r"parameter training\.optimiser\.rate, which it does not declare"
-        ):
-            parameters["training"]["optimiser"]["rate"]
-
-    def test_plain_holds_what_is_declared_and_nothing_else(self) -> None:
-        plain = self.declared("seed", "training.optimiser.rate", "model").plain()
-        assert plain == {
-            "seed": 3,
-            "training": {"optimiser": {"rate": 0.1}},
-            "model": VALUES["model"],
-        }
+    def test_are_those_that_choose_method_wrote(self, tmp_path: Path) -> None:
+        settings = self.stage(tmp_path, '{"seed": 3, "rate": 2}').settings(Demonstration)
+        assert (settings.seed, settings.rate) == (3, 2.0)
 
     @pytest.mark.parametrize(
-        ("names", "missing"),
+        ("content", "expected"),
         [
-            (["dataset"], "dataset"),
-            (["training.patience"], "training.patience"),
-            (["seed.offset"], "seed.offset"),
+            (None, r"demo\.json is missing: run `dvc checkout`"),
+            ('{"seed": 3', r"demo\.json is truncated or damaged"),
+            (
+                '{"seed": "three"}',
+                r"demo\.json is not as choose-method writes it \(seed is 'three'.*: run `dvc repro`",
+            ),
+            ('{"seed": 3, "colour": 1}', r"not as choose-method writes it \(there is no setting colour"),
+            ("[3]", r"not as choose-method writes it"),
         ],
     )
-    def test_a_declared_value_that_is_not_there(self, names: list[str], missing: str) -> None:
-        with pytest.raises(RepairError, match=rf"params.yaml lacks {missing}, which stage train-base reads"):
-            self.declared(*names)
-
-    def test_a_value_that_is_missing_from_a_declared_section(self) -> None:
-        parameters = self.declared("training")
-        with pytest.raises(
-            RepairError, match=r"params.yaml lacks training\.patience, which stage train-base"
-        ):
-            parameters["training"]["patience"]
-        with pytest.raises(RepairError, match=r"lacks training\.optimiser\.momentum"):
-            parameters["training"]["optimiser"]["momentum"]
+    def test_of_another_kind_are_refused(self, tmp_path: Path, content: str | None, expected: str) -> None:
+        with pytest.raises(RepairError, match=expected):
+            self.stage(tmp_path, content).settings(Demonstration)
 
 
-DEFINITION = "stages: {demo: {cmd: python3 demo.py, deps: [code.py, data, one.json], params: [seed]}}"
+DEFINITION = (
+    'stages: {demo: {cmd: python3 demo.py, deps: [code.py, data, one.json, "nets/${model.network}.py"]}}'
+)
 
 
 def write_project(root: Path) -> Path:
     """A pipeline of one stage."""
     for name, content in {
         "dvc.yaml": DEFINITION,
-        "params.yaml": "{seed: 0, other: 1}",
         "code.py": "1",
         "one.json": "{}",
         "data/a.npy": "a",
         "data/b.npy": "b",
         "other.py": "2",
+        "nets/small.py": "3",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
@@ -119,14 +88,14 @@ def checkpoint_file(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("params.yaml", "{seed: 1, other: 1}"),
+        ("nets/small.py", "4"),
         ("code.py", "2"),
         ("one.json", "{ }"),
         ("data/b.npy", "c"),
         ("data/c.npy", ""),
         ("dvc.yaml", DEFINITION.replace("python3", "python3 -O")),
     ],
-    ids=["parameter", "code", "input", "file of a folder", "another file in a folder", "command"],
+    ids=["network", "code", "input", "file of a folder", "another file in a folder", "command"],
 )
 def test_progress_is_kept_apart_for_whatever_decides_the_result(
     tmp_path: Path, file: str, content: str
@@ -147,29 +116,24 @@ def test_names_of_files_count_and_not_their_content_alone(tmp_path: Path) -> Non
 def test_progress_is_found_again_whatever_else_changes(tmp_path: Path) -> None:
     before = checkpoint_file(write_project(tmp_path / "one"))
     root = write_project(tmp_path / "two")
-    (root / "params.yaml").write_text("{other: 2, seed: 0}")
+    (root / "params.yaml").write_text("{seed: 1}")
     (root / "other.py").write_text("3")
     os.utime(root / "code.py", (0, 0))
     assert checkpoint_file(root).name == before.name
 
 
-def test_a_stage_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RepairError, match=r"dvc\.yaml has no stage treat: its stages are demo"):
-        Stage("treat", write_project(tmp_path))
+def test_progress_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RepairError, match=r"dvc\.yaml does not say what the stage treat depends on"):
+        Stage("treat", write_project(tmp_path)).checkpoint()
 
 
-def test_a_stage_that_reads_an_undeclared_parameter_fails(project: Project) -> None:
-    script = project.root / "stages/corrupt_data.py"
-    call = "def main(stage: Stage) -> None:\n"
-    assert call in script.read_text()
-    script.write_text(script.read_text().replace(call, f'{call}    stage.parameters["method"]\n'))
-    outcome = project.repro("corrupt-data")
-    assert outcome.status != 0
-    assert (
-        "corrupt-data: stage corrupt-data reads the parameter method, which it does not declare: "
-        "add method to the params of corrupt-data in dvc.yaml"
-    ) in outcome.messages
-    assert "Traceback" not in outcome.stderr
+def test_no_stage_but_the_first_reads_params(bare: Project) -> None:
+    """What a stage depends on is what DVC sees it depend on."""
+    for name, definition in bare.stages.items():
+        assert ("params" in definition) == (name == "choose-method")
+        own = f"data/method/{name}.json"
+        assert (own in definition["deps"]) == (name != "choose-method")
+    assert set(bare.stages["choose-method"]["params"]) == set(bare.read_yaml("params.yaml"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -193,5 +157,5 @@ def test_a_stage_says_where_it_should_be_run(bare: Project, tmp_path: Path) -> N
     outcome = replace(bare, root=tmp_path).run("python3", bare.root / "stages/choose_method.py")
     assert outcome.status == 1
     assert outcome.messages == [
-        f"choose-method: there is no dvc.yaml in {tmp_path}: run stages from the project's folder, with `dvc repro`"
+        f"choose-method: there is no params.yaml in {tmp_path}: run stages from the project's folder, with `dvc repro`"
     ]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Softmax
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 from models import (
     LIKELIHOODS,
     NETWORKS,

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from modelrepair.curvature import Curvature
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.likelihood import Softmax
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.optimisation import Descent
+from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
-from modelrepair.scratch import Checkpoint
-from modelrepair.trained_model import TrainedModel
-from modelrepair.training import train
+from modelrepair.training.descent import Descent
+from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,
     Delete,
@@ -91,17 +91,21 @@ def patient(**changes: Any) -> Patient:
 
 
 CURES: dict[str, Treatment] = {
-    "ewc": Delete(EWC, "dense", 0.05),
-    "ewc, remaining": Delete(EWC, "dense", 0.05, remaining="equal"),
-    "newton": Delete(NEWTON, "dense", 0.05),
-    "newton, remaining": Delete(NEWTON, "dense", 0.05, remaining="equal"),
+    "ewc": Delete(posterior=EWC, curvature="gram", damping=0.05),
+    "ewc, remaining": Delete(posterior=EWC, curvature="gram", damping=0.05, remaining="equal"),
+    "newton": Delete(posterior=NEWTON, curvature="gram", damping=0.05),
+    "newton, remaining": Delete(posterior=NEWTON, curvature="gram", damping=0.05, remaining="equal"),
     "fine-tune": FineTune(learning_rate=0.05, epochs=5, batch_size=16),
     "fine-tune, equal": FineTune(learning_rate=0.05, epochs=5, batch_size=16, remaining="equal"),
     "retrain": Retrain(learning_rate=0.05, epochs=10, batch_size=16),
 }
 POISONS: dict[str, Treatment] = {
-    "ewc": Delete(ElasticWeightConsolidation(learning_rate=50, rounds=10, bounded=False), "dense", 1e-3),
-    "newton": Delete(NaturalGradient(epsilon=1e6), "dense", 1e-6),
+    "ewc": Delete(
+        posterior=ElasticWeightConsolidation(learning_rate=50, rounds=10, bounded=False),
+        curvature="gram",
+        damping=1e-3,
+    ),
+    "newton": Delete(posterior=NaturalGradient(epsilon=1e6), curvature="gram", damping=1e-6),
     "fine-tune": FineTune(learning_rate=100, epochs=3, batch_size=16),
     "retrain": Retrain(learning_rate=100, epochs=3, batch_size=16),
     "scrub": Scrub(alpha=1e4),
@@ -232,7 +236,7 @@ def test_deletion_asks_for_the_causes_and_keeps_as_many_others(remaining: str) -
         return dense(name, damping)
 
     suffering = patient(curvature=fetch)
-    Delete(update, "gram", 0.25, remaining=remaining).treat(suffering)
+    Delete(posterior=update, curvature="gram", damping=0.25, remaining=remaining).treat(suffering)
     (asked,) = update.asked
     rows, kept = asked["evidence"].rows, suffering.remaining_sample()
     expected = CAUSES if remaining == "none" else np.concatenate([CAUSES, kept])
@@ -260,11 +264,11 @@ def test_the_curvature_can_be_measured_without_the_causes() -> None:
         return Divisible(DenseCurvature.fit(BASE, DATA).matrix, damping)
 
     update = Recording()
-    Delete(update, "gram", 0.25, curvature_without_causes=True).treat(patient(curvature=fetch))
+    Delete(posterior=update, curvature="gram", damping=0.25, curvature_without_causes=True).treat(
+        patient(curvature=fetch)
+    )
     rest = DATA.subset(patient().remaining)
     assert_equal(update.asked[0]["curvature"].whole, DenseCurvature.fit(BASE, rest).damped(0.25).whole)
-    with pytest.raises(RepairError, match="the curvature 'dense' cannot leave out the causes"):
-        Delete(update, "dense", 0.25, curvature_without_causes=True).treat(patient())
 
 
 # The patient.
@@ -365,34 +369,41 @@ def test_nothing_left_to_train_on_is_refused(name: str) -> None:
         CURES[name].treat(patient(causes=np.arange(COUNT)))
 
 
-DELETION = {"update": "ewc", "curvature": "diagonal", "damping": 0.1}
+EWC_SETTINGS = {"update": "ewc"}
+DELETION = {"posterior": EWC_SETTINGS, "curvature": "diagonal", "damping": 0.1}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("surgery", {}, "no treatment 'surgery': choose one of delete, fine-tune, retrain, scrub"),
-        ("delete", {"update": "ewc"}, "treatment 'delete' lacks curvature, damping: add it in params.yaml"),
-        ("delete", {}, "lacks curvature, damping, update"),
-        ("delete", DELETION | {"remaining": "all"}, "remaining is 'all' in a deletion: give none or equal"),
-        ("delete", DELETION | {"epsilon": 1.0}, "posterior update 'ewc' has no option epsilon: it takes"),
-        ("delete", DELETION | {"update": "amnesia"}, "no posterior update 'amnesia': choose one of ewc"),
-        ("fine-tune", {"remaining": "none"}, "remaining is 'none' in fine-tuning: give all or equal"),
-        ("fine-tune", {"rounds": 3}, "treatment 'fine-tune' has no option rounds: it takes learning_rate"),
-        ("retrain", {"remaining": "all"}, "treatment 'retrain' has no option remaining"),
-        ("scrub", {"alpha": -1.0}, "alpha of scrubbing is -1.0"),
+        ("delete", {"posterior": EWC_SETTINGS}, r"lacking is curvature: add it \(1 more"),
+        ("delete", {}, r"lacking is posterior: add it \(2 more"),
+        ("delete", DELETION | {"remaining": "all"}, "remaining is 'all': choose one of none, equal"),
+        ("delete", DELETION | {"epsilon": 1.0}, "there is no setting epsilon: there may be"),
+        (
+            "delete",
+            DELETION | {"posterior": {"update": "ewc", "epsilon": 1.0}},
+            "posterior has no setting epsilon",
+        ),
+        ("delete", DELETION | {"posterior": {"update": "amnesia"}}, "update is 'amnesia': choose one of ewc"),
+        ("fine-tune", {"remaining": "none"}, "remaining is 'none': choose one of all, equal"),
+        ("fine-tune", {"rounds": 3}, "there is no setting rounds: there may be guarded"),
+        ("retrain", {"remaining": "all"}, "there is no setting remaining"),
+        ("scrub", {"alpha": -1.0}, "alpha is -1.0: give a number above 0"),
     ],
 )
 def test_treatments_that_cannot_be(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RepairError, match=message):
-        make_treatment(name, options)
+        make_treatment(name, **options)
 
 
 def test_treatments_are_made_by_name() -> None:
-    assert make_treatment("retrain", {"epochs": 3}) == Retrain(epochs=3)
-    assert make_treatment("fine-tune", {"epochs": 3, "remaining": "equal"}) == FineTune(
-        epochs=3, remaining="equal"
+    assert make_treatment("retrain", epochs=3) == Retrain(epochs=3)
+    assert make_treatment("fine-tune", epochs=3, remaining="equal") == FineTune(epochs=3, remaining="equal")
+    settings = DELETION | {"posterior": {"update": "ewc", "rounds": 7}}
+    made = make_treatment("delete", **settings, remaining="equal")
+    assert made == Delete(
+        posterior=ElasticWeightConsolidation(rounds=7), curvature="diagonal", damping=0.1, remaining="equal"
     )
-    made = make_treatment("delete", DELETION | {"rounds": 7, "remaining": "equal"})
-    assert made == Delete(ElasticWeightConsolidation(rounds=7), "diagonal", 0.1, remaining="equal")
     assert all(issubclass(member, Treatment) for member in TREATMENTS.values())

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.erasure import normalised_confusion_distance, similarity_ratio
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.evaluation.measures.erasure import normalised_confusion_distance, similarity_ratio
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 EPSILONS = tuple(float(value) for value in np.geomspace(0.01, 100, 41))
 

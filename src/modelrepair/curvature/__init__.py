@@ -1,11 +1,13 @@
-"""How stiff is the posterior in each direction?"""
+"""How stiff is the posterior in each direction?
+
+Imports `gradients`, `models`, `pipeline` and `settings`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from modelrepair.configuration import choose
 from modelrepair.curvature.base import Curvature
 from modelrepair.curvature.block import BlockFisher
 from modelrepair.curvature.diagonal import DiagonalFisher
@@ -15,8 +17,9 @@ from modelrepair.curvature.identity import Identity
 from modelrepair.curvature.iterative import ConjugateGradient, Lissa
 from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
 from modelrepair.curvature.memory import Estimate
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.settings.base import choose
 
 CURVATURES: dict[str, type[Curvature]] = {
     "block": BlockFisher,

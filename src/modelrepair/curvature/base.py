@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from modelrepair.artifacts import read_tensors, write_tensors
 from modelrepair.curvature.memory import Estimate
-from modelrepair.curvature.recorder import Recorder
-from modelrepair.curvature.rows import WRITTEN_BYTES
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.recorder import Recorder
+from modelrepair.gradients.rows import WRITTEN_BYTES
+from modelrepair.models.examples import Examples
+from modelrepair.models.precision import full_precision
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.artifacts import read_tensors, write_tensors
 
-FINGERPRINTED_INPUTS = 256
+HASHED_INPUTS = 1024
+COMPARED_OUTPUTS = 4
 
 
 class Curvature(ABC):
@@ -63,14 +67,19 @@ class Curvature(ABC):
 
     @abstractmethod
     def matvec(self, vector: Tensor) -> Tensor:
-        """F̂v, in the shape of v."""
+        """F̂v, in the shape of v.
+
+        Raises:
+            RepairError: if v is of another length than θ.
+        """
 
     @abstractmethod
     def solve(self, vector: Tensor) -> Tensor:
         """F̂⁻¹v, in the shape of v.
 
         Raises:
-            RepairError: if F̂ is singular to working precision; says which damping would do.
+            RepairError: if v is of another length than θ or holds NaN or infinity, or F̂ is singular to working
+                precision; says which damping would do.
         """
 
     def quadratic(self, vector: Tensor) -> Tensor:
@@ -112,23 +121,86 @@ def no_options(name: str, options: dict[str, Any]) -> None:
         raise RepairError(f"curvature {name!r} has no option {', '.join(sorted(options))}: leave it out")
 
 
+def columns(vector: Tensor, model: TrainedModel) -> Tensor:
+    """(d, k) the vectors (d, k), or the one vector (d,), on which a curvature of this model acts.
+
+    Raises:
+        RepairError: if it is of another shape or type.
+    """
+    dimension = sum(parameter.numel() for parameter in model.parameters.values())
+    if (
+        vector.ndim not in (1, 2)
+        or len(vector) != dimension
+        or not vector.numel()
+        or not vector.is_floating_point()
+    ):
+        kind = str(vector.dtype).removeprefix("torch.")
+        raise RepairError(
+            f"a curvature of {dimension} parameters was given vectors of shape {tuple(vector.shape)} and type {kind}: "
+            f"give floats of shape ({dimension},), or ({dimension}, k) for k at once"
+        )
+    return vector.reshape(dimension, -1)
+
+
+def right_hand_sides(vector: Tensor, model: TrainedModel) -> Tensor:
+    """(d, k) the right-hand sides v of F̂x = v as `columns`.
+
+    Raises:
+        RepairError: if they are of another shape or type, or hold NaN or infinity.
+    """
+    vectors = columns(vector, model)
+    bad = ~torch.isfinite(vectors)
+    if bool(bad.any()):
+        raise RepairError(
+            f"{int(bad.any(0).sum())} of {vectors.shape[1]} right-hand sides hold NaN or infinity, in {int(bad.sum())} "
+            "places: check the inputs and targets of the evidence that they are gradients of"
+        )
+    return vectors
+
+
+def require_finite(name: str, measured: Iterable[Tensor]) -> None:
+    """Nothing if what a fit measured is finite.
+
+    Raises:
+        RepairError: if it is not.
+    """
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in measured):
+        raise RepairError(
+            f"the curvature {name} of these examples holds NaN or infinity: check the model and the examples' inputs "
+            "and targets, or convert the model to a wider floating-point type"
+        )
+
+
 def fingerprint(model: TrainedModel, examples: Examples) -> Tensor:
-    """(32,) uint8: SHA-256 of θ̂, the likelihood, the targets and up to 256 evenly spread inputs."""
+    """(32,) uint8: SHA-256 of the likelihood, of all parameters and buffers, and of all inputs and targets."""
     digest = hashlib.sha256(model.likelihood.name.encode())
-    digest.update(model.parameter_vector.cpu().numpy().data)
-    digest.update(str((len(examples), list(model.parameters))).encode())
-    spread = np.unique(np.linspace(0, len(examples) - 1, FINGERPRINTED_INPUTS).astype(np.int64))
-    for array in (examples.targets, examples.subset(spread).inputs):
-        digest.update(str((array.dtype, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).data)
+
+    def add(what: object, content: NDArray[Any]) -> None:
+        digest.update(str((what, content.dtype, content.shape)).encode())
+        digest.update(np.ascontiguousarray(content).data)
+
+    state = [*model.network.named_parameters(), *model.network.named_buffers()]
+    for name, tensor in state:
+        values = tensor.detach().cpu().contiguous()
+        add((name, values.dtype, values.shape), values.reshape(-1).view(torch.uint8).numpy())
+    add(list(model.parameters), np.asarray(examples.targets))
+    for start in range(0, len(examples), HASHED_INPUTS):
+        add(start, examples.subset(range(start, min(start + HASHED_INPUTS, len(examples)))).inputs)
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+
+
+def _first_outputs(model: TrainedModel, examples: Examples) -> Tensor:
+    """What the network says of the first few examples: its function, of which parameters are only a part."""
+    with full_precision():
+        return model.outputs(examples.subset(range(min(COMPARED_OUTPUTS, len(examples)))))
 
 
 def save_fit(
     folder: Path, name: str, model: TrainedModel, examples: Examples, tensors: dict[str, Tensor]
 ) -> None:
-    """Write a fitted curvature's tensors, with the fingerprint of model and examples, as NAME.safetensors."""
-    write_tensors(folder / f"{name}.safetensors", {**tensors, "fingerprint": fingerprint(model, examples)})
+    """Write a fitted curvature's tensors, with what identifies model and examples, as NAME.safetensors."""
+    identity = {"fingerprint": fingerprint(model, examples), "outputs": _first_outputs(model, examples)}
+    write_tensors(folder / f"{name}.safetensors", {**tensors, **identity})
 
 
 def load_fit(folder: Path, name: str, model: TrainedModel, examples: Examples) -> dict[str, Tensor]:
@@ -139,10 +211,20 @@ def load_fit(folder: Path, name: str, model: TrainedModel, examples: Examples) -
     """
     path = folder / f"{name}.safetensors"
     tensors = read_tensors(path, model.device)
-    if not torch.equal(tensors.pop("fingerprint", torch.empty(0)).cpu(), fingerprint(model, examples)):
+    same = torch.equal(tensors.pop("fingerprint", torch.empty(0)).cpu(), fingerprint(model, examples))
+    outputs = tensors.pop("outputs", torch.empty(0))
+    if not (same and _alike(outputs, _first_outputs(model, examples))):
         raise RepairError(
             f"{path} was fitted to another model or to other examples than those given: give the ones it was "
             "fitted to, or fit it again"
         )
     # Copies are aligned as the tensors of a fit are: a product's last bits can depend on it.
     return {key: tensor.clone() for key, tensor in tensors.items()}
+
+
+def _alike(saved: Tensor, found: Tensor) -> bool:
+    """Whether outputs are equal up to the rounding of another device or number of threads."""
+    if saved.shape != found.shape or saved.dtype != found.dtype:
+        return False
+    tolerance = torch.finfo(found.dtype).eps ** 0.5 * float(found.abs().max())
+    return torch.allclose(saved, found, rtol=0, atol=tolerance)

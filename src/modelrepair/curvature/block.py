@@ -12,14 +12,23 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.gradients import DEFAULT_MEMORY, OPTIONS, Gradients, Layout
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import Direct, LowRank
-from modelrepair.curvature.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times, write
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.collected import DEFAULT_MEMORY, OPTIONS, Gradients, Layout
+from modelrepair.gradients.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times, write
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 
 class BlockFisher(Curvature):
@@ -85,6 +94,7 @@ class BlockFisher(Curvature):
         require_memory(_estimate(gradients, bounds), cls.name, model, examples, how)
         matrices = _direct(model, examples, gradients, bounds)
         operators = _operators(gradients, len(examples), bounds, matrices)
+        require_finite(cls.name, (o.matrix if isinstance(o, Direct) else o.gram for o in operators))
         return cls(model, examples, minibatch, bounds, operators)
 
     @classmethod
@@ -104,12 +114,12 @@ class BlockFisher(Curvature):
         return other
 
     def matvec(self, vector: Tensor) -> Tensor:
-        parts = torch.split(vector.reshape(len(vector), -1), self._sizes)
+        parts = torch.split(columns(vector, self._model), self._sizes)
         products = [o.matvec(part) for o, part in zip(self._operators, parts, strict=True)]
         return torch.cat(products).view_as(vector)
 
     def solve(self, vector: Tensor) -> Tensor:
-        parts = torch.split(vector.reshape(len(vector), -1), self._sizes)
+        parts = torch.split(right_hand_sides(vector, self._model), self._sizes)
         solutions = [o.solve(part) for o, part in zip(self._operators, parts, strict=True)]
         return torch.cat(solutions).to(vector.dtype).view_as(vector)
 
@@ -161,7 +171,11 @@ def _sizes(bounds: list[int]) -> list[int]:
 def _direct(
     model: TrainedModel, examples: Examples, gradients: Gradients, bounds: list[int]
 ) -> dict[str, Tensor]:
-    """(p, p) M of every block with no more parameters than rows, by name, from one pass over the examples."""
+    """(p, p) M of every block with no more parameters than rows, by name, from one pass over the examples.
+
+    In float64: unlike a Gram matrix of rows, M itself loses what is smaller than its largest entry's rounding, and that
+    is where the damping counts.
+    """
     blocks = [
         slice(start, stop) for start, stop in itertools.pairwise(bounds) if stop - start <= gradients.rows
     ]
@@ -178,10 +192,10 @@ def _direct(
             touching: list[Piece] = [parts[index] for index in touched[name]]
             write(touching, slice(0, count), gradients.columns[name], values)
         for matrix, part in zip(sums, parts, strict=True):
-            matrix += part.values.mT @ part.values
+            values = part.values.double()
+            matrix += values.mT @ values
     return {
-        f"direct.{block.start}": (matrix / len(examples)).to(model.dtype)
-        for block, matrix in zip(blocks, sums, strict=True)
+        f"direct.{block.start}": matrix / len(examples) for block, matrix in zip(blocks, sums, strict=True)
     }
 
 
@@ -245,7 +259,7 @@ def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     layouts, rows, recorder = _wide(gradients, bounds), gradients.rows, gradients.recorder
     narrow = [size for size in _sizes(bounds) if size <= rows]
     wide = len(bounds) - 1 - len(narrow)
-    entries = wide * rows**2 + sum(size**2 for size in narrow)
+    matrices = 16 * sum(size**2 for size in narrow) + (8 + gradients.like.element_size()) * wide * rows**2
     working = max(
         gradients.bytes_filling() + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
         gradients.bytes_pairing(layouts),
@@ -254,4 +268,4 @@ def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     operations = gradients.operations(layouts) + wide * rows**3 / 3
     operations += sum(2 * rows * size**2 + size**3 / 3 for size in narrow)
     held = gradients.bytes_held(layouts) if layouts else 0
-    return Estimate(held + working + (8 + gradients.like.element_size()) * entries, operations)
+    return Estimate(held + working + matrices, operations)

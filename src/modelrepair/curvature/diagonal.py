@@ -10,12 +10,21 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.recorder import Recorder
-from modelrepair.curvature.rows import sum_of_squares
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.recorder import Recorder
+from modelrepair.gradients.rows import sum_of_squares
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 FLOOR = 1e-6
 
@@ -44,7 +53,8 @@ class DiagonalFisher(Curvature):
             for name, rows in gradients:
                 sums[name] += sum_of_squares(rows)
         entries = torch.cat(list(sums.values())) / len(examples)
-        return cls(model, examples, entries.to(model.dtype))
+        require_finite(cls.name, [entries := entries.to(model.dtype)])
+        return cls(model, examples, entries)
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)
@@ -52,9 +62,11 @@ class DiagonalFisher(Curvature):
         return other
 
     def matvec(self, vector: Tensor) -> Tensor:
-        return _across(self.entries + self.damping, vector) * vector
+        vectors = columns(vector, self._model)
+        return (vectors * (self.entries + self.damping).to(vectors.dtype).unsqueeze(1)).view_as(vector)
 
     def solve(self, vector: Tensor) -> Tensor:
+        vectors = right_hand_sides(vector, self._model)
         stiffness = self.entries + self.damping
         if self.damping == 0:
             floor = FLOOR * stiffness.max()
@@ -72,16 +84,12 @@ class DiagonalFisher(Curvature):
                     stacklevel=2,
                 )
                 stiffness = stiffness.clamp_min(float(floor))
-        return vector / _across(stiffness, vector)
+        return (vectors / stiffness.to(vectors.dtype).unsqueeze(1)).view_as(vector)
 
     def save(self, folder: Path) -> None:
         save_fit(folder, self.name, self._model, self._examples, {"entries": self.entries})
 
     @classmethod
     def load(cls, folder: Path, model: TrainedModel, examples: Examples, **options: Any) -> Self:
+        no_options(cls.name, options)
         return cls(model, examples, load_fit(folder, cls.name, model, examples)["entries"])
-
-
-def _across(entries: Tensor, vector: Tensor) -> Tensor:
-    """(d,) entries in a shape that multiplies (d,) or (d, k) vectors."""
-    return entries.to(vector.dtype).view(-1, *[1] * (vector.ndim - 1))

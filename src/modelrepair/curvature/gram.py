@@ -11,22 +11,31 @@ matrix, without blocks, and without G where its layers' factors do.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
-from modelrepair.curvature.gradients import DEFAULT_MEMORY, OPTIONS, Gradients
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import LowRank
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.collected import DEFAULT_MEMORY, OPTIONS, Gradients
+from modelrepair.models.examples import Examples, chosen_positions
+from modelrepair.models.trained_model import TrainedModel
 
 
 class GramFisher(Curvature):
@@ -39,21 +48,48 @@ class GramFisher(Curvature):
     name = "gram"
 
     def __init__(
-        self, model: TrainedModel, examples: Examples, gradients: Gradients, gram: Tensor, minibatch: int
+        self,
+        model: TrainedModel,
+        examples: Examples,
+        gradients: Gradients,
+        gram: Tensor,
+        minibatch: int,
+        memory: int,
     ) -> None:
         self._model = model
         self._examples = examples
         self._gradients = gradients
         self.gram = gram
         self._minibatch = minibatch
+        self._memory = memory
         self._left = np.ones(len(examples), dtype=bool)
         self._operator = LowRank(
-            gradients.times, gradients.transposed_times, gram, lambda: gradients.precise_gram, len(examples)
+            lambda vectors: self._applied(vectors).times(vectors),
+            lambda weights: self._applied(weights).transposed_times(weights),
+            gram,
+            lambda: self._precise.precise_gram,
+            len(examples),
         )
+
+    @cached_property
+    def _precise(self) -> Gradients:
+        """G for products in float64: as it is held, or computed again by a network that runs in float64."""
+        if self._gradients.fits(self._gradients.layouts):
+            return self._gradients
+        model = self._model.in_dtype(torch.float64)
+        return Gradients(model, self._examples, minibatch=self._minibatch, memory=self._memory)
+
+    def _applied(self, vectors: Tensor) -> Gradients:
+        """G for products in the precision of these vectors."""
+        return self._precise if vectors.dtype == torch.float64 else self._gradients
 
     @property
     def residual(self) -> float:
-        """The largest ‖F̂x − v‖/‖v‖ over the right-hand sides of the last `solve`; NaN before."""
+        """The largest ‖F̂x − v‖/‖v‖ over the right-hand sides of the last `solve`; NaN before.
+
+        Of x in float64, before it is rounded to the type of v. Where memory holds G, it is G as it was rounded to the
+        model's type; where not, the G of the same network in float64.
+        """
         return self._operator.residual
 
     @classmethod
@@ -76,7 +112,8 @@ class GramFisher(Curvature):
                 (1/n) Σ s sᵀ: m times what mean gradients would give, which undoes their shrinking of M by 1/m.
                 The Gram matrix is m² times smaller.
             memory: bytes that gradients may take. If they need more, products with F̂ cost a pass over the
-                examples each, and the Gram matrix several.
+                examples each, and the Gram matrix several. A solve then runs the network in float64, whatever its own
+                type: G rounds off less than λ only so.
             scratch: an existing folder on a disk where the rest of them is kept instead.
 
         Raises:
@@ -86,7 +123,9 @@ class GramFisher(Curvature):
         how: dict[str, Any] = {"minibatch": minibatch, "memory": memory, "scratch": scratch}
         gradients = Gradients(model, examples, **how)
         require_memory(_estimate(gradients), cls.name, model, examples, how)
-        return cls(model, examples, gradients, gradients.gram(), minibatch)
+        gram = gradients.gram()
+        require_finite(cls.name, [gram])
+        return cls(model, examples, gradients, gram, minibatch, memory)
 
     @classmethod
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
@@ -100,21 +139,18 @@ class GramFisher(Curvature):
         other.damping, other._operator = float(damping), self._operator.damped(float(damping))
         return other
 
-    def without(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Self:
-        """The Fisher of the examples that are left when those at these positions are removed.
+    def without(self, indices: ArrayLike) -> Self:
+        """The Fisher of the examples that are left when those at these positions, or under this mask, are removed.
 
         M becomes their mean over n − |S|, from the same Gram matrix. Positions are among the examples that the
-        Fisher was fitted to, also if it has lost some before. With mini-batches, whole rows only.
+        Fisher was fitted to, also if it has lost some before. With mini-batches, whole rows only. It saves and loads as
+        what is left, with the examples that the whole was fitted to.
 
         Raises:
             RepairError: if none are left, a position does not exist, or a row would be torn.
         """
-        total, removed = len(self._examples), np.unique(np.asarray(indices, dtype=np.int64))
-        if len(removed) and not 0 <= removed[0] <= removed[-1] < total:
-            raise RepairError(
-                f"examples {removed[0]} to {removed[-1]} were to be removed from a Fisher of {total}: give positions "
-                f"from 0 to {total - 1}"
-            )
+        total = len(self._examples)
+        removed = np.unique(chosen_positions(indices, total))
         left = self._left.copy()
         left[removed] = False
         rows = np.unique(np.flatnonzero(left) // self._minibatch)
@@ -127,28 +163,28 @@ class GramFisher(Curvature):
                 f"rows are sums over {self._minibatch} consecutive examples, of which only some were to be "
                 "removed: remove whole rows, or fit the Fisher to the examples that are left"
             )
-        kept, gradients = torch.from_numpy(rows).to(self.gram.device), self._gradients
+        kept, rows_before = torch.from_numpy(rows).to(self.gram.device), self._gradients.rows
 
         def spread(weights: Tensor) -> Tensor:
-            return weights.new_zeros(gradients.rows, weights.shape[1]).index_copy(0, kept, weights)
+            return weights.new_zeros(rows_before, weights.shape[1]).index_copy(0, kept, weights)
 
         other = copy.copy(self)
         other._left = left
         other._operator = LowRank(
-            lambda vectors: gradients.times(vectors)[kept],
-            lambda weights: gradients.transposed_times(spread(weights)),
+            lambda vectors: self._applied(vectors).times(vectors)[kept],
+            lambda weights: self._applied(weights).transposed_times(spread(weights)),
             self.gram[kept][:, kept],
-            lambda: gradients.precise_gram[kept][:, kept],
+            lambda: self._precise.precise_gram[kept][:, kept],
             int(left.sum()),
             self.damping,
         )
         return other
 
     def matvec(self, vector: Tensor) -> Tensor:
-        return self._operator.matvec(vector.reshape(len(vector), -1)).view_as(vector)
+        return self._operator.matvec(columns(vector, self._model)).view_as(vector)
 
     def quadratic(self, vector: Tensor) -> Tensor:
-        return self._operator.quadratic(vector.reshape(len(vector), -1)).view(vector.shape[1:])
+        return self._operator.quadratic(columns(vector, self._model)).view(vector.shape[1:])
 
     def solve(self, vector: Tensor) -> Tensor:
         """F̂⁻¹v in the shape of v; `residual` says how well.
@@ -157,12 +193,17 @@ class GramFisher(Curvature):
             RuntimeWarning: if the residual is above 1e-4.
 
         Raises:
-            RepairError: if F̂ is singular to working precision; says which damping would do.
+            RepairError: if v is no vector of finite floats as long as θ, or F̂ is singular to working precision; says
+                which damping would do.
         """
-        return self._operator.solve(vector.reshape(len(vector), -1)).to(vector.dtype).view_as(vector)
+        return self._operator.solve(right_hand_sides(vector, self._model)).to(vector.dtype).view_as(vector)
 
     def save(self, folder: Path) -> None:
-        tensors = {"gram": self.gram, "minibatch": torch.tensor(self._minibatch)}
+        tensors = {
+            "gram": self.gram,
+            "minibatch": torch.tensor(self._minibatch),
+            "left": torch.from_numpy(self._left),
+        }
         save_fit(folder, self.name, self._model, self._examples, tensors)
 
     @classmethod
@@ -180,7 +221,9 @@ class GramFisher(Curvature):
         tensors = load_fit(folder, cls.name, model, examples)
         minibatch = int(tensors["minibatch"])
         gradients = Gradients(model, examples, minibatch=minibatch, memory=memory, scratch=scratch)
-        return cls(model, examples, gradients, tensors["gram"], minibatch)
+        fitted = cls(model, examples, gradients, tensors["gram"], minibatch, memory)
+        left = tensors["left"].cpu().numpy()
+        return fitted if left.all() else fitted.without(~left)
 
 
 def _estimate(gradients: Gradients) -> Estimate:

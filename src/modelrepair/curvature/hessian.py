@@ -12,12 +12,21 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.curvature.operators import Direct
-from modelrepair.curvature.products import matrix_product
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.products import matrix_product
+from modelrepair.models.examples import Examples, chosen_positions
+from modelrepair.models.trained_model import TrainedModel
 
 PROBES = 128
 MEMORY = 2**30
@@ -78,7 +87,9 @@ class Hessian(Curvature):
                 f"the Hessian of {dimension} parameters in blocks of {size} takes {needed / 2**30:.1f} GiB, more than "
                 "the option memory allows: give a smaller block_size, or use the curvature cg with matrix: hessian"
             )
-        blocks = [Direct(matrix) for matrix in _matrices(model, examples, bounds)]
+        matrices = _matrices(model, examples, bounds)
+        require_finite(cls.name, matrices)
+        blocks = [Direct(matrix) for matrix in matrices]
         return cls(model, examples, len(examples), bounds, blocks)
 
     def damped(self, damping: float) -> Self:
@@ -95,17 +106,14 @@ class Hessian(Curvature):
         Raises:
             RepairError: if none are left or a position does not exist.
         """
-        removed = np.unique(np.asarray(indices, dtype=np.int64))
         total = len(self._examples)
+        removed = np.unique(chosen_positions(indices, total))
         if self._count != total:
             raise RepairError("this Hessian has lost examples before: remove all of them at once")
         if not len(removed):
             return copy.copy(self)
-        if not 0 <= removed[0] <= removed[-1] < total or len(removed) == total:
-            raise RepairError(
-                f"{len(removed)} examples between {removed[0]} and {removed[-1]} were to be removed from a Hessian of "
-                f"{total}: give positions from 0 to {total - 1}, and not all"
-            )
+        if len(removed) == total:
+            raise RepairError(f"without all of its {total} examples the Hessian has none left: remove fewer")
         lost = _matrices(self._model, self._examples.subset(removed), self._bounds)
         other = copy.copy(self)
         other._count = total - len(removed)
@@ -116,11 +124,11 @@ class Hessian(Curvature):
         return other
 
     def matvec(self, vector: Tensor) -> Tensor:
-        parts = zip(self._blocks, self._split(vector), strict=True)
+        parts = zip(self._blocks, self._split(columns(vector, self._model)), strict=True)
         return torch.cat([block.matvec(part) for block, part in parts]).to(vector.dtype).view_as(vector)
 
     def solve(self, vector: Tensor) -> Tensor:
-        parts = zip(self._blocks, self._split(vector), strict=True)
+        parts = zip(self._blocks, self._split(right_hand_sides(vector, self._model)), strict=True)
         try:
             solutions = [block.solve(part) for block, part in parts]
         except RepairError:
@@ -136,7 +144,7 @@ class Hessian(Curvature):
         tensors = {
             f"block.{start}": block.matrix for start, block in zip(self._bounds, self._blocks, strict=False)
         }
-        tensors |= {"bounds": torch.tensor(self._bounds)}
+        tensors |= {"bounds": torch.tensor(self._bounds), "count": torch.tensor(self._count)}
         save_fit(folder, self.name, self._model, self._examples, tensors)
 
     @classmethod
@@ -145,24 +153,25 @@ class Hessian(Curvature):
         tensors = load_fit(folder, cls.name, model, examples)
         bounds = tensors["bounds"].tolist()
         blocks = [Direct(tensors[f"block.{start}"]) for start in bounds[:-1]]
-        return cls(model, examples, len(examples), bounds, blocks)
+        return cls(model, examples, int(tensors["count"]), bounds, blocks)
 
-    def _split(self, vector: Tensor) -> tuple[Tensor, ...]:
-        sizes = [stop - start for start, stop in itertools.pairwise(self._bounds)]
-        return torch.split(vector.reshape(len(vector), -1), sizes)
+    def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(vectors, [stop - start for start, stop in itertools.pairwise(self._bounds)])
 
 
 def _matrices(model: TrainedModel, examples: Examples, bounds: list[int]) -> list[Tensor]:
     """The (p, p) Hessian of each block in float64, its mean over the examples."""
+    # The rounding of products in a narrower type would be divided by the damping.
+    model = model.in_dtype(torch.float64)
     dimension, like = bounds[-1], model.parameter_vector
     blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-    matrices = [like.new_zeros(b.stop - b.start, b.stop - b.start, dtype=torch.float64) for b in blocks]
+    matrices = [like.new_zeros(b.stop - b.start, b.stop - b.start) for b in blocks]
     for first in range(0, dimension, PROBES):
         last = min(first + PROBES, dimension)
         units = torch.arange(last - first, device=like.device)
         probes = like.new_zeros(dimension, last - first)
         probes[first + units, units] = 1
-        images = matrix_product("hessian", model, examples, probes).double()
+        images = matrix_product("hessian", model, examples, probes)
         for block, matrix in zip(blocks, matrices, strict=True):
             start, stop = max(block.start, first), min(block.stop, last)
             if start < stop:

@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples, chosen_positions
+from modelrepair.models.trained_model import TrainedModel
 
 
 class Identity(Curvature):
@@ -40,20 +48,24 @@ class Identity(Curvature):
         return other
 
     def without(self, indices: ArrayLike) -> Self:
-        """The same: it does not depend on the examples."""
-        if len(np.unique(np.asarray(indices))) >= len(self._examples):
+        """The same: it does not depend on the examples.
+
+        Raises:
+            RepairError: if none are left or a position does not exist.
+        """
+        if len(np.unique(chosen_positions(indices, len(self._examples)))) >= len(self._examples):
             raise RepairError("without all of its examples a curvature has none left: remove fewer")
         return copy.copy(self)
 
     def matvec(self, vector: Tensor) -> Tensor:
-        return self.damping * vector
+        return self.damping * columns(vector, self._model).view_as(vector)
 
     def solve(self, vector: Tensor) -> Tensor:
         if self.damping == 0:
             raise RepairError(
                 "the curvature identity is nothing but its damping, which is 0: use a damping of 1"
             )
-        return vector / self.damping
+        return right_hand_sides(vector, self._model).view_as(vector) / self.damping
 
     def save(self, folder: Path) -> None:
         save_fit(folder, self.name, self._model, self._examples, {})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,68 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelrepair.artifacts import read_json, write_json
-from modelrepair.configuration import build, choose
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, save_fit
-from modelrepair.curvature.products import MATRICES, matrix_product
-from modelrepair.curvature.solvers import conjugate_gradients, largest_eigenvalue
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
+from modelrepair.curvature.solvers import euclidean, largest_eigenvalue, largest_share, refined_gradients
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.products import matrix_product
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.artifacts import read_json, write_json
+from modelrepair.settings.curvature import ConjugateGradientSettings, LissaSettings
 
 DIVERGED = 1e3
-
-
-@dataclass(frozen=True)
-class ConjugateGradientOptions:
-    """How conjugate gradients work.
-
-    Attributes:
-        matrix: what M is: fisher, ggn or hessian (see `products`).
-        tolerance: the residual ‖F̂x − v‖/‖v‖ at which to stop.
-        iterations: at most this many products with F̂.
-    """
-
-    matrix: str = "fisher"
-    tolerance: float = 1e-4
-    iterations: int = 1000
-
-    def __post_init__(self) -> None:
-        choose("curvature matrix", MATRICES, self.matrix)
-        if not (self.tolerance > 0 and self.iterations > 0):
-            raise RepairError(
-                f"tolerance is {self.tolerance} and iterations {self.iterations}: both must be above 0"
-            )
-
-
-@dataclass(frozen=True)
-class LissaOptions(ConjugateGradientOptions):
-    """How LiSSA works.
-
-    Attributes:
-        scale: σ; by default 1.1 times the largest eigenvalue of F̂.
-        sample: examples drawn for each product; all of them by default.
-        repeats: runs to average, where examples are drawn.
-        seed: of the drawing.
-    """
-
-    scale: float | None = None
-    sample: int | None = None
-    repeats: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scale is not None and not 0 < self.scale < math.inf:
-            raise RepairError(f"scale is {self.scale}: give a positive number, or null to have it measured")
-        if self.repeats < 1 or (self.sample is not None and self.sample < 1):
-            raise RepairError(f"sample is {self.sample} and repeats {self.repeats}: both must be at least 1")
 
 
 class _ByProducts(Curvature):
     """M as a product with vectors, at the cost of a pass over the examples each."""
 
-    options_type: ClassVar[type[ConjugateGradientOptions]]
+    options_type: ClassVar[type[ConjugateGradientSettings]]
 
     def __init__(
         self, model: TrainedModel, examples: Examples, options: Any, largest: float = math.nan
@@ -101,7 +62,7 @@ class _ByProducts(Curvature):
         """
         if not len(examples):
             raise RepairError("curvature was asked for of no examples: give at least one")
-        return cls(model, examples, build("curvature", {cls.name: cls.options_type}, cls.name, options))
+        return cls(model, examples, cls.options_type(**options))
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)
@@ -109,15 +70,16 @@ class _ByProducts(Curvature):
         return other
 
     def matvec(self, vector: Tensor) -> Tensor:
-        return self._product(vector.reshape(len(vector), -1), self._examples).view_as(vector)
+        return self._product(columns(vector, self._model), self._examples).view_as(vector)
 
     def solve(self, vector: Tensor) -> Tensor:
-        """F̂⁻¹v in the shape of v; `residual` says how well.
+        """F̂⁻¹v in the shape of v; `residual` says how well, of x in float64 and by products in float64.
 
         Raises:
-            RepairError: if the iteration cannot converge or does not in time; says what would help.
+            RepairError: if v is no vector of finite floats as long as θ, or the iteration cannot converge or does not
+                in time; says what would help.
         """
-        return self._solved(vector.reshape(len(vector), -1).double()).to(vector.dtype).view_as(vector)
+        return self._solved(right_hand_sides(vector, self._model).double()).to(vector.dtype).view_as(vector)
 
     @abstractmethod
     def _solved(self, vectors: Tensor) -> Tensor:
@@ -126,7 +88,7 @@ class _ByProducts(Curvature):
     def save(self, folder: Path) -> None:
         tensors = {"largest": torch.tensor(self._largest, dtype=torch.float64)}
         save_fit(folder, self.name, self._model, self._examples, tensors)
-        write_json(folder / f"{self.name}.json", dataclasses.asdict(self._options))
+        write_json(folder / f"{self.name}.json", self._options.model_dump())
 
     @classmethod
     def load(cls, folder: Path, model: TrainedModel, examples: Examples, **options: Any) -> Self:
@@ -135,13 +97,30 @@ class _ByProducts(Curvature):
         return cls(
             model,
             examples,
-            build("curvature", {cls.name: cls.options_type}, cls.name, options),
+            cls.options_type(**options),
             float(tensors["largest"]),
         )
 
     def _product(self, vectors: Tensor, examples: Examples) -> Tensor:
-        """(d, k) F̂v, with M the mean over these examples."""
-        return matrix_product(self._options.matrix, self._model, examples, vectors) + self.damping * vectors
+        """(d, k) F̂v, with M the mean over these examples, by the network in its own type."""
+        return self._multiplied(self._model, vectors, examples)
+
+    def _coarse_product(self, vectors: Tensor) -> Tensor:
+        """(d, k) F̂v by the network in its own type."""
+        return self._product(vectors, self._examples)
+
+    def _precise_product(self, vectors: Tensor) -> Tensor:
+        """(d, k) F̂v by the network in float64."""
+        return self._multiplied(self._precise_model, vectors, self._examples)
+
+    def _multiplied(self, model: TrainedModel, vectors: Tensor, examples: Examples) -> Tensor:
+        image = matrix_product(self._options.matrix, model, examples, vectors)
+        require_finite(self.name, [image])
+        return image + self.damping * vectors
+
+    @cached_property
+    def _precise_model(self) -> TrainedModel:
+        return self._model.in_dtype(torch.float64)
 
     def _remedy(self) -> str:
         return " or matrix: ggn" if self._options.matrix == "hessian" else ""
@@ -151,23 +130,24 @@ class ConjugateGradient(_ByProducts):
     """F̂x = v by conjugate gradients; F̂ must be positive (Martens 2010, section 4)."""
 
     name = "cg"
-    options_type = ConjugateGradientOptions
+    options_type = ConjugateGradientSettings
 
     def _solved(self, vectors: Tensor) -> Tensor:
-        found = conjugate_gradients(
-            lambda v: self._product(v, self._examples),
+        found = refined_gradients(
+            self._precise_product,
             vectors,
             tolerance=self._options.tolerance,
             iterations=self._options.iterations,
+            coarse=None if self._precise_model is self._model else self._coarse_product,
         )
         self.residual = found.residual
-        if found.residual > self._options.tolerance and not found.curvature > 0:
+        if not found.residual <= self._options.tolerance and not found.curvature > 0:
             raise RepairError(
                 f"conjugate gradients met a direction in which the {self._options.matrix} with damping "
                 f"{self.damping:g} has curvature {found.curvature:.1e}, and need it positive in all: use a damping "
                 f"above {2 * (self.damping - found.curvature):.0e}{self._remedy()}"
             )
-        if found.residual > self._options.tolerance:
+        if not found.residual <= self._options.tolerance:
             raise RepairError(
                 f"conjugate gradients reached a residual of {found.residual:.1e} after {found.iterations} products "
                 f"and were to reach {self._options.tolerance:g}: use a larger damping, more iterations, or a larger "
@@ -184,7 +164,7 @@ class Lissa(_ByProducts):
     """
 
     name = "lissa"
-    options_type = LissaOptions
+    options_type = LissaSettings
 
     @classmethod
     def fit(cls, model: TrainedModel, examples: Examples, **options: Any) -> Self:
@@ -196,12 +176,10 @@ class Lissa(_ByProducts):
 
     def _solved(self, vectors: Tensor) -> Tensor:
         scale = self._options.scale or 1.1 * (abs(self._largest) + self.damping) or 1.0
-        length = torch.linalg.vector_norm(vectors, dim=0)
-        length = torch.where(length > 0, length, 1)
+        length = euclidean(vectors)
         runs = [self._run(vectors, length, scale, run) for run in range(self._options.repeats)]
         solution = torch.stack(runs).mean(0)
-        rest = vectors - self._product(solution, self._examples)
-        self.residual = float((torch.linalg.vector_norm(rest, dim=0) / length).max())
+        self.residual = largest_share(vectors - self._precise_product(solution), length)
         if not self.residual <= self._options.tolerance:
             warnings.warn(
                 f"LiSSA reached a residual of {self.residual:.1e}, not {self._options.tolerance:g}: use more "
@@ -220,7 +198,7 @@ class Lissa(_ByProducts):
                 drawn = random.integers(len(self._examples), size=self._options.sample)
                 examples = self._examples.subset(drawn)
             rest = vectors - self._product(solution, examples)
-            achieved = float((torch.linalg.vector_norm(rest, dim=0) / length).max())
+            achieved = largest_share(rest, length)
             if not achieved < DIVERGED:
                 raise self._divergence(scale, examples)
             if self._options.sample is None and achieved <= self._options.tolerance:

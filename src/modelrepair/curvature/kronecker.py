@@ -22,13 +22,22 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.base import Curvature, checked_damping, load_fit, no_options, save_fit
+from modelrepair.curvature.base import (
+    Curvature,
+    checked_damping,
+    columns,
+    load_fit,
+    no_options,
+    require_finite,
+    right_hand_sides,
+    save_fit,
+)
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import singular
-from modelrepair.curvature.recorder import Recorder, full_precision
-from modelrepair.curvature.rows import Outer, sum_of_squares
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.gradients.recorder import Recorder, full_precision
+from modelrepair.gradients.rows import Outer, sum_of_squares
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,7 @@ class KroneckerFisher(Curvature):
         Raises:
             RepairError: if F̂ is singular to working precision; says which damping would do.
         """
+        right_hand_sides(vector, self._model)
         entries = [*(layer.entries for layer in self._layers), *self._diagonal.values()]
         lowest, largest = min(float(e.min()) for e in entries), max(float(e.max()) for e in entries)
         rounding = torch.finfo(self._model.dtype).eps * largest
@@ -148,7 +158,7 @@ class KroneckerFisher(Curvature):
     def _scaled(self, vector: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
         """A vector multiplied in the eigenbasis by a function of the diagonal entries."""
         sizes = {name: parameter.numel() for name, parameter in self._model.parameters.items()}
-        parts = torch.split(vector.reshape(len(vector), -1), list(sizes.values()))
+        parts = torch.split(columns(vector, self._model), list(sizes.values()))
         pieces = dict(zip(sizes, parts, strict=True))
         scaled = {
             name: scale(entries.to(vector.dtype)).unsqueeze(1) * pieces[name]
@@ -185,6 +195,7 @@ def _eigenbases(
             for part, moment in moments.items():
                 key = f"{part}/{name}"
                 sums[key] = sums.get(key, 0) + moment.double()
+    require_finite("of Kronecker factors", sums.values())
     layers = []
     for name, (_, _, positions) in recorder.outer.items():
         bias = biases[name]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)

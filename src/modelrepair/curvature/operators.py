@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from modelrepair.curvature.solvers import Product, Solution, conjugate_gradients, euclidean
+from modelrepair.curvature.solvers import (
+    Product,
+    Solution,
+    conjugate_gradients,
+    euclidean,
+    largest_share,
+)
 from modelrepair.errors import RepairError
 
 RESIDUAL = 1e-4
@@ -23,9 +30,9 @@ class Direct:
     """λI + M with M (d, d) at hand.
 
     Attributes:
-        matrix: M.
+        matrix: M, in float64.
         damping: λ.
-        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`.
+        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`, of x in float64.
     """
 
     matrix: Tensor
@@ -39,24 +46,29 @@ class Direct:
 
     def matvec(self, vectors: Tensor) -> Tensor:
         """F̂v of (d, k)."""
-        return self.matrix.to(vectors.dtype) @ vectors + self.damping * vectors
+        return (self.matrix @ vectors.to(self.matrix.dtype)).to(vectors.dtype) + self.damping * vectors
 
     def solve(self, vectors: Tensor) -> Tensor:
         """F̂⁻¹v of (d, k) in float64.
+
+        Warns:
+            RuntimeWarning: if the residual is above 1e-4.
 
         Raises:
             RepairError: if F̂ is singular to working precision.
         """
         if self._factor is None:
             self._factor = _cholesky(self.matrix, self.damping)
-        if self._factor is None:
-            largest = float(torch.linalg.vector_norm(self.matrix))
-            raise singular(self.damping, largest, _rounding(self.matrix))
-        wanted = vectors.double()
-        solution = _cholesky_solve(wanted, self._factor)
-        scale = euclidean(wanted).clamp_min(torch.finfo(torch.float64).tiny)
-        self.residual = float((euclidean(self.matvec(solution) - wanted) / scale).max())
-        return solution
+        found, largest = None, float(torch.linalg.vector_norm(self.matrix))
+        if self._factor is not None:
+            wanted = vectors.double()
+            solution = _cholesky_solve(wanted, self._factor)
+            found = Solution(
+                solution, largest_share(self.matvec(solution) - wanted, euclidean(wanted)), 0, math.inf
+            )
+        solved = _sound(found, self.damping, largest, _rounding(self.matrix))
+        self.residual = solved.residual
+        return solved.vectors
 
 
 @dataclass
@@ -65,14 +77,17 @@ class LowRank:
 
         F̂⁻¹v = (1/λ) [v − Gᵀ (nλI + GGᵀ)⁻¹ Gv].
 
+    The difference in it is λ times the answer, so whatever G and Gᵀ round off is divided by λ: both must keep the
+    precision of float64 vectors, and be those of one matrix.
+
     Attributes:
-        times: (d, k) v to Gv.
-        transposed_times: (rows, k) c to Gᵀc.
+        times: (d, k) v to Gv, in the precision of v.
+        transposed_times: (rows, k) c to Gᵀc, in the precision of c.
         gram: GGᵀ.
         precise_gram: makes GGᵀ with products taken in float64, for where `gram` is too coarse.
         count: n.
         damping: λ.
-        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`.
+        residual: the largest ‖F̂x − v‖/‖v‖ of the last `solve`, of x in float64.
     """
 
     times: Product
@@ -103,7 +118,8 @@ class LowRank:
 
         Where rounding of the Gram matrix spoils the formula's answer, conjugate gradients that it preconditions
         mend it; where they do not either, products for it are taken in float64. All of it happens in the `rows`
-        dimensions of the coefficients c of x = (v − Gᵀc)/λ, so that an iteration applies G and Gᵀ once.
+        dimensions of the coefficients c of x = (v − Gᵀc)/λ, so that an iteration applies G and Gᵀ once. The residual is
+        that of x itself, multiplied by F̂ once more, not what an iteration believes it to be.
 
         Warns:
             RuntimeWarning: if refinement stops above 1e-4.
@@ -112,22 +128,14 @@ class LowRank:
             RepairError: if F̂ is singular to working precision; says which damping would do.
         """
         found = self._refined(vectors) if self.damping else None
-        if self.damping and not (found and found.residual <= RESIDUAL) and self.gram.dtype != torch.float64:
+        coarse = self.damping and not self._precise and self.gram.dtype != torch.float64
+        if coarse and not (found and found.residual <= RESIDUAL):
             self._factor, self._precise = None, True
             found = self._refined(vectors)
-        largest = self._largest
-        if found is None or found.residual > UNSOLVED:
-            precise = torch.finfo(torch.float64).eps / RESIDUAL
-            raise singular(self.damping, largest, max(precise, _rounding(self.gram)))
-        self.residual = found.residual
-        if found.residual > RESIDUAL:
-            warnings.warn(
-                f"F̂x = v was solved to a residual of {found.residual:.1e} only, because the damping "
-                f"{self.damping:g} is small beside a largest curvature of up to {largest:.1e}: use a larger damping",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return found.vectors
+        precise = torch.finfo(torch.float64).eps / RESIDUAL
+        solved = _sound(found, self.damping, self._largest, max(precise, _rounding(self.gram)))
+        self.residual = solved.residual
+        return solved.vectors
 
     def _refined(self, vectors: Tensor) -> Solution | None:
         """The formula's answer after refinement; None if the matrix in it is singular.
@@ -145,6 +153,7 @@ class LowRank:
             self.count * self.damping,
             vectors.double(),
         )
+        length = euclidean(wanted)
 
         def norm(rest: Tensor) -> Tensor:
             return (rest * (gram @ rest.to(gram.dtype))).sum(0).clamp_min(0).sqrt()
@@ -152,29 +161,66 @@ class LowRank:
         def shifted(weights: Tensor) -> Tensor:
             return self.times(self.transposed_times(weights)) + shift * weights
 
-        coefficients = _cholesky_solve(goal := self.times(wanted), factor)
-        spanned = self.transposed_times(coefficients)
-        rest = goal - shift * coefficients - self.times(spanned)
-        found = conjugate_gradients(
-            shifted,
-            rest,
-            tolerance=RESIDUAL,
-            iterations=REFINEMENTS,
-            precondition=lambda rest: _cholesky_solve(rest, factor),
-            patience=2,
-            norm=norm,
-            scale=shift * euclidean(wanted),
-        )
-        if found.iterations:
-            spanned = spanned + self.transposed_times(found.vectors)
         # What the difference rounds off is beyond the reach of the coefficients.
         rounding = torch.finfo(torch.float64).eps * self._largest / self.damping
-        return replace(found, vectors=(wanted - spanned) / self.damping, residual=found.residual + rounding)
+        coefficients = _cholesky_solve(goal := self.times(wanted), factor)
+        best, left = None, REFINEMENTS
+        while True:
+            spanned = self.transposed_times(coefficients)
+            image = self.times(spanned)
+            missed = self.transposed_times(goal - image) / shift - spanned
+            residual = largest_share(missed, length) + rounding
+            halved = best is None or residual <= best.residual / 2
+            if best is None or residual < best.residual:
+                solution = (wanted - spanned) / self.damping
+                best = Solution(solution, residual, REFINEMENTS - left, math.inf)
+            if not (residual > RESIDUAL and halved and left):
+                return best
+            found = conjugate_gradients(
+                shifted,
+                goal - shift * coefficients - image,
+                tolerance=RESIDUAL,
+                iterations=left,
+                precondition=lambda rest: _cholesky_solve(rest, factor),
+                patience=2,
+                norm=norm,
+                scale=shift * length,
+            )
+            if not found.iterations:
+                return best
+            coefficients, left = coefficients + found.vectors, left - found.iterations
 
     @property
     def _largest(self) -> float:
         """At least the largest eigenvalue of GᵀG/n."""
         return float(torch.linalg.vector_norm(self.gram)) / self.count
+
+
+def _sound(found: Solution | None, damping: float, largest: float, rounding: float) -> Solution:
+    """A solution as found, if it is one.
+
+    Args:
+        found: None where F̂ could not be factorised.
+        damping: λ.
+        largest: about the largest eigenvalue of M.
+        rounding: relative error of M.
+
+    Warns:
+        RuntimeWarning: if its residual is above 1e-4.
+
+    Raises:
+        RepairError: if there is none, or none to speak of.
+    """
+    if found is None or not found.residual <= UNSOLVED:
+        raise singular(damping, largest, rounding)
+    if found.residual > RESIDUAL:
+        warnings.warn(
+            f"F̂x = v was solved to a residual of {found.residual:.1e} only, because the damping {damping:g} is small "
+            f"beside a largest curvature of up to {largest:.1e}: use a larger damping",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return found
 
 
 def _cholesky(matrix: Tensor, shift: float) -> Tensor | None:

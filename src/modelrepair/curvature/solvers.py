@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,13 +17,22 @@ def euclidean(vectors: Tensor) -> Tensor:
     return lengths
 
 
+def largest_share(rests: Tensor, lengths: Tensor) -> float:
+    """The largest of the columns' lengths (d, k), each as a share of (k,) what it is compared with, or of 1 for 0.
+
+    NaN if a number in it is.
+    """
+    return float((euclidean(rests) / torch.where(lengths > 0, lengths, 1)).max())
+
+
 @dataclass(frozen=True)
 class Solution:
     """Where an iterative solver stopped.
 
     Attributes:
         vectors: (d, k) the best x seen.
-        residual: the largest ‖F̂x − v‖ of its columns, as a fraction of the scale.
+        residual: the largest ‖F̂x − v‖ of its columns, as a fraction of the scale; as the recurrence has it, if it is
+            that of `conjugate_gradients` alone.
         iterations: how many products F̂p were taken.
         curvature: the smallest pᵀF̂p/‖p‖² met, infinite if there was no iteration; not above 0 if F̂ was found not to be
             positive.
@@ -87,6 +96,57 @@ def conjugate_gradients(
         if residual <= tolerance or (patience is not None and stalled >= patience):
             return Solution(best, residual, iteration + 1, lowest)
     return Solution(best, residual, iterations, lowest)
+
+
+def refined_gradients(
+    product: Product,
+    vectors: Tensor,
+    *,
+    tolerance: float,
+    iterations: int,
+    coarse: Product | None = None,
+) -> Solution:
+    """Conjugate gradients whose residual is the true one.
+
+    The recurrence drifts from F̂x − v by the rounding of its products. So the rest is computed anew, and solved for
+    again, as long as that halves it. Where there are coarse products, which are faster, recurrences take those, and the
+    others only where coarse ones do not get there.
+
+    Args:
+        product: (d, k) to F̂ times them.
+        vectors: (d, k) v.
+        tolerance: stop when every column's ‖F̂x − v‖/‖v‖ is at most this.
+        iterations: stop after so many products, without those of the rests.
+        coarse: as `product`, with more rounding.
+    """
+    length = euclidean(vectors)
+    best = Solution(torch.zeros_like(vectors), largest_share(vectors, length), 0, float("inf"))
+    rest = vectors
+    for inner in (coarse, product) if coarse else (product,):
+        while best.residual > tolerance and best.iterations < iterations:
+            found = conjugate_gradients(
+                inner,
+                rest,
+                tolerance=tolerance,
+                iterations=iterations - best.iterations,
+                scale=torch.where(length > 0, length, 1),
+            )
+            taken, lowest = best.iterations + found.iterations, min(best.curvature, found.curvature)
+            candidate = best.vectors + found.vectors
+            missed = vectors - product(candidate)
+            residual = largest_share(missed, length)
+            improved = residual < best.residual
+            halved = residual <= best.residual / 2
+            if improved:
+                best, rest = Solution(candidate, residual, taken, lowest), missed
+            else:
+                best = replace(best, iterations=taken, curvature=lowest)
+            if not (halved and lowest > 0):
+                break
+        if best.residual > tolerance and inner is coarse:
+            # What was met in coarse products may be their rounding.
+            best = replace(best, curvature=float("inf"))
+    return best
 
 
 def largest_eigenvalue(

@@ -1,1 +1,4 @@
-"""Data: where it comes from, what is done to it, and how it is split. Nothing here imports torch at once."""
+"""What is a class, and what is drawn at random?
+
+Class names and numbers, label columns, random streams. Imports `errors`, and no torch.
+"""

@@ -1,1 +1,4 @@
-"""What was found, what was repaired and what broke: numbers (no tensors needed) and pictures."""
+"""What was found, what was repaired, what broke? Numbers and pictures of one `Evidence`.
+
+Imports `models`, in `evidence` alone, and from `pipeline` only how files are written; no other room.
+"""

@@ -1,15 +1,18 @@
-"""How harmful is each training example?"""
+"""How harmful is each training example?
+
+Imports `models` and `settings`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelrepair.configuration import build
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.posterior_shift import Linear, LossChange
 from modelrepair.influence.training_signal import Loss, Margin, NoScore
+from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
     "linear": Linear,
@@ -38,7 +41,7 @@ def influence_scores(investigation: Investigation, name: str, **options: object)
     Raises:
         RepairError: if there is no score of that name, or a score is NaN or infinite.
     """
-    scores = build("influence score", INFLUENCES, name, options).score(investigation)
+    scores = choose("influence score", INFLUENCES, name)(**options).scores(investigation)
     bad = ~np.isfinite(scores)
     if bad.any():
         raise RepairError(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelrepair.examples import Examples
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ class Influence(ABC):
     """A score of harm."""
 
     @abstractmethod
-    def score(self, investigation: Investigation) -> NDArray[np.float64]:
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         """(n,) a score for each training example; positive means harmful."""

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
+from modelrepair.settings.influence import LossSettings, MarginSettings, NoScoreSettings
 
 
-@dataclass(frozen=True)
-class Loss(Influence):
+class Loss(LossSettings, Influence):
     """−log p(z | θ̂), in nats: the model itself finds a wrong label unlikely."""
 
-    def score(self, investigation: Investigation) -> NDArray[np.float64]:
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         return -investigation.base.log_likelihoods(investigation.examples).double().cpu().numpy()
 
 
-@dataclass(frozen=True)
-class Margin(Influence):
+class Margin(MarginSettings, Influence):
     """Minus the area under the margin, in logits (Pleiss et al. 2020): the mean over the base training's epochs
     of how far the given label's output fell behind the best other one.
     """
 
-    def score(self, investigation: Investigation) -> NDArray[np.float64]:
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         if investigation.margins is None:
             raise RepairError(
                 "the margin score needs the margins of every training epoch, which were not recorded for this "
@@ -35,9 +32,8 @@ class Margin(Influence):
         return np.asarray(-margins.mean(axis=0))
 
 
-@dataclass(frozen=True)
-class NoScore(Influence):
+class NoScore(NoScoreSettings, Influence):
     """0 for every example: identification is skipped, because the causes are given, by a person or a request."""
 
-    def score(self, investigation: Investigation) -> NDArray[np.float64]:
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         return np.zeros(len(investigation.examples))

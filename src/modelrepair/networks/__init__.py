@@ -1,24 +1,20 @@
-"""The networks of the papers, by name."""
+"""Which networks are there?
+
+One module a network, of the network's name; its `Network` is the class. A module is imported when a network of its name
+is made, so one that is not in use is no part of what a run depends on. Modules import `errors` and `vision`, if anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 from typing import Any
 
 import torch
 from torch import nn
 
-from modelrepair.configuration import choose
 from modelrepair.errors import RepairError
-from modelrepair.networks.lenet5 import LeNet5
-from modelrepair.networks.linear import Linear
-from modelrepair.networks.resnet20 import ResNet20
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "lenet5": LeNet5,
-    "linear": Linear,
-    "resnet20": ResNet20,
-}
+from modelrepair.settings.base import choose
 
 
 def make_network(
@@ -27,19 +23,21 @@ def make_network(
     """A freshly initialised network.
 
     Args:
-        name: one of `NETWORKS`.
+        name: of a module of this room.
         input_shape: shape of one input, for images (channels, height, width).
         outputs: number of classes or attributes.
         seed: of the initial weights; the caller's random state is left as it was.
-        options: passed to the network.
+        options: of the network.
 
     Raises:
         RepairError: for an unknown name, options that the network does not have, or inputs it cannot take.
     """
-    network = choose("model", NETWORKS, name)
+    there = {module.name: module.name for module in pkgutil.iter_modules(__path__)}
+    network = importlib.import_module(f"{__name__}.{choose('network', there, name)}").Network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return network(input_shape, outputs, **options)
+            made: nn.Module = network(input_shape, outputs, **options)
         except TypeError as error:
-            raise RepairError(f"model {name!r} cannot be made with options {options}: {error}") from error
+            raise RepairError(f"network {name!r} cannot be made with options {options}: {error}") from error
+    return made

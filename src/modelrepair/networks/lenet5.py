@@ -38,3 +38,6 @@ class LeNet5(nn.Module):
         hidden = self.pool(self.conv2(hidden).relu()).flatten(1)
         logits: Tensor = self.fc3(self.fc2(self.fc1(hidden).relu()).relu())
         return logits
+
+
+Network = LeNet5

@@ -24,3 +24,6 @@ class Linear(nn.Module):
         """Logits (n, outputs) of inputs (n, ...)."""
         logits: Tensor = self.linear(inputs.flatten(1))
         return logits
+
+
+Network = Linear

@@ -62,3 +62,6 @@ class _Block(nn.Module):
         padded = F.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
         total: Tensor = hidden + padded
         return total.relu()
+
+
+Network = ResNet20

@@ -1,11 +1,14 @@
-"""What are the parameters with the failures inserted, with the causes deleted?"""
+"""What are the parameters with the failures inserted, with the causes deleted?
+
+Imports `curvature`, `training`, `models` and `settings`.
+"""
 
 from __future__ import annotations
 
-from modelrepair.configuration import build
 from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights, walk
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.natural_gradient import NaturalGradient
+from modelrepair.settings.base import choose
 
 UPDATES: dict[str, type[PosteriorUpdate]] = {
     "ewc": ElasticWeightConsolidation,
@@ -30,4 +33,4 @@ def make_update(name: str, **options: object) -> PosteriorUpdate:
     Raises:
         RepairError: if there is none, or it has no such option.
     """
-    return build("posterior update", UPDATES, name, options)
+    return choose("posterior update", UPDATES, name)(**options)

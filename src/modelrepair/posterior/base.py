@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
-from modelrepair.examples import Examples
-from modelrepair.optimisation import UNATTENDED, Oversight
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.training.descent import UNATTENDED, Oversight
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.optimisation import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.posterior.base import Edited, PosteriorUpdate, walk
-from modelrepair.trained_model import TrainedModel, flatten
+from modelrepair.settings.posterior import EwcSettings
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
 
 
-@dataclass(frozen=True)
-class ElasticWeightConsolidation(PosteriorUpdate):
+class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
     """Maximise Σᵢ wᵢ log p(zᵢ | θ) − (N/2) δᵀF̂δ by Adam from δ = 0 (Tanno et al. 2022, Eqs. 12 and 17).
 
     The objective is divided by the m examples of evidence, so a step sees the mean weighted log-likelihood of
@@ -28,21 +27,7 @@ class ElasticWeightConsolidation(PosteriorUpdate):
     When deleting, −log p(C | θ) has no bound: the climb goes on to destroy the model, with every step larger than
     the one before. So a deleted example stops counting, by default, once it is no likelier than a guess
     (`bounded`); what was learned from it is then gone, and the rest of the climb belongs to the penalty.
-
-    Attributes:
-        learning_rate: of Adam.
-        rounds: passes through the evidence.
-        batch_size: examples of evidence in a step.
-        points: how many equal parts of the way from θ̂ to where the climb ends are tried. Each is one look; where
-            nobody watches, the end is the result.
-        bounded: see above; False for Eq. 17 as it is printed.
     """
-
-    learning_rate: float = 1e-3
-    rounds: int = 50
-    batch_size: int = 500
-    points: int = 20
-    bounded: bool = True
 
     def edit(
         self,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.optimisation import UNATTENDED, Oversight
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, walk
-from modelrepair.trained_model import TrainedModel
+from modelrepair.settings.posterior import NaturalGradientSettings
+from modelrepair.training.descent import UNATTENDED, Oversight
 
 
-@dataclass(frozen=True)
-class NaturalGradient(PosteriorUpdate):
+class NaturalGradient(NaturalGradientSettings, PosteriorUpdate):
     """θ = θ̂ + ε/(N + Σw) · F̂⁻¹ Σᵢ wᵢ ∇ log p(zᵢ | θ̂).
 
     Deleting k examples divides by N − k: the single-step sample erasure of Peste et al. 2021 (Eq. 8), and with
@@ -25,35 +23,15 @@ class NaturalGradient(PosteriorUpdate):
     implies). Inserting divides by N + k: linear influence (Tanno et al. 2022, Eq. 10). With the curvature `identity`
     deleting is gradient ascent, with `hessian` the influence-function update (Peste et al. 2021, Eq. 4).
 
-    Attributes:
-        epsilon: length of the step in units of the full Newton step.
-        points: how many equal parts of the step are tried. Each is one look; where nobody watches, the
-            whole step is taken.
-        gradient: "removed" for the sum over the evidence, as above, or "kept" for the sum over D \\ S, the training
-            examples that stay, and the evidence that is inserted (Peste et al. 2021, section 5.3). No sign
-            changes: what stays pulls θ to where what is deleted pushes it. At an optimum of the mean loss over D
-            the two are equal; elsewhere "kept" also makes up for training that was not finished.
-        weight_decay: strength α of the penalty α/2·‖θ‖² on the mean loss that the model was trained with, and would
-            be retrained with. Each example carries its share of it (Peste et al. 2021, section 3.1: ℓ holds all
-            regularisation), so a deletion takes that away too; without it the two gradients are not equal.
+    With `gradient: kept` the sum runs over D \\ S, the training examples that stay, and the evidence that is inserted
+    (Peste et al. 2021, section 5.3). No sign changes: what stays pulls θ to where what is deleted pushes it. At an
+    optimum of the mean loss over D the two are equal; elsewhere "kept" also makes up for training that was not
+    finished.
+
+    Where the model was trained with a `weight_decay`, and would be retrained with it, each example carries its share of
+    the penalty (Peste et al. 2021, section 3.1: ℓ holds all regularisation), so a deletion takes that away too; without
+    it the two gradients are not equal.
     """
-
-    epsilon: float = 1.0
-    points: int = 20
-    gradient: str = "removed"
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.epsilon < float("inf"):
-            raise RepairError(f"epsilon is {self.epsilon}: give a positive number, such as 0.3")
-        if self.points < 1:
-            raise RepairError(f"points is {self.points}: give at least 1")
-        if self.gradient not in ("removed", "kept"):
-            raise RepairError(f"gradient is {self.gradient!r}: give removed or kept")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise RepairError(
-                f"weight_decay is {self.weight_decay}: give 0 or what the model was trained with"
-            )
 
     def step(
         self,

@@ -1,4 +1,7 @@
-"""Which examples are the causes?"""
+"""Which examples are the causes?
+
+Imports `data` and `settings`, and no torch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modelrepair.configuration import build, choose
 from modelrepair.errors import RepairError
 from modelrepair.selection.rules import (
     Fraction,
@@ -18,6 +20,7 @@ from modelrepair.selection.rules import (
     TopK,
     Truth,
 )
+from modelrepair.settings.base import choose
 
 SELECTIONS: dict[str, type[Selection]] = {
     "fraction": Fraction,
@@ -29,16 +32,7 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "select_causes", "selects_by_score"]
-
-
-def selects_by_score(rule: str) -> bool:
-    """Whether the selection rule of that name looks at the scores.
-
-    Raises:
-        RepairError: if there is no such rule.
-    """
-    return choose("selection rule", SELECTIONS, rule).by_score
+__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "select_causes"]
 
 
 def select_causes(
@@ -61,7 +55,7 @@ def select_causes(
         )
     if not np.isfinite(scores).all():
         raise RepairError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
-    causes = build("selection rule", SELECTIONS, rule, options).select(scores, table)
+    causes = choose("selection rule", SELECTIONS, rule)(**options).select(scores, table)
     if not len(causes):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,18 +11,21 @@ from numpy.typing import NDArray
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.settings.selection import (
+    FractionSettings,
+    ListedSettings,
+    OfClassSettings,
+    OracleSizeSettings,
+    ThresholdSettings,
+    TopKSettings,
+    TruthSettings,
+)
 
 Positions = NDArray[np.int64]
 
 
 class Selection(ABC):
-    """A rule that chooses causes.
-
-    Attributes:
-        by_score: whether it looks at the scores; a rule that does not can serve a request without identification.
-    """
-
-    by_score: ClassVar[bool] = True
+    """A rule that chooses causes."""
 
     @abstractmethod
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
@@ -51,79 +52,45 @@ def most_harmful(scores: NDArray[np.float64], count: int) -> Positions:
     return np.argsort(-scores, kind="stable")[:count]
 
 
-@dataclass(frozen=True)
-class TopK(Selection):
+class TopK(TopKSettings, Selection):
     """The `count` highest scores: a budget in examples to look at or to give up."""
-
-    count: int
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return most_harmful(scores, self.count)
 
 
-@dataclass(frozen=True)
-class Fraction(Selection):
+class Fraction(FractionSettings, Selection):
     """The highest-scoring fraction of the training examples; 0.15 in Tanno et al. 2022, section 4.2."""
-
-    fraction: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise RepairError(f"the selection's fraction is {self.fraction}: give one above 0 and at most 1")
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return most_harmful(scores, round(self.fraction * len(scores)))
 
 
-@dataclass(frozen=True)
-class Threshold(Selection):
+class Threshold(ThresholdSettings, Selection):
     """All scores above `threshold`; 0 in Algorithm 1 of Tanno et al. 2022."""
-
-    threshold: float = 0.0
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return most_harmful(scores, int((scores > self.threshold).sum()))
 
 
-@dataclass(frozen=True)
-class OracleSize(Selection):
+class OracleSize(OracleSizeSettings, Selection):
     """As many of the highest scores as there are corrupted examples (Huang et al. 2023, A.3)."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return most_harmful(scores, int(table["is_corrupted"].sum()))
 
 
-@dataclass(frozen=True)
-class Truth(Selection):
+class Truth(TruthSettings, Selection):
     """Exactly the corrupted examples: what a treatment can do with the true causes."""
-
-    by_score = False
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return np.flatnonzero(table["is_corrupted"].to_numpy())
 
 
-@dataclass(frozen=True)
-class OfClass(Selection):
+class OfClass(OfClassSettings, Selection):
     """A class, or a random fraction of it, on request (Peste et al. 2021, sections 5.1 to 5.3).
 
-    What counts is the label that the model was trained with.
-
-    Attributes:
-        name: of the class or, where examples have several, of the attribute.
-        fraction: share of its examples; at least one is taken.
-        seed: of the drawing. With one seed, a smaller fraction is part of a larger one.
-    """
-
-    by_score = False
-
-    name: str
-    fraction: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise RepairError(f"the selection's fraction is {self.fraction}: give one above 0 and at most 1")
+    What counts is the label that the model was trained with."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         wanted = str(self.name)
@@ -136,17 +103,8 @@ class OfClass(Selection):
         return np.sort(drawn[: max(1, round(self.fraction * len(members)))])
 
 
-@dataclass(frozen=True)
-class Listed(Selection):
-    """The examples that a person lists.
-
-    Attributes:
-        file: a CSV file with a column `example`, the examples' numbers in the data set's training inputs, from 0.
-    """
-
-    by_score = False
-
-    file: str
+class Listed(ListedSettings, Selection):
+    """The examples that a person lists."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         path = Path(self.file)

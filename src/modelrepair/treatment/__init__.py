@@ -1,11 +1,11 @@
-"""How is the model repaired?"""
+"""How is the model repaired?
+
+Imports `posterior`, `curvature`, `training`, `models`, `data` and `settings`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from modelrepair.configuration import choose
+from modelrepair.settings.base import choose
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 
-def make_treatment(name: str, settings: Mapping[str, Any]) -> Treatment:
-    """The treatment of that name with its settings.
+def make_treatment(name: str, **options: object) -> Treatment:
+    """The treatment of that name.
 
     Raises:
-        RepairError: if there is none, or it has no such setting.
+        RepairError: if there is none, or it has no such option.
     """
-    return choose("treatment", TREATMENTS, name).from_settings(name, settings)
+    return choose("treatment", TREATMENTS, name)(**options)

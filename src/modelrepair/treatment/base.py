@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelrepair.configuration import build
 from modelrepair.curvature.base import Curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
-from modelrepair.optimisation import Oversight
-from modelrepair.scratch import Checkpoint
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.training.descent import Oversight
 
 
 @dataclass(frozen=True)
@@ -144,11 +143,6 @@ class Treated:
 
 class Treatment(ABC):
     """A way to repair a model."""
-
-    @classmethod
-    def from_settings(cls, name: str, settings: Mapping[str, Any]) -> Treatment:
-        """The treatment with these settings of `params.yaml`."""
-        return build("treatment", {name: cls}, name, settings)
 
     @abstractmethod
     def treat(self, patient: Patient) -> Treated:

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.optimisation import Descent, mean_losses, minimise
-from modelrepair.trained_model import TrainedModel
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
+from modelrepair.training.descent import Descent, mean_losses, minimise
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
 
-@dataclass(frozen=True)
-class FineTune(Treatment):
+class FineTune(FineTuneSettings, Treatment):
     """Train on from θ̂ on D \\ C (Tanno et al. 2022, section 2.2, example 1); every epoch is a point.
 
     With the true causes this is the paper's semi-oracle.
-
-    Attributes:
-        learning_rate: of Adam.
-        epochs: at most this many.
-        batch_size: examples a step.
-        patience: stop after this many epochs without a better accuracy on discovery; None never stops early.
-        remaining: "all" of D \\ C, or an "equal" number of random remaining examples as there are causes.
     """
-
-    learning_rate: float = 1e-3
-    epochs: int = 10
-    batch_size: int = 64
-    patience: int | None = None
-    remaining: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.remaining not in ("all", "equal"):
-            raise RepairError(f"remaining is {self.remaining!r} in fine-tuning: give all or equal")
 
     def treat(self, patient: Patient) -> Treated:
         kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
         return _descend(patient.model.copy(), patient, kept, self, "fine-tuning")
 
 
-@dataclass(frozen=True)
-class Retrain(Treatment):
-    """Train from scratch on D \\ C: the gold standard that repair without retraining tries to reach.
-
-    Attributes:
-        learning_rate: of Adam.
-        epochs: at most this many; the best on discovery is kept.
-        batch_size: examples a step.
-        patience: stop after this many epochs without a better accuracy on discovery; None never stops early.
-    """
-
-    learning_rate: float = 1e-3
-    epochs: int = 40
-    batch_size: int = 64
-    patience: int | None = None
+class Retrain(RetrainSettings, Treatment):
+    """Train from scratch on D \\ C: the gold standard that repair without retraining tries to reach."""
 
     def treat(self, patient: Patient) -> Treated:
         if patient.fresh is None:

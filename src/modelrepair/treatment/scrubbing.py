@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from modelrepair.curvature import DiagonalFisher
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.examples import Examples
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import walk
-from modelrepair.trained_model import TrainedModel
+from modelrepair.settings.treatment import ScrubSettings
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
 TINY = 1e-8
 
 
-@dataclass(frozen=True)
-class Scrub(Treatment):
+class Scrub(ScrubSettings, Treatment):
     """θ = θ̂ + n with nⱼ ~ N(0, α·min(1/F̂ⱼ, cap)), F̂ the diagonal empirical Fisher of D \\ C.
 
     The Fisher forgetting of Golatkar et al. 2020 ("Eternal sunshine of the spotless net", section 5), in the form of
     their published code: a variance of α/F where the paper's Eq. 8 has its root, and a cap, because parameters
     that D \\ C does not need have F = 0 and would be lost in noise without bound. Their code also puts the erased
     class's last-layer weights to 0 by hand; that is not done here, as it does not carry over to other causes.
-
-    Attributes:
-        alpha: α, how much noise.
-        cap: the largest 1/F̂ⱼ that counts.
-        points: how many equal parts of the noise are tried; where nobody watches, all of it is taken.
     """
-
-    alpha: float = 3e-6
-    cap: float = 1e3
-    points: int = 20
-
-    def __post_init__(self) -> None:
-        for name, value in (("alpha", self.alpha), ("cap", self.cap)):
-            if not 0 < value < float("inf"):
-                raise RepairError(f"{name} of scrubbing is {value}: give a positive number")
-        if self.points < 1:
-            raise RepairError(f"points is {self.points}: give at least 1")
 
     def noise(self, model: TrainedModel, kept: Examples, seed: int) -> Tensor:
         """(d,) a draw of n.

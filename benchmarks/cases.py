@@ -1,0 +1,312 @@
+"""The cases of `cases.yaml`: what each is, checked before anything runs, and the runs of the pipeline that it takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import Number, Seed, Settings, Text, choose, listed
+from modelrepair.settings.corruption import LabelNoiseSettings
+from modelrepair.settings.parameters import Parameters, stage_settings
+
+PAIR = "/"
+"""Between an identification and a treatment that are no method."""
+OURS = "benchmark"
+"""The name of every entry that a run adds to params.yaml, whatever that names."""
+
+ACCURACIES = ("all", "clean_classes", "noisy_classes", "worst_class", "query", "holdout", "remaining")
+"""In percent; before a treatment and after."""
+RANKINGS = (
+    "auroc",
+    "average_precision",
+    "precision_at_causes",
+    "found_in_first_10_percent",
+    "found_in_first_20_percent",
+    "selected_precision",
+    "selected_recall",
+)
+"""Of an identification, and its selection of causes."""
+
+
+class Runs(Settings):
+    """What is run, by the causes that a treatment is given."""
+
+    found: list[Text] = Field(default_factory=list)
+    """Causes found and selected as the case's parameters say: methods, or pairs such as `loss/finetune`."""
+    true_causes: list[Text] = Field(default_factory=list)
+    """Treatments that are given the corrupted examples."""
+    right_labels: list[Text] = Field(default_factory=list)
+    """Treatments where no example is corrupted: what could be reached. They are given one example as causes."""
+
+
+class PaperSays(Settings):
+    """What a paper reports for a row of the results."""
+
+    source: Text
+    identification: str = ""
+    treatment: Text
+    """`none` for the model before repair."""
+    causes: Literal["", "found", "true", "right-labels"] = ""
+    values: Annotated[dict[Literal[ACCURACIES + RANKINGS], Number], Field(min_length=1)]  # type: ignore[valid-type]
+
+
+class Case(Settings):
+    """A problem on which methods are measured."""
+
+    description: Text
+    kind: Literal["development", "report"]
+    """development: settings are chosen on it. report: no choice ever looks at it."""
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    parameters: dict[Text, Any] = Field(default_factory=dict)
+    """Dotted names of params.yaml with values in place of its own, and whole new entries."""
+    runs: Runs
+    paper: list[PaperSays] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _counts_once(self) -> Case:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed stands twice: give each once")
+        return self
+
+
+class Cases(Settings):
+    """The file."""
+
+    cases: Annotated[dict[Text, Case], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline.
+
+    Attributes:
+        identification: its name, or nothing where the causes do not come from one.
+        treatment: its name.
+        causes: "found", "true" or "right-labels".
+        parameters: the content of params.yaml, but for the seed.
+    """
+
+    identification: str
+    treatment: str
+    causes: str
+    parameters: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.identification or 'given'}{PAIR}{self.treatment}, {self.causes} causes"
+
+    @property
+    def shown_failures(self) -> bool:
+        """Whether its identification looks at the failures, rather than at the model alone."""
+        identification = self.parameters["identifications"][self.identification or OURS]
+        return bool(identification["posterior"]["update"] != "none")
+
+    def with_seed(self, seed: int) -> dict[str, Any]:
+        return {**self.parameters, "seed": seed}
+
+    def settings(self) -> dict[str, Settings]:
+        """Each stage's settings.
+
+        Raises:
+            RepairError: if a parameter is not as it should be.
+        """
+        return stage_settings(Parameters(**self.parameters))
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """A case and its runs."""
+
+    name: str
+    case: Case
+    runs: tuple[Run, ...]
+
+    @property
+    def paper(self) -> dict[tuple[str, str, str, str], float]:
+        """What papers say, by identification, treatment, causes and metric."""
+        return {
+            (said.identification, said.treatment, said.causes, metric): value
+            for said in self.case.paper
+            for metric, value in said.values.items()
+        }
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a file, as YAML 1.2, as the pipeline reads it."""
+    try:
+        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError) as error:
+        raise RepairError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_cases(
+    file: Path,
+    project: Path,
+    changes: Mapping[str, Any] | None = None,
+    names: Collection[str] | None = None,
+) -> dict[str, PlannedCase]:
+    """The cases, each with its runs, checked as a whole.
+
+    Args:
+        file: `cases.yaml`.
+        project: the folder with the `params.yaml` from which every case departs.
+        changes: dotted names of parameters with values in place of the cases'.
+        names: of the cases that are wanted; all by default.
+
+    Raises:
+        RepairError: if anything in the file, or in a run that follows from it, is not as it should be; or if cases to
+            choose settings on and cases to report share seeds or pairs of classes.
+    """
+    content = read_yaml(file)
+    base = read_yaml(project / "params.yaml")
+    try:
+        cases = Cases(**content).cases if isinstance(content, dict) else Cases(cases=content).cases
+    except RepairError as error:
+        raise RepairError(f"in {file.name}, {error}") from None
+    planned = {}
+    for name, case in cases.items():
+        if names is not None and name not in names:
+            continue
+        try:
+            planned[name] = _planned(
+                name, case, changed(base, {**case.parameters, **(changes or {})}), project
+            )
+        except RepairError as error:
+            where = f"with {listed(changes)} set" if changes else f"in {file.name}"
+            raise RepairError(f"{where}, case {name}: {error}") from None
+    _keep_apart(planned.values(), file.name)
+    return planned
+
+
+def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the content of params.yaml with other values.
+
+    Args:
+        content: nested sections.
+        changes: dotted names with values; the last part of a name may be new, its sections may not.
+
+    Raises:
+        RepairError: if a section is not there.
+    """
+    result = copy.deepcopy(dict(content))
+    for name, value in changes.items():
+        *sections, last = name.split(".")
+        place: Any = result
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise RepairError(f"params.yaml has no section {'.'.join(sections)}, in which to set {name}")
+        place[last] = copy.deepcopy(value)
+    return result
+
+
+def class_pairs(run: Run) -> set[frozenset[str]]:
+    """Pairs of classes that the run's corruption confuses; none where it confuses all alike and singles out none."""
+    corruption = Parameters(**run.parameters).corruptions[run.parameters["corruption"]]
+    if not isinstance(corruption, LabelNoiseSettings):
+        return set()
+    given = corruption.confusion_matrix
+    rows = given if isinstance(given, dict) else {i: dict(enumerate(row)) for i, row in enumerate(given)}
+    rates = {(str(a), str(b)): rate for a, row in rows.items() for b, rate in row.items() if str(a) != str(b)}
+    alike = len(set(rates.values())) == 1 and len(rates) == len(rows) * (len(rows) - 1)
+    return set() if alike and len(rows) > 2 else {frozenset(pair) for pair, rate in rates.items() if rate > 0}
+
+
+def _planned(name: str, case: Case, content: dict[str, Any], project: Path) -> PlannedCase:
+    Parameters(**content)
+    runs = tuple(_runs(case.runs, _with_absolute_paths(content, project)))
+    if not runs:
+        raise RepairError(
+            "it runs nothing: name methods in runs.found, or treatments in another part of runs"
+        )
+    rows = {(run.identification, run.treatment, run.causes) for run in runs} | {("", "none", "")}
+    if len(rows) <= len(runs):
+        raise RepairError("a run stands twice in runs, as itself or as the pair of a method: name it once")
+    for run in runs:
+        try:
+            run.settings()
+        except RepairError as error:
+            raise RepairError(f"{run}: {error}") from None
+    for said in case.paper:
+        row = said.identification, said.treatment, said.causes
+        if row not in rows:
+            raise RepairError(
+                f"paper names a row that is not run: {', '.join(part or 'nothing' for part in row)}"
+            )
+    return PlannedCase(name, case, runs)
+
+
+def _runs(wanted: Runs, content: dict[str, Any]) -> Iterator[Run]:
+    for name in wanted.found:
+        if PAIR in name:
+            identification, treatment = name.split(PAIR, 1)
+        else:
+            method = choose("method", content["methods"], name)
+            identification, treatment = method["identification"], method["treatment"]
+            if method.get("selection") is not None:
+                raise RepairError(
+                    f"method {name} always selects by {method['selection']}: found causes it has none"
+                )
+        yield _run(content, identification, treatment, "found", {})
+    given = {
+        f"identifications.{OURS}": {"posterior": {"update": "none"}, "influence": {"score": "loss"}},
+        "selection": OURS,
+    }
+    for treatment in wanted.true_causes:
+        yield _run(content, "", treatment, "true", given | {f"selections.{OURS}": {"rule": "truth"}})
+    right = {
+        f"corruptions.{OURS}": {"kind": "none"},
+        "corruption": OURS,
+        f"selections.{OURS}": {"rule": "top-k", "count": 1},
+        "failures.required": False,
+    }
+    for treatment in wanted.right_labels:
+        yield _run(content, "", treatment, "right-labels", given | right)
+
+
+def _run(
+    content: dict[str, Any], identification: str, treatment: str, causes: str, changes: dict[str, Any]
+) -> Run:
+    pair = {"identification": identification or OURS, "treatment": treatment}
+    changes = {
+        **changes,
+        "method": OURS,
+        f"methods.{OURS}": pair,
+        "identification": None,
+        "treatment": None,
+        # Any: a run is given its seed later.
+        "seed": 0,
+    }
+    return Run(identification, treatment, causes, changed(content, changes))
+
+
+def _with_absolute_paths(content: dict[str, Any], project: Path) -> dict[str, Any]:
+    """The same data sets, seen from any folder."""
+    result = copy.deepcopy(content)
+    for dataset in result["datasets"].values():
+        for key in {"file", "folder"} & set(dataset):
+            dataset[key] = str((project / dataset[key]).resolve())
+    return result
+
+
+def _keep_apart(cases: Collection[PlannedCase], file: str) -> None:
+    """Whether what settings are chosen on and what is reported have nothing in common that chance could favour."""
+    seeds: dict[str, set[str]] = {"development": set(), "report": set()}
+    pairs: dict[str, set[str]] = {"development": set(), "report": set()}
+    for planned in cases:
+        seeds[planned.case.kind] |= {str(seed) for seed in planned.case.seeds}
+        confused = set().union(*(class_pairs(run) for run in planned.runs if run.causes != "right-labels"))
+        pairs[planned.case.kind] |= {"-".join(sorted(pair)) for pair in confused}
+    for what, of in (("seeds", seeds), ("pairs of classes", pairs)):
+        if shared := of["development"] & of["report"]:
+            raise RepairError(
+                f"in {file}, development and report cases share the {what} {', '.join(sorted(shared))}: settings "
+                "chosen on the former would be fitted to the latter"
+            )

@@ -1,0 +1,404 @@
+"""Every method on every case: found causes and repaired models, mean and spread over seeds, beside the papers.
+
+    python benchmarks/repair.py                        # all cases of cases.yaml, into results/repair.csv
+    python benchmarks/repair.py mnist-label-lenet --folder FOLDER_WITH_THE_OFFICIAL_MNIST_FILES
+    python benchmarks/repair.py --kind development --set treatments.ssse.damping=0.1,1,10
+
+The pipeline itself runs, through DVC, in working copies of this project. What has been computed is kept in their cache:
+a benchmark that was ended goes on where it was, and after a change of code what depends on it runs again. Seconds and
+memory are noted where a run has the machine to itself, with `--processes 1`; to have them of what is in the cache
+already, name another folder as `--work`.
+
+With `--set`, development cases are run with every combination of the values, and the rows, by setting, go into
+results/choices.csv: the record of how settings were chosen. Report cases are refused: no choice looks at them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cases import ACCURACIES, RANKINGS, PlannedCase, Run, read_cases
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import choose
+from modelrepair.settings.data import MnistSettings
+from modelrepair.settings.parameters import Parameters
+from results_table import RESULTS, merge, show, spread, summarise, write
+from working_copies import Outcome, WorkingCopies
+
+PROJECT = Path(__file__).parents[1]
+CASES = Path(__file__).with_name("cases.yaml")
+
+NAMES = ["case", "identification", "treatment", "causes", "uses", "metric"]
+CHOICE_NAMES = ["case", "setting", "identification", "treatment", "causes", "uses", "metric"]
+BASE_STAGES = ("train-base",)
+IDENTIFICATION_STAGES = ("update-posterior", "score-influence")
+# The fit serves both: its costs are of the pair.
+PAIR_STAGES = ("fit-fisher", "treat")
+
+COMPETITORS = {"found": ("loss", ("finetune", "retrain")), "true": ("", ("finetune", "retrain"))}
+"""By causes, what anybody would do first: drop the highest losses, or the true causes, and train on or anew."""
+SHOWN = ("all", "noisy_classes", "holdout", "remaining")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one working copy does at a stretch: runs that share a base model.
+
+    Attributes:
+        planned: the case.
+        seed: one of its seeds.
+        runs: each with the setting that it stands for; an empty one outside a choice of settings.
+    """
+
+    planned: PlannedCase
+    seed: int
+    runs: tuple[tuple[str, Run], ...]
+
+
+class Progress:
+    """A line for every run: what it gave, how many remain, and for how long if they take as long as those before."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._start = total, 0, time.perf_counter()
+        self._guard = threading.Lock()
+
+    def report(self, unit: Unit, setting: str, run: Run, outcome: Outcome) -> None:
+        what = ", ".join(
+            part for part in (f"{unit.planned.name} seed {unit.seed}", setting, str(run)) if part
+        )
+        after = outcome.metrics["repair"]["after"]
+        reached = ", ".join(f"{name} {100 * after[name]:.1f}" for name in SHOWN if after[name] is not None)
+        computed = f"{len(outcome.computed)} stages computed in {outcome.seconds:.0f} s"
+        with self._guard:
+            self._done += 1
+            remaining = self._total - self._done
+            minutes = (time.perf_counter() - self._start) / self._done * remaining / 60
+            left = f"{remaining} of {self._total} runs remain, about {minutes:.0f} min"
+            print(f"{what}: {reached} ({computed}; {left})", flush=True)
+
+
+def main() -> None:
+    options = parse()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        changes = {"datasets.mnist.folder": str(options.folder.resolve())} if options.folder else {}
+        cases = chosen_cases(read_cases(CASES, PROJECT, changes), options)
+        if options.list:
+            list_cases(cases.values())
+        elif options.set:
+            choose_settings(cases, options, changes)
+        else:
+            benchmark(cases, options)
+    except RepairError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it was")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="all of cases.yaml by default")
+    parser.add_argument("--kind", choices=["development", "report"], help="only cases of this kind")
+    parser.add_argument("--list", action="store_true", help="say which cases there are, and run nothing")
+    parser.add_argument("--folder", type=Path, help="of the official MNIST files; downloaded if not given")
+    parser.add_argument("--processes", type=int, default=2, help="how many runs at a time; 1 to note costs")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE,…", help="a parameter, to choose its value"
+    )
+    parser.add_argument("--output", type=Path, help="a CSV file; rows of other cases in it are kept")
+    parser.add_argument(
+        "--work", type=Path, default=PROJECT / ".scratch/benchmarks", help="folder of the cache"
+    )
+    options = parser.parse_args()
+    if options.processes < 1:
+        parser.error(f"--processes is {options.processes}: give a whole number of 1 or more")
+    return options
+
+
+def chosen_cases(cases: Mapping[str, PlannedCase], options: argparse.Namespace) -> dict[str, PlannedCase]:
+    """The cases that are asked for, in the order of the file.
+
+    Raises:
+        RepairError: for names that are not there, kinds that they do not have, and settings to be chosen on a report.
+    """
+    kind = options.kind or ("development" if options.set else None)
+    if options.set and kind == "report":
+        raise RepairError("settings are chosen on development cases alone: leave --kind report out")
+    for name in options.cases:
+        found = choose("case", cases, name).case.kind
+        if kind and found != kind:
+            reason = "settings are chosen on development cases alone" if options.set else f"--kind is {kind}"
+            raise RepairError(f"{name} is a {found} case and {reason}: leave it out")
+    return {
+        name: planned
+        for name, planned in cases.items()
+        if (not options.cases or name in options.cases) and kind in (None, planned.case.kind)
+    }
+
+
+def list_cases(cases: Collection[PlannedCase]) -> None:
+    rows = [
+        {
+            "case": planned.name,
+            "kind": planned.case.kind,
+            "seeds": len(planned.case.seeds),
+            "runs": len(planned.case.seeds) * len(planned.runs),
+            "description": planned.case.description,
+        }
+        for planned in cases
+    ]
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def benchmark(cases: Mapping[str, PlannedCase], options: argparse.Namespace) -> None:
+    """Run the cases, write their rows after every seed, and print what they say."""
+    units = [
+        Unit(planned, seed, tuple(("", run) for run in planned.runs))
+        for planned in cases.values()
+        for seed in planned.case.seeds
+    ]
+    output = options.output or RESULTS / "repair.csv"
+    with contextlib.closing(run_units(units, options)) as results:
+        for rows in results:
+            table = with_paper(summarise(rows, NAMES), cases)
+            write(merge(table, output, names=NAMES, by=["case"]), output)
+    for kind in ("development", "report"):
+        for name, planned in cases.items():
+            if planned.case.kind == kind:
+                title = f"{kind}: {name}, {planned.case.description}; seeds {planned.case.seeds}"
+                show(compared(table[table["case"] == name]), title)
+    print(f"\nwritten to {output}")
+
+
+def choose_settings(
+    cases: Mapping[str, PlannedCase], options: argparse.Namespace, changes: Mapping[str, Any]
+) -> None:
+    """Run every combination of the settings where they make a difference, write their rows, and say which is best."""
+    settings = {
+        " ".join(f"{name}={_text(value)}" for name, value in point.items()): point
+        for point in grid(options.set)
+    }
+    varied = {
+        setting: read_cases(CASES, PROJECT, {**changes, **point}, cases)
+        for setting, point in settings.items()
+    }
+    units = []
+    for name, planned in cases.items():
+        # Runs that no setting changes say nothing about them.
+        differing = [
+            place
+            for place, run in enumerate(planned.runs)
+            if any(other[name].runs[place].settings() != run.settings() for other in varied.values())
+        ]
+        runs = tuple(
+            (setting, varied[setting][name].runs[place]) for place in differing for setting in settings
+        )
+        units += [Unit(planned, seed, runs) for seed in planned.case.seeds if runs]
+    if not units:
+        raise RepairError(f"nothing that the cases run depends on {' '.join(options.set)}: set what they use")
+    output = options.output or RESULTS / "choices.csv"
+    with contextlib.closing(run_units(units, options)) as results:
+        for rows in results:
+            table = summarise(rows, CHOICE_NAMES)
+            write(merge(table, output, names=CHOICE_NAMES, by=["case", "setting"]), output)
+    show_best(table, list(settings))
+    print(f"\nwritten to {output}")
+
+
+def grid(wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Every combination of values, by the parameters' dotted names, of texts such as `seed=0,1`.
+
+    Raises:
+        RepairError: if a text is not of this form, or names a parameter again.
+    """
+    values: dict[str, list[Any]] = {}
+    for text in wanted:
+        name, equals, listed = text.partition("=")
+        if not (name and equals and listed) or name in values:
+            raise RepairError(f"--set {text}: give NAME=VALUE or NAME=VALUE,VALUE once for each name")
+        try:
+            values[name] = [YAML(typ="safe", pure=True).load(value) for value in listed.split(",")]
+        except YAMLError:
+            raise RepairError(f"--set {text}: its values cannot be read as YAML") from None
+    for point in itertools.product(*values.values()):
+        yield dict(zip(values, point, strict=True))
+
+
+def run_units(units: Sequence[Unit], options: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
+    """Run them, each in one working copy; after each, the rows of all that have been run, in a fixed order.
+
+    Raises:
+        RepairError: if a run fails; those beside it are ended.
+    """
+    _fetch(units)
+    progress = Progress(sum(len(unit.runs) for unit in units))
+    done: dict[int, list[Row]] = {}
+    with (
+        ThreadPoolExecutor(options.processes) as pool,
+        WorkingCopies(PROJECT, options.work, options.processes, note_costs=options.processes == 1) as copies,
+    ):
+        futures = {
+            pool.submit(_rows_of_unit, unit, copies, progress): number for number, unit in enumerate(units)
+        }
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                rows = [row for number in sorted(done) for row in done[number]]
+                keys = ["setting", *NAMES, "seed"]
+                # Runs measure the base model, and identifications, again and again.
+                yield pd.DataFrame(rows).drop_duplicates([key for key in keys if key != "uses"])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
+    """What a run says of its base model, of its identification and of its treatment, by the names of the columns."""
+    metrics = outcome.metrics
+    base = {"identification": "", "treatment": "none", "causes": "", "uses": ""}
+    found = {
+        "identification": run.identification,
+        "treatment": "",
+        "causes": run.causes,
+        "uses": "failures" if run.shown_failures else "",
+    }
+    treated = {**found, "treatment": run.treatment, "uses": metrics["used"]["uses"]}
+
+    def percent(when: str) -> dict[str, float]:
+        after = metrics["repair"][when]
+        return {name: 100 * after[name] for name in ACCURACIES if after[name] is not None}
+
+    def costs(stages: Sequence[str]) -> dict[str, float]:
+        noted = {stage: outcome.costs.get(stage, {}) for stage in stages}
+        return {f"{name}:{stage}": value for stage, costs in noted.items() for name, value in costs.items()}
+
+    parts = [(treated, percent("after") | costs(PAIR_STAGES))]
+    if run.identification:
+        ranked = {name: metrics["identification"].get(name) for name in RANKINGS}
+        known = {name: value for name, value in ranked.items() if value is not None}
+        parts.append((found, known | costs(IDENTIFICATION_STAGES)))
+    if run.causes != "right-labels":
+        parts.append((base, percent("before") | costs(BASE_STAGES)))
+    return [
+        {**names, "metric": metric, "value": value}
+        for names, values in parts
+        for metric, value in values.items()
+    ]
+
+
+def with_paper(table: pd.DataFrame, cases: Mapping[str, PlannedCase]) -> pd.DataFrame:
+    """The table with a column of what papers say; NaN where they say nothing."""
+    said = {(name, *row): value for name, planned in cases.items() for row, value in planned.paper.items()}
+    keys = zip(*(table[name] for name in NAMES if name != "uses"), strict=True)
+    return table.assign(paper=[said.get(key, float("nan")) for key in keys])
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """One case's repairs, a row each, beside the best obvious competitor that is given as much.
+
+    A repair loses if its mean accuracy over all classes is below the competitor's.
+    """
+    treated = table[table["treatment"] != ""]
+    rows = []
+    for (identification, treatment, causes, uses), part in treated.groupby(NAMES[1:5], sort=False):
+        values = part.set_index("metric")
+        row = {"identification": identification, "treatment": treatment, "causes": causes, "uses": uses}
+        for metric in SHOWN:
+            there = metric in values.index
+            row[metric] = spread(values.at[metric, "mean"], values.at[metric, "std"]) if there else ""
+        row["paper, all"] = values.at["all", "paper"]
+        if rival := _competitor(treated, identification, treatment, causes, uses):
+            row["competitor, all"] = (
+                f"{rival['identification'] or 'given'}/{rival['treatment']} {rival['mean']:.1f}"
+            )
+            row["verdict"] = "loses" if values.at["all", "mean"] < rival["mean"] else ""
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def show_best(table: pd.DataFrame, settings: Sequence[str]) -> None:
+    """For each thing that was run, means over the cases by setting, and which setting is best by each metric."""
+    shown = table[table["metric"].isin([*SHOWN, "worst_class", "auroc", "average_precision"])]
+    for (identification, treatment, causes), part in shown.groupby(["identification", "treatment", "causes"]):
+        if treatment == "none":
+            continue
+        wide = part.pivot_table(index="setting", columns="metric", values="mean", sort=False).reindex(
+            settings
+        )
+        count = part["case"].nunique()
+        title = f"{identification or 'given'}/{treatment or 'identification'}, {causes} causes, mean over {count} cases"
+        show(wide.reset_index(), title)
+        for metric in wide.columns:
+            print(f"best by {metric}: {wide[metric].idxmax()}")
+
+
+def _rows_of_unit(unit: Unit, copies: WorkingCopies, progress: Progress) -> list[Row]:
+    rows = []
+    with copies.one() as copy:
+        for setting, run in unit.runs:
+            try:
+                outcome = copies.run(copy, run.with_seed(unit.seed))
+            except RepairError as error:
+                raise RepairError(f"{unit.planned.name}, seed {unit.seed}, {run}: {error}") from None
+            labels = {"case": unit.planned.name, "setting": setting, "seed": unit.seed}
+            rows += [{**labels, **row} for row in rows_of_run(run, outcome)]
+            progress.report(unit, setting, run, outcome)
+    return rows
+
+
+def _fetch(units: Sequence[Unit]) -> None:
+    """Have the official MNIST files at hand before several runs would download them at a time."""
+    from modelrepair.sources import load_source
+
+    wanted = [Parameters(**unit.runs[0][1].parameters) for unit in units]
+    sources = {source for p in wanted if isinstance(source := p.datasets[p.dataset], MnistSettings)}
+    for source in sources:
+        load_source(source, 0)
+
+
+def _competitor(
+    treated: pd.DataFrame, identification: str, treatment: str, causes: str, uses: str
+) -> dict[str, Any] | None:
+    """The row of the best competitor's accuracy; None where there is none, or the repair is a competitor itself."""
+    finding, treatments = COMPETITORS.get(causes, ("", ()))
+    rivals = treated[
+        (treated["metric"] == "all")
+        & (treated["causes"] == causes)
+        & (treated["uses"] == uses)
+        & (treated["identification"] == finding)
+        & treated["treatment"].isin(treatments)
+    ]
+    if rivals.empty or (identification == finding and treatment in treatments):
+        return None
+    return dict(rivals.loc[rivals["mean"].idxmax()])
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""The tables of results in the documentation, made from the CSV files: nobody types them.
+
+    python benchmarks/tables.py            # say which differ from the results, status 1 if any does
+    python benchmarks/tables.py --write    # fill them
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being one of `TABLES`. A row that has no results
+yet is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import choose
+from results_table import RESULTS, read, spread
+
+PROJECT = Path(__file__).parents[1]
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+Where = Mapping[str, str | float | re.Pattern[str]]
+Cell = Callable[[pd.Series], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers.
+
+    Attributes:
+        heading: above it.
+        where: which of the results' rows it shows, together with the table's row: values of their columns, or patterns
+            of whole ones.
+        cell: what it shows of that row.
+    """
+
+    heading: str
+    where: Where
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        labels: at its left, one for each of the table's labels.
+        where: as of a column.
+    """
+
+    labels: tuple[str, ...]
+    where: Where
+
+
+@dataclass(frozen=True)
+class Table:
+    """What stands in a table.
+
+    Attributes:
+        file: in `results`.
+        names: the file's columns of text.
+        labels: headings of the rows' labels.
+        columns: of numbers.
+        rows: in their order.
+        above: headings that stand above those of the labels and columns, if the columns come in groups.
+    """
+
+    file: str
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    above: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        results = read(RESULTS / self.file, self.names)
+        headings = [*self.labels, *(column.heading for column in self.columns)]
+        lines = [_line(self.above or headings), "|" + "---|" * len(headings)]
+        if self.above:
+            lines.append(_line(headings))
+        for row in self.rows:
+            cells = [_cell(results, {**row.where, **column.where}, column.cell) for column in self.columns]
+            if any(cells):
+                lines.append(_line([*row.labels, *cells]))
+        return "\n".join(lines) + "\n"
+
+
+def mean_and_spread(digits: int) -> Cell:
+    return lambda row: spread(row["mean"], row["std"], digits)
+
+
+def number(name: str, digits: int = 1) -> Cell:
+    """A column's value with so many decimals; nothing where it is not there."""
+    return lambda row: "" if pd.isna(row[name]) else f"{row[name]:.{digits}f}"
+
+
+def cost(name: str, extrapolated: str) -> Cell:
+    """Two digits, or all before the point; a mark on routes that match the pattern."""
+
+    def cell(row: pd.Series) -> str:
+        if pd.isna(row[name]):
+            return ""
+        text = f"{row[name]:,.0f}" if row[name] >= 10 else f"{row[name]:.2g}"
+        return f"{text} ¹" if re.fullmatch(extrapolated, row["route"]) else text
+
+    return cell
+
+
+def power_of_ten(name: str) -> Cell:
+    """One digit and the power; nothing where the value is not there."""
+
+    def cell(row: pd.Series) -> str:
+        digit, exponent = f"{row[name]:.0e}".split("e") if not pd.isna(row[name]) else ("", "")
+        return f"{digit}e{int(exponent)}" if digit else ""
+
+    return cell
+
+
+def accuracies(case: str, *, paper: bool) -> tuple[Column, ...]:
+    """The columns of a case's repairs, in percent."""
+    headings = {
+        "all": "all",
+        "noisy_classes": "noisy classes",
+        "holdout": "held-out failures",
+        "remaining": "remaining",
+    }
+    shown = [
+        Column(heading, {"case": case, "metric": name}, mean_and_spread(1))
+        for name, heading in headings.items()
+    ]
+    said = [Column("paper, all", {"case": case, "metric": "all"}, number("paper"))] if paper else []
+    return (*shown, *said)
+
+
+def repair(label: str, identification: str, treatment: str, causes: str) -> Row:
+    shown = {"": "", "found": "found", "true": "true", "right-labels": "no label wrong"}[causes]
+    return Row((label, shown), {"identification": identification, "treatment": treatment, "causes": causes})
+
+
+def erased(label: str, method: str) -> Row:
+    return Row((label,), {"method": method})
+
+
+def erasures(fraction: float, what: str) -> tuple[Column, ...]:
+    """δ of a class or a part of it, and differences in accuracy to the retrained model in percentage points."""
+    metrics = (
+        (f"δ, {what}", "normalised_confusion_distance", mean_and_spread(2)),
+        ("Δ erased", "accuracy_difference:erased_train", number("mean")),
+        ("Δ others", "accuracy_difference:retained_test", number("mean")),
+    )
+    return tuple(
+        Column(heading, {"fraction": fraction, "metric": metric}, cell) for heading, metric, cell in metrics
+    )
+
+
+def route(label: str, pattern: str) -> Row:
+    return Row((label,), {"route": re.compile(pattern)})
+
+
+def solves(network: str, count: int) -> tuple[Column, ...]:
+    """Costs and residual of routes to F̂⁻¹v. Where only seconds were extrapolated, memory was measured."""
+    where = {"network": network, "n": count}
+    return (
+        Column("seconds", where, cost("seconds", r".* \(extrapolated\)")),
+        Column("MiB", where, cost("peak_mib", r"nngeometry \(extrapolated\)")),
+        Column("residual", where, power_of_ten("residual")),
+    )
+
+
+TABLES = {
+    "repair-lenet": Table(
+        file="repair.csv",
+        names=("case", "identification", "treatment", "causes", "uses", "metric"),
+        labels=("method", "causes"),
+        columns=accuracies("mnist-label-lenet", paper=True),
+        rows=(
+            repair("before repair", "", "none", ""),
+            repair("`ewc`", "ewc", "ewc", "found"),
+            repair("`ewc-full`", "ewc-full", "ewc-full", "found"),
+            repair("`ewc-ssse`", "ewc", "ssse", "found"),
+            repair("`ewc-newton`", "ewc", "newton", "found"),
+            repair("`ssse`", "linear", "ssse", "found"),
+            repair("`linear`", "linear", "newton", "found"),
+            repair("`loss-ssse`", "loss", "ssse", "found"),
+            repair("`finetune` (reference)", "ewc", "finetune", "found"),
+            repair("`retrain` (reference)", "ewc", "retrain", "found"),
+            repair("highest losses dropped, `finetune`", "loss", "finetune", "found"),
+            repair("highest losses dropped, `retrain`", "loss", "retrain", "found"),
+            repair("`ewc`", "", "ewc", "true"),
+            repair("`ewc-full`", "", "ewc-full", "true"),
+            repair("`ssse`", "", "ssse", "true"),
+            repair("`linear`", "", "newton", "true"),
+            repair("`finetune` (semi-oracle)", "", "finetune", "true"),
+            repair("`retrain` (gold standard)", "", "retrain", "true"),
+            repair("`retrain`", "", "retrain", "right-labels"),
+        ),
+    ),
+    "erasure": Table(
+        file="erasure.csv",
+        names=("dataset", "model", "method", "erased", "metric"),
+        labels=("method, with its step chosen on five other classes ²",),
+        columns=(*erasures(1, "all of a class"), *erasures(0.5, "half of it")),
+        rows=(
+            erased("nothing", "original"),
+            erased("SSSE, exact Fisher, λ = 10⁻⁴ (`erase`)", "ssse damping 1e-4, five proxies"),
+            erased("SSSE, exact Fisher, λ = 10⁻³", "ssse, five proxies"),
+            erased("SSSE, gradients of 10 images", "ssse mini-batches of 10, five proxies"),
+            erased("SSSE, a block a layer", "ssse block, five proxies"),
+            erased("gradient ascent", "gradient ascent, five proxies"),
+            erased("scrubbing", "scrubbing, five proxies"),
+        ),
+    ),
+    "curvature": Table(
+        file="curvature.csv",
+        names=("network", "route"),
+        labels=("",),
+        columns=(*solves("lenet5", 2700), *solves("resnet20", 4500)),
+        rows=(
+            route("**modelrepair, exact**", "gram"),
+            route("nngeometry, low-rank", r"nngeometry( \(.*)?"),
+            route("nngeometry's gradients, Woodbury by hand", "nngeometry-gram"),
+            route("curvlinops, conjugate gradients", "curvlinops.*"),
+            route("rank-one recurrence in blocks, as SSSE", "recurrence.*"),
+            route("forward and backward passes alone", "forward.*"),
+            route("floor: operations at the speed of a matrix product", "floor"),
+        ),
+        above=(
+            "route",
+            "LeNet-5, 2,700 gradients",
+            "",
+            "",
+            "ResNet-20, 4,500 gradients of 10 images",
+            "",
+            "",
+        ),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="fill the tables instead of comparing them")
+    options = parser.parse_args()
+    try:
+        differing = [
+            file for file in documents() if filled(file.read_text(encoding="utf-8")) != file.read_text()
+        ]
+        for file in differing if options.write else ():
+            file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
+    except RepairError as error:
+        sys.exit(str(error))
+    if differing and not options.write:
+        names = ", ".join(str(file.relative_to(PROJECT)) for file in differing)
+        sys.exit(f"tables in {names} are not those of the results: run `python benchmarks/tables.py --write`")
+
+
+def documents() -> list[Path]:
+    """The files that may hold tables."""
+    return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """A document with its tables as the results are.
+
+    Raises:
+        RepairError: if it names a table that is not there.
+    """
+    return MARKED.sub(
+        lambda found: f"{found[1]}{choose('table', TABLES, found[2]).markdown()}{found[4]}", text
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(results: pd.DataFrame, where: Where, cell: Cell) -> str:
+    """What is shown of the one row where the columns have these values; nothing if there is none."""
+    chosen = pd.Series(True, index=results.index)
+    for name, value in where.items():
+        column = results[name]
+        chosen &= column.str.fullmatch(value) if isinstance(value, re.Pattern) else column == value
+    if chosen.sum() > 1:
+        raise RepairError(
+            f"{int(chosen.sum())} rows of the results have {dict(where)}: say more of the one to show"
+        )
+    return "".join(cell(row) for _, row in results[chosen].iterrows())
+
+
+if __name__ == "__main__":
+    main()

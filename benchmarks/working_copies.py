@@ -1,0 +1,207 @@
+"""Runs of the pipeline, several at a time: working copies of the project that share one DVC cache.
+
+The cache, with DVC's run cache in it, outlives them: whatever has been computed from the same code, settings and inputs
+is taken from it, in whichever copy, however the earlier run ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from modelrepair.errors import RepairError
+from modelrepair.pipeline.artifacts import read_json
+from modelrepair.pipeline.stage import Stage
+
+COPIED = ("dvc.yaml", "requests", "src", "stages")
+"""What the pipeline consists of, beside its parameters."""
+KEPT = ".scratch"
+"""Where stages keep what they need to go on after a kill."""
+CONFIG = (
+    "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {cache}\n"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        metrics: the content of metrics/repair.json.
+        costs: `seconds` and `peak_mib` by stage, of whichever run computed it, where they were noted.
+        computed: the stages that were not in the cache.
+        seconds: that the run took.
+    """
+
+    metrics: dict[str, Any]
+    costs: dict[str, dict[str, float]]
+    computed: list[str]
+    seconds: float
+
+
+class WorkingCopies:
+    """The working copies below a folder, while the block lasts.
+
+    Args:
+        project: the folder with `dvc.yaml`.
+        folder: where the copies and the cache are.
+        count: how many copies.
+        note_costs: whether what is computed notes its seconds and its memory.
+    """
+
+    def __init__(self, project: Path, folder: Path, count: int, *, note_costs: bool) -> None:
+        self._project, self._folder, self._count = project, folder.resolve(), count
+        self._costs = self._folder / "costs.jsonl"
+        # Where DVC is not to take the settings of a pipeline around this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+        self._environment = inherited | {
+            # `python3` in dvc.yaml is the Python that runs this.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            # Threads that spin while they wait are slow where another copy's want the cores.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self._folder / "site"),
+        }
+        if note_costs:
+            self._environment["MODELREPAIR_COSTS"] = str(self._costs)
+        self._free: queue.Queue[Path] = queue.Queue()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._guard = threading.Lock()
+        self._ended = False
+
+    def __enter__(self) -> WorkingCopies:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another benchmark in {self._folder}, or what a killed one left", flush=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        for number in range(self._count):
+            self._free.put(self._fresh(self._folder / f"copy-{number}"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        self._lock.close()
+
+    def end(self) -> None:
+        """End what is running, at once: stages leave nothing half-written, and their finished work is in the cache."""
+        with self._guard:
+            self._ended = True
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Path]:
+        """A copy that nobody else uses while the block lasts."""
+        copy = self._free.get()
+        try:
+            yield copy
+        finally:
+            self._free.put(copy)
+
+    def run(self, copy: Path, parameters: Mapping[str, Any]) -> Outcome:
+        """Run the whole pipeline in a copy.
+
+        Raises:
+            RepairError: if a stage fails; says what it said.
+        """
+        start = time.perf_counter()
+        with (copy / "params.yaml").open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(dict(parameters), file)
+        stdout = self._reproduce(copy)
+        return Outcome(
+            read_json(copy / "metrics/repair.json"),
+            self._costs_of(copy),
+            re.findall(r"^Running stage '(?:dvc\.yaml:)?([^']+)'", stdout, re.MULTILINE),
+            time.perf_counter() - start,
+        )
+
+    def _fresh(self, copy: Path) -> Path:
+        """The project as it is now; nothing of an earlier run, whose kill may have left DVC's files half-written."""
+        for path in copy.iterdir() if copy.is_dir() else ():
+            if path.is_dir() and path.name != KEPT:
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
+        (copy / ".dvc").mkdir(parents=True)
+        (copy / ".dvc/config").write_text(CONFIG.format(cache=self._folder / "cache"), encoding="utf-8")
+        for name in COPIED:
+            source = self._project / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+                shutil.copytree(source, copy / name, ignore=ignored)
+            else:
+                shutil.copy2(source, copy / name)
+        return copy
+
+    def _reproduce(self, copy: Path) -> str:
+        """What `dvc repro` writes to stdout."""
+        with self._guard:
+            if self._ended:
+                raise RepairError("the benchmark was ended")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dvc", "repro"],
+                cwd=copy,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                # A group of its own, to be ended with all its children. It holds the lock if this process is killed.
+                start_new_session=True,
+                pass_fds=[self._lock.fileno()],
+            )
+            self._running.add(process)
+        stdout, stderr = process.communicate()
+        with self._guard:
+            self._running.discard(process)
+        if process.returncode:
+            raise RepairError(_said(stdout, stderr, {path.stem for path in (copy / "stages").glob("*.py")}))
+        return stdout
+
+    def _costs_of(self, copy: Path) -> dict[str, dict[str, float]]:
+        """Of each stage but the first, which takes nothing: those noted under its fingerprint."""
+        noted = {}
+        if self._costs.is_file():
+            for line in self._costs.read_text(encoding="utf-8").splitlines():
+                # A full disk may have cut a line short.
+                with contextlib.suppress(ValueError):
+                    content = json.loads(line)
+                    noted[content["fingerprint"]] = {name: content[name] for name in ("seconds", "peak_mib")}
+        if not noted:
+            return {}
+        stages = YAML(typ="safe", pure=True).load((copy / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        prints = {name: Stage(name, copy).fingerprint() for name in stages if name != "choose-method"}
+        return {name: noted[mark] for name, mark in prints.items() if mark in noted}
+
+
+def _said(stdout: str, stderr: str, scripts: set[str]) -> str:
+    """What a failed run said last: a stage's own sentence, or else DVC's."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", f"{stdout}\n{stderr}") if line.strip()]
+    stages = "|".join(name.replace("_", "-") for name in sorted(scripts))
+    for start in (rf"({stages}): ", "ERROR: "):
+        if found := [line for line in lines if re.match(start, line)]:
+            return found[-1]
+    return lines[-1] if lines else "`dvc repro` failed without a word"

@@ -1,0 +1,1 @@
+"""What are pictures made of? Sheets, charts and tiles of plain arrays; knows no evidence."""

@@ -1,0 +1,221 @@
+"""What a run leaves to judge it by, gathered once: every measure and every picture takes this one object.
+
+Models and examples are touched by `gather` alone. All that follows from it is plain arrays, so a measure or a
+picture can be tried, or used on results from elsewhere, with an `Evidence` written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from modelrepair.errors import RepairError
+
+if TYPE_CHECKING:
+    from modelrepair.models.examples import Examples
+    from modelrepair.models.trained_model import TrainedModel
+
+Array = NDArray[Any]
+
+
+class Inputs(Protocol):
+    """(n, ...) inputs of which single rows are read, such as an array, memory-mapped or not."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __getitem__(self, row: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model makes of the n training and the t test examples.
+
+    Attributes:
+        training_log_likelihoods: (n,) log p(y | x, θ) in nats of the given labels.
+        training_correct: (n,) in [0, 1], how right the predictions are by the given labels; of attributes,
+            the share that is right.
+        test_log_likelihoods: (t,) log p(y | x, θ) in nats.
+        test_predictions: (t,) class numbers, or (t, k) attributes of 0 and 1.
+    """
+
+    training_log_likelihoods: NDArray[np.float64]
+    training_correct: Array
+    test_log_likelihoods: NDArray[np.float64]
+    test_predictions: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A run's examples and what its models make of them. None says that something is not there.
+
+    Labels are (n,) class numbers or, for all examples alike, (n, k) attributes of 0 and 1.
+
+    Attributes:
+        class_names: one name for each class or attribute.
+        noisy_classes: the classes whose training examples were corrupted on purpose.
+        training_inputs: (n, ...) bytes or floats; only the rows that are shown are read.
+        given_labels: (n,) or (n, k), those that the model was trained with.
+        true_labels: the same, as they should be; None where no truth is known.
+        is_corrupted: (n,) bool, the true causes; None where no truth is known.
+        scores: (n,) positive = harmful; None where nothing was scored, as for a request.
+        causes: (m,) positions among the training examples of those that were taken as causes.
+        test_inputs: (t, ...) as the training inputs.
+        test_labels: (t,) or (t, k), true.
+        roles: (t,) "query", "holdout", "remaining" or "", as in `repair_metrics`.
+        parts: (t,) "reserved", "discovery" or "assessment".
+        before: what the base model makes of the examples.
+        after: what the repaired model makes of them.
+        course: a row for each point of the treatment: `round`, columns that end in `_accuracy` (fractions,
+            missing where not measured) and `returned` (bool).
+
+    Raises:
+        RepairError: if there is not one value for each example.
+    """
+
+    class_names: tuple[str, ...]
+    noisy_classes: tuple[int, ...]
+    training_inputs: Inputs
+    given_labels: Array
+    true_labels: Array | None
+    is_corrupted: NDArray[np.bool_] | None
+    scores: NDArray[np.float64] | None
+    causes: Array
+    test_inputs: Inputs
+    test_labels: Array
+    roles: Array
+    parts: Array
+    before: Answers
+    after: Answers
+    course: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        answers = {"before": self.before, "after": self.after}
+        named: dict[str, dict[str, Array | None]] = {
+            "training": {
+                "given labels": self.given_labels,
+                "true labels": self.true_labels,
+                "marks of corruption": self.is_corrupted,
+                "scores": self.scores,
+                **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
+                **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
+            },
+            "test": {
+                "labels": self.test_labels,
+                "roles": self.roles,
+                "parts": self.parts,
+                **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
+                **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
+            },
+        }
+        for kind, columns in named.items():
+            lengths = {name: len(values) for name, values in columns.items() if values is not None}
+            count = next(iter(lengths.values()))
+            for name, length in lengths.items():
+                if length != count:
+                    raise RepairError(
+                        f"there are {length} {name} for {count} {kind} examples: give one for each"
+                    )
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether an example has k yes/no attributes instead of one class."""
+        return self.test_labels.ndim == 2
+
+    @property
+    def assessed(self) -> NDArray[np.int64]:
+        """Positions of the test examples that no method has seen."""
+        return np.flatnonzero(self.parts == "assessment")
+
+
+def gather(
+    base: TrainedModel,
+    repaired: TrainedModel,
+    training: Examples,
+    tests: Examples,
+    *,
+    class_names: Sequence[str],
+    causes: ArrayLike,
+    roles: ArrayLike,
+    parts: ArrayLike,
+    course: pd.DataFrame,
+    scores: ArrayLike | None = None,
+    true_labels: ArrayLike | None = None,
+    is_corrupted: ArrayLike | None = None,
+    noisy_classes: Sequence[int] = (),
+) -> Evidence:
+    """Run both models over all examples, once each, and put down what all measures and pictures need.
+
+    Args:
+        base, repaired: the model before and after.
+        training: the n examples that the base model was trained on, with their given labels.
+        tests: the t test examples.
+        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes: as in
+            `Evidence`. Where no example is corrupted there are no true causes to find, so no truth is known.
+
+    Raises:
+        RepairError: if there is not one value for each example.
+    """
+    known = is_corrupted is not None and bool(np.any(is_corrupted))
+    return Evidence(
+        class_names=tuple(str(name) for name in class_names),
+        noisy_classes=tuple(int(number) for number in noisy_classes),
+        training_inputs=_Stored(training),
+        given_labels=np.asarray(training.targets),
+        true_labels=np.asarray(true_labels) if known and true_labels is not None else None,
+        is_corrupted=np.asarray(is_corrupted, dtype=bool) if known else None,
+        scores=None if scores is None else np.asarray(scores, dtype=np.float64),
+        causes=np.asarray(causes),
+        test_inputs=_Stored(tests),
+        test_labels=np.asarray(tests.targets),
+        roles=np.asarray(roles),
+        parts=np.asarray(parts),
+        before=_answers(base, training, tests),
+        after=_answers(repaired, training, tests),
+        course=course,
+    )
+
+
+class _Stored:
+    """The inputs of examples, of which a row is read when it is shown."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    @property
+    def ndim(self) -> int:
+        return self._examples.subset([]).inputs.ndim
+
+    def __getitem__(self, row: Any, /) -> Any:
+        return self._examples.subset([row]).inputs[0]
+
+
+def _answers(model: TrainedModel, training: Examples, tests: Examples) -> Answers:
+    known, correct, _ = _run(model, training)
+    unseen, _, predictions = _run(model, tests)
+    return Answers(known.astype(np.float64), correct, unseen.astype(np.float64), predictions)
+
+
+def _run(model: TrainedModel, examples: Examples) -> tuple[Array, Array, Array]:
+    """Log-likelihoods, correctness and predictions of n examples, of one pass over them."""
+    import torch
+
+    meaning = model.likelihood
+    batches = []
+    with torch.no_grad():
+        for _, inputs, targets in model.batches(examples):
+            outputs = model.network(inputs)
+            batches.append(
+                (
+                    meaning.log_likelihood(outputs, targets),
+                    meaning.correct(outputs, targets),
+                    meaning.predictions(outputs),
+                )
+            )
+    likelihoods, correct, predictions = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
+    return likelihoods, correct, predictions

@@ -1,0 +1,131 @@
+"""Labelled examples, held as arrays that may be memory-mapped and are read a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from modelrepair.errors import RepairError
+
+
+def chosen_positions(given: ArrayLike, count: int) -> NDArray[np.int64]:
+    """The positions of chosen examples, in the order given, or those at which a mask is true.
+
+    Args:
+        given: positions from 0 to count - 1, or a boolean mask (count,).
+        count: how many examples there are to choose from.
+
+    Raises:
+        RepairError: for a mask of another length, a position that does not exist, or what is neither.
+    """
+    chosen = np.asarray(given)
+    if chosen.dtype == np.bool_:
+        if chosen.shape != (count,):
+            raise RepairError(
+                f"a mask of shape {chosen.shape} was given to choose among {count} examples: give one truth value for "
+                "each, or positions"
+            )
+        return np.flatnonzero(chosen)
+    if not chosen.size:
+        return np.empty(0, dtype=np.int64)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        raise RepairError(
+            f"an array of shape {chosen.shape} and type {chosen.dtype} was given to choose among {count} examples: "
+            f"give positions from 0 to {count - 1}, or a boolean mask"
+        )
+    absent = chosen[(chosen < 0) | (chosen >= count)]
+    if len(absent):
+        raise RepairError(
+            f"example {absent[0]} of {count} was asked for: give positions from 0 to {count - 1}"
+        )
+    return chosen.astype(np.int64)
+
+
+class Examples:
+    """n labelled examples z = (x, y): chosen rows of an array of inputs, of which nothing is read until it is used.
+
+    Args:
+        inputs: (N, ...) array: images as uint8 of shape (N, channels, height, width), any floats, or any other
+            integers, such as token ids.
+        targets: (n,) class numbers, or (n, k) floats (binary attributes, or class probabilities).
+        rows: (n,) which row of the inputs each target belongs to; by default all N, in order.
+
+    Raises:
+        RepairError: if targets and rows differ in length, or a row is not there.
+    """
+
+    def __init__(
+        self, inputs: NDArray[np.generic], targets: NDArray[np.generic], rows: ArrayLike | None = None
+    ) -> None:
+        self._inputs = inputs
+        self.targets = targets
+        self.rows = np.arange(len(inputs)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(self.rows) != len(self.targets):
+            raise RepairError(
+                f"there are {len(self.rows)} inputs and {len(self.targets)} targets: give one target for each input"
+            )
+        if len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < len(inputs):
+            absent = self.rows.min() if self.rows.min() < 0 else self.rows.max()
+            raise RepairError(
+                f"the examples name input {absent} and there are {len(inputs)}: the two do not belong together"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def inputs(self) -> NDArray[np.generic]:
+        """(n, ...) the inputs of this set, read into memory."""
+        return np.asarray(self._inputs[self.rows])
+
+    def subset(self, positions: ArrayLike) -> Examples:
+        """The examples at these positions (0 to n-1, or a boolean mask of length n) of this set.
+
+        Raises:
+            RepairError: if a position is not there, or the mask is of another length.
+        """
+        chosen = chosen_positions(positions, len(self))
+        return Examples(self._inputs, self.targets[chosen], self.rows[chosen])
+
+    def batch(
+        self,
+        positions: ArrayLike | slice,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets at these positions as tensors.
+
+        Byte images (uint8 in 4 dimensions) become `dtype` in [0, 1], floats and truth values `dtype`. All other integer
+        inputs become int64, whatever `dtype` is: they are taken for ids, which no float type of a model need hold.
+        Class numbers become int64, all other targets `dtype`.
+
+        Raises:
+            RepairError: if a position is not there, or the inputs are no real numbers.
+        """
+        chosen = positions if isinstance(positions, slice) else chosen_positions(positions, len(self))
+        raw = np.array(self._inputs[self.rows[chosen]])
+        if raw.dtype.kind not in "biuf":
+            raise RepairError(
+                f"the inputs are of type {raw.dtype}: give floats, byte images, or integers as ids"
+            )
+        image = raw.dtype == np.uint8 and raw.ndim == 4
+        if raw.dtype.kind in "iu" and not image:
+            inputs = torch.from_numpy(raw.astype(np.int64)).to(device)
+        else:
+            inputs = torch.from_numpy(raw).to(device).to(dtype)
+            inputs = inputs / 255 if image else inputs
+        targets = torch.from_numpy(np.array(self.targets[chosen])).to(device)
+        return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
+
+    def batches(
+        self, size: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Walk through the set in order: (positions, inputs, targets) of at most `size` examples."""
+        for start in range(0, len(self), size):
+            positions = slice(start, min(start + size, len(self)))
+            yield positions, *self.batch(positions, device=device, dtype=dtype)

@@ -1,0 +1,86 @@
+"""Whether a network is a function of single examples, which everything here takes it for."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from modelrepair.errors import RepairError
+from modelrepair.models.precision import full_precision
+
+PROBE_EXAMPLES = 4
+
+
+def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a network treats these examples one by one; False also if they are too few or too alike to tell.
+
+    Runs a few of them together and apart, and looks at what the layers say of themselves.
+
+    Raises:
+        RepairError: if examples influence each other, or the network changes as it runs, draws random numbers, cannot
+            run the examples, or gives no tensor with a row for each.
+    """
+    for path, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise _influence(f"layer {path} normalises by the statistics of the batch")
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            if module.scale_grad_by_freq:
+                raise _influence(f"layer {path} divides gradients by how often the batch holds a token")
+            if module.max_norm is not None:
+                raise _unsteady(f"layer {path} shortens its own weights (max_norm) as it runs")
+    # Copies of them are run: a network may change its inputs in place.
+    few = inputs[:PROBE_EXAMPLES]
+    state = [t for t in (*network.parameters(), *network.buffers()) if not t.is_inference()]
+    versions = [tensor._version for tensor in state]
+    with full_precision(), torch.no_grad():
+        try:
+            together = network(few.clone())
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            kind = str(few.dtype).removeprefix("torch.")
+            raise RepairError(
+                f"the network cannot run inputs of shape {tuple(few.shape)} and type {kind} ({_words(error)}): give "
+                "inputs of the shape and type that it takes"
+            ) from error
+        if not torch.is_tensor(together) or together.shape[:1] != few.shape[:1]:
+            given = tuple(together.shape) if torch.is_tensor(together) else type(together).__name__
+            raise RepairError(
+                f"the network's outputs for {len(few)} examples are {given}: wrap it in a module that gives a tensor "
+                "with one row for each example"
+            )
+        if len(few) < 2:
+            return False
+        try:
+            apart = torch.cat([network(few[:-1].flip(0)).flip(0), network(few[-1:].clone())])
+        except (RuntimeError, ValueError) as error:
+            raise _influence(f"it cannot run a single example ({_words(error)})") from error
+        if versions != [tensor._version for tensor in state]:
+            raise _unsteady("parameters or buffers of the network change as it runs")
+        scale = together.abs().max()
+        tolerance = scale * torch.finfo(together.dtype).eps ** 0.5
+        if not math.isfinite(float(scale)):
+            # What is NaN has its own refusals, and cannot be compared.
+            return False
+        if not bool((together - apart).abs().max() <= tolerance):
+            if not bool((together - network(few.clone())).abs().max() <= tolerance):
+                raise _unsteady("the network says something else when it runs again")
+            raise _influence("the network's outputs for some examples differ when others run with them")
+    return bool((together != together[:1]).any())
+
+
+def _influence(how: str) -> RepairError:
+    return RepairError(
+        f"{how}, so examples influence each other: give a network that treats examples one by one in eval mode"
+    )
+
+
+def _unsteady(how: str) -> RepairError:
+    return RepairError(
+        f"{how}, so results would depend on when they are computed: give a network that is a fixed function in eval "
+        "mode, with random layers such as dropout as modules, which eval mode turns off"
+    )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

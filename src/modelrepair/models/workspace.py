@@ -1,0 +1,49 @@
+"""The pipeline's artefacts as objects of the library: which file holds what is known here alone.
+
+| folder | content |
+|---|---|
+| data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
+| data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed |
+| data/failures/ | `discovery.parquet`, `reserved.parquet`, `assessment.parquet`: rows of the test set |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelrepair.data.classes import label_array
+from modelrepair.models.examples import Examples
+from modelrepair.pipeline.artifacts import read_array, read_json, read_table
+
+
+def training_examples(root: Path, split: str = "train") -> tuple[Examples, pd.DataFrame]:
+    """Examples of one split ("train" or "validation") with their given labels, and their table, row by row."""
+    folder = root / "data" / "corrupted"
+    changed = folder / "inputs.npy"
+    inputs = read_array(changed if changed.exists() else root / "data" / "original" / "train_inputs.npy")
+    table = read_table(folder / "train.parquet")
+    table = table[table["split"] == split].reset_index(drop=True)
+    return _examples(inputs, table), table
+
+
+def test_examples(root: Path, table: pd.DataFrame) -> Examples:
+    """The test examples that a table's `example` column names, with its labels."""
+    return _examples(read_array(root / "data" / "original" / "test_inputs.npy"), table)
+
+
+def failures(root: Path, part: str) -> pd.DataFrame:
+    """The table of one part: "discovery", "reserved" or "assessment"."""
+    return read_table(root / "data" / "failures" / f"{part}.parquet")
+
+
+def dataset_description(root: Path) -> dict[str, Any]:
+    """`classes`, `input_shape`, `likelihood` and the origin of the data, in words."""
+    content: dict[str, Any] = read_json(root / "data" / "original" / "dataset.json")
+    return content
+
+
+def _examples(inputs: Any, table: pd.DataFrame) -> Examples:
+    return Examples(inputs, label_array(table["label"]), table["example"].to_numpy())

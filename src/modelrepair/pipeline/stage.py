@@ -1,0 +1,143 @@
+"""How a pipeline stage runs: its settings, its errors, its checkpoint.
+
+A stage is a script `stages/NAME.py` whose `main(stage)` reads settings and artefacts, makes one library call and
+writes artefacts. This module imports no torch, so that stages without tensors start at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from modelrepair.errors import RepairError
+from modelrepair.pipeline.allocation import keep_freed_memory
+from modelrepair.pipeline.artifacts import read_json
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.settings.base import Settings
+
+# Sums are split over threads, so their number decides the last digits of every result: it is fixed here
+# rather than taken from the machine.
+THREADS = 2
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+class Stage:
+    """One stage of the pipeline in `root`.
+
+    Args:
+        name: its name in `dvc.yaml`.
+        root: the folder of `dvc.yaml` and `params.yaml`.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.root = root
+
+    def settings(self, kind: type[Kind]) -> Kind:
+        """This stage's settings, as choose-method wrote them: `data/method/NAME.json`, which `dvc.yaml` declares.
+
+        No stage but choose-method reads `params.yaml`, so that what it depends on is what DVC sees it depend on.
+
+        Raises:
+            RepairError: if the file is missing, damaged, or of other settings than these.
+        """
+        path = self.root / "data" / "method" / f"{self.name}.json"
+        content = read_json(path)
+        try:
+            return kind(**content)
+        except (RepairError, TypeError) as error:
+            raise RepairError(
+                f"{path} is not as choose-method writes it ({error}): run `dvc repro`"
+            ) from None
+
+    def checkpoint(self) -> Checkpoint:
+        """Where this stage keeps its progress, so that it can go on after a kill.
+
+        The place is named by the fingerprint. Anything else finds another place, so it is never resumed.
+
+        Raises:
+            RepairError: if another process is running the same stage on the same inputs.
+        """
+        return Checkpoint(self.root / ".scratch" / self.name, self.fingerprint())
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides the result: the stage's command, settings, code, inputs, the version of torch."""
+        definition = self._definition()
+        identity = (definition["cmd"], importlib.metadata.version("torch"), THREADS)
+        digest = hashlib.blake2b(repr(identity).encode(), digest_size=16)
+        # A dependency that names a network by a parameter stands for every network here.
+        patterns = [re.sub(r"\$\{[^}]*\}", "*", name) for name in definition.get("deps", [])]
+        for path in sorted(path for pattern in patterns for path in self.root.glob(pattern)):
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(str(file.relative_to(self.root)).encode())
+                    with file.open("rb") as content:
+                        digest.update(hashlib.file_digest(content, "blake2b").digest())
+        return digest.hexdigest()
+
+    def _definition(self) -> dict[str, Any]:
+        try:
+            stages = YAML(typ="safe", pure=True).load((self.root / "dvc.yaml").read_text(encoding="utf-8"))[
+                "stages"
+            ]
+            definition: dict[str, Any] = stages[self.name]
+        except (OSError, YAMLError, KeyError, TypeError) as error:
+            raise RepairError(
+                f"{self.root / 'dvc.yaml'} does not say what the stage {self.name} depends on "
+                f"({' '.join(str(error).split())[:200]}): run stages from the project's folder, with `dvc repro`"
+            ) from None
+        return definition
+
+
+def run_stage(main: Callable[[Stage], None]) -> None:
+    """Run a stage script's `main`: one sentence and status 1 for what a user can mend.
+
+    The stage's name is that of the script, its root the current folder: there DVC runs it. DVC_ROOT is another one
+    where an experiment runs in a copy of the workspace, as those in a queue do.
+
+    If MODELREPAIR_COSTS names a file, what a finished stage took is appended to it.
+    """
+    name = Path(sys.argv[0]).stem.replace("_", "-")
+    keep_freed_memory()
+    # cuBLAS is deterministic only with this set before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    stage, start = Stage(name, Path.cwd()), time.perf_counter()
+    try:
+        main(stage)
+        if file := os.environ.get("MODELREPAIR_COSTS"):
+            _note_costs(stage, time.perf_counter() - start, Path(file))
+    except RepairError as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; run it again to go on from the last checkpoint")
+
+
+def _note_costs(stage: Stage, seconds: float, file: Path) -> None:
+    """Append a line of JSON: stage, its fingerprint, seconds without the start of Python, peak MiB of the process."""
+    # In bytes on a Mac, in KiB elsewhere.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    costs = {"stage": stage.name, "fingerprint": stage.fingerprint(), "seconds": seconds, "peak_mib": peak}
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(costs) + "\n")
+
+
+def use_deterministic_torch() -> None:
+    """Fix what decides the last digits: the thread count and the choice of algorithms."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    # The same as use_deterministic_algorithms(True, warn_only=True), without importing torch's compiler (2 s).
+    torch.set_deterministic_debug_mode("warn")

@@ -1,0 +1,22 @@
+"""What evaluate is told of the run that it measures."""
+
+from __future__ import annotations
+
+from modelrepair.settings.base import Flag, Settings, Text
+
+
+class Description(Settings):
+    """What is run, in names.
+
+    Attributes:
+        uses: what the method was given beside the training data and the model: "failures" (the query alone), "guard"
+            (and accuracy on discovery, to judge points by), "request" (no failures, the causes).
+        scored: whether training examples were ranked.
+    """
+
+    method: Text
+    identification: Text
+    treatment: Text
+    selection: Text
+    uses: Text
+    scored: Flag

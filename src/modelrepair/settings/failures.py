@@ -1,0 +1,31 @@
+"""Settings of the failures that the repair is for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelrepair.settings.base import Flag, Seed, Settings, expect
+
+
+class FailuresSettings(Settings):
+    """Which failures, and who may see them."""
+
+    protocol: Literal["discovery", "halves"] = "discovery"
+    """discovery: what methods see and what is measured are different examples. halves: query and holdout are random
+    halves of all failures (Tanno et al. 2022)."""
+    classes: Annotated[
+        Annotated[list[str | int], Field(min_length=1)] | None,
+        expect("a list of classes such as [1, 7], or null"),
+    ] = None
+    """Only failures of these classes; null for all."""
+    required: Flag = True
+    """Whether to stop if there are none; false to erase examples from a model without failures."""
+
+
+class SplitFailures(Settings):
+    """What the stage split-failures is given."""
+
+    seed: Seed
+    failures: FailuresSettings

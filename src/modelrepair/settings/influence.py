@@ -1,0 +1,67 @@
+"""Settings of influence scores."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from modelrepair.settings.base import Member, Settings
+
+
+class ScoreSettings(Member):
+    """Of any score.
+
+    Attributes:
+        compares: whether it compares the model with and without the failures, so that a posterior update is needed.
+        ranks: whether it ranks the training examples at all.
+    """
+
+    tag: ClassVar[str] = "score"
+    compares: ClassVar[bool] = False
+    ranks: ClassVar[bool] = True
+
+
+class LinearSettings(ScoreSettings):
+    """The loss change to first order (Koh & Liang 2017)."""
+
+    score: Literal["linear"] = "linear"
+    compares: ClassVar[bool] = True
+
+
+class LossChangeSettings(ScoreSettings):
+    """How much less likely the failures make an example (Tanno et al. 2022)."""
+
+    score: Literal["loss-change"] = "loss-change"
+    compares: ClassVar[bool] = True
+
+
+class LossSettings(ScoreSettings):
+    """The loss at the base model."""
+
+    score: Literal["loss"] = "loss"
+
+
+class MarginSettings(ScoreSettings):
+    """The area under the margin (Pleiss et al. 2020)."""
+
+    score: Literal["margin"] = "margin"
+
+
+class NoScoreSettings(ScoreSettings):
+    """None: the causes are given."""
+
+    score: Literal["none"] = "none"
+    ranks: ClassVar[bool] = False
+
+
+Score = Annotated[
+    LinearSettings | LossChangeSettings | LossSettings | MarginSettings | NoScoreSettings,
+    Field(discriminator="score"),
+]
+
+
+class ScoreInfluence(Settings):
+    """What the stage score-influence is given."""
+
+    influence: Score

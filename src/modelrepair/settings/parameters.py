@@ -1,0 +1,181 @@
+"""All of `params.yaml`: read, checked as a whole, and handed to each stage in the parts that it needs.
+
+The file is read as YAML 1.2, as DVC reads it: 5e-05 is a number and 010 is ten.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import Seed, Settings, choose, expect
+from modelrepair.settings.corruption import CorruptData, Corruption
+from modelrepair.settings.curvature import FisherTable, FitFisher
+from modelrepair.settings.data import PrepareData, Source
+from modelrepair.settings.evaluation import Description
+from modelrepair.settings.failures import FailuresSettings, SplitFailures
+from modelrepair.settings.influence import Score, ScoreInfluence
+from modelrepair.settings.networks import check_network
+from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
+from modelrepair.settings.selection import SelectCauses, Selection
+from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
+from modelrepair.settings.treatment import DeleteSettings, Treat, Treatment
+
+Name = Annotated[str, Field(min_length=1), expect("a name")]
+OptionalName = Annotated[str | None, expect("a name, or null")]
+
+
+class Identification(InsertionSettings):
+    """A way to find causes: a posterior update that inserts the failures, and a score."""
+
+    influence: Score
+
+    @model_validator(mode="after")
+    def _compares(self) -> Identification:
+        if self.influence.compares and self.posterior.chosen == "none":
+            raise ValueError(
+                f"the score {self.influence.chosen} compares the model with and without the failures, and "
+                "posterior.update none inserts none: choose a posterior update, or another score"
+            )
+        return self
+
+
+class Method(Settings):
+    """A way to find causes and a way to treat them, by their names."""
+
+    identification: Name
+    treatment: Name
+    selection: OptionalName = None
+    """A selection that this method always uses."""
+
+
+class Parameters(Settings):
+    """The sections of `params.yaml`."""
+
+    seed: Seed
+    """Of everything that is drawn at random."""
+    method: Name
+    """One of `methods`."""
+    identification: OptionalName = None
+    """One of `identifications`, in place of the method's."""
+    treatment: OptionalName = None
+    """One of `treatments`, in place of the method's."""
+    dataset: Name
+    """One of `datasets`."""
+    corruption: Name
+    """One of `corruptions`."""
+    selection: Name
+    """One of `selections`."""
+    datasets: dict[Name, Source]
+    corruptions: dict[Name, Corruption]
+    model: ModelSettings
+    training: TrainingSettings
+    failures: FailuresSettings
+    fisher: FisherTable
+    selections: dict[Name, Selection]
+    identifications: dict[Name, Identification]
+    treatments: dict[Name, Treatment]
+    methods: dict[Name, Method]
+
+    @model_validator(mode="after")
+    def _names(self) -> Parameters:
+        for name, method in self.methods.items():
+            for family in ("identification", "treatment", "selection"):
+                chosen, members = getattr(method, family), getattr(self, f"{family}s")
+                if chosen is not None and chosen not in members:
+                    raise ValueError(
+                        f"methods.{name}.{family} is {chosen!r}: choose one of {', '.join(sorted(members))}"
+                    )
+        return self
+
+
+def read_parameters(path: Path) -> Parameters:
+    """The content of `params.yaml`, checked.
+
+    Raises:
+        RepairError: if it cannot be read, or anything in it, used or not, is not as described here.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RepairError(
+            f"there is no {path.name} in {path.parent}: run stages from the project's folder, with `dvc repro`"
+        ) from None
+    except (YAMLError, ValueError, OSError) as error:
+        raise RepairError(
+            f"{path.name} cannot be read as YAML: {' '.join(str(error).split())[:200]}"
+        ) from None
+    if not isinstance(content, dict):
+        raise RepairError(f"{path.name} should hold names with values, not {type(content).__name__}")
+    if strange := [key for key in content if not isinstance(key, str)]:
+        raise RepairError(f"{path.name} has a section {strange[0]!r}: names of sections are texts")
+    try:
+        return Parameters(**content)
+    except RepairError as error:
+        raise RepairError(f"in {path.name}, {error}") from None
+
+
+def stage_settings(parameters: Parameters) -> dict[str, Settings]:
+    """Each stage's settings, by its name; those of evaluate are the `Description` of what is run.
+
+    Raises:
+        RepairError: if a name is not there, or identification, treatment, selection and corruption do not fit.
+    """
+    method = choose("method", parameters.methods, parameters.method)
+    names = {
+        "identification": parameters.identification or method.identification,
+        "treatment": parameters.treatment or method.treatment,
+        "selection": method.selection or parameters.selection,
+    }
+    identification = choose("identification", parameters.identifications, names["identification"])
+    treatment = choose("treatment", parameters.treatments, names["treatment"])
+    selection = choose("selection", parameters.selections, names["selection"])
+    corruption = choose("corruption", parameters.corruptions, parameters.corruption)
+    scored = identification.influence.ranks
+    check_network(parameters.model)
+    _check(identification, selection, corruption, names)
+
+    guarded = scored if treatment.guarded is None else treatment.guarded
+    uses = "guard" if guarded else "failures" if scored else "request"
+    asked = [identification.curvature, treatment.curvature if isinstance(treatment, DeleteSettings) else None]
+    curvatures = sorted({name for name in asked if name is not None})
+    insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
+    seed = parameters.seed
+    return {
+        "prepare-data": PrepareData(
+            seed=seed, dataset=choose("dataset", parameters.datasets, parameters.dataset)
+        ),
+        "corrupt-data": CorruptData(seed=seed, corruption=corruption),
+        "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
+        "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
+        "fit-fisher": FitFisher(
+            curvatures={name: getattr(parameters.fisher, name).model_dump() for name in curvatures}
+        ),
+        "update-posterior": UpdatePosterior(seed=seed, **insertion),
+        "score-influence": ScoreInfluence(influence=identification.influence),
+        "select-causes": SelectCauses(selection=selection),
+        "treat": Treat(seed=seed, treatment=treatment.model_copy(update={"guarded": guarded})),
+        "evaluate": Description(method=parameters.method, **names, uses=uses, scored=scored),
+    }
+
+
+def _check(
+    identification: Identification, selection: Selection, corruption: Corruption, names: dict[str, str]
+) -> None:
+    """Whether a way to find causes, a rule to select them and what is known of them go together."""
+    chosen, rule = names["identification"], names["selection"]
+    if selection.by_score and not identification.influence.ranks:
+        raise RepairError(
+            f"the identification {chosen!r} scores no examples, so the selection {rule!r} cannot rank them: choose a "
+            "selection that is given its causes, as with -S selection=class, or another identification"
+        )
+    if selection.knows_truth and not corruption.known:
+        raise RepairError(
+            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
+            "a selection by score, such as fraction"
+        )

@@ -1,0 +1,101 @@
+"""Settings of posterior updates, and of how failures are inserted with one."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from modelrepair.settings.base import Count, Flag, Member, NonNegative, Positive, Seed, Settings, expect
+from modelrepair.settings.curvature import CurvatureName
+
+
+class UpdateSettings(Member):
+    """Of any posterior update."""
+
+    tag: ClassVar[str] = "update"
+
+
+class EwcSettings(UpdateSettings):
+    """Elastic weight consolidation (Tanno et al. 2022)."""
+
+    update: Literal["ewc"] = "ewc"
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    rounds: Count = 50
+    """Passes through the evidence."""
+    batch_size: Count = 500
+    """Examples of evidence in a step."""
+    points: Count = 20
+    """Equal parts of the way from θ̂ to where the climb ends that are tried; where nobody watches, only the end is."""
+    bounded: Flag = True
+    """A deleted example stops counting once it is no likelier than a guess; false for Eq. 17 as it is printed."""
+
+
+class NaturalGradientSettings(UpdateSettings):
+    """One step of the natural gradient: Newton removal, linear influence, SSSE (Peste et al. 2021)."""
+
+    update: Literal["natural-gradient"] = "natural-gradient"
+    epsilon: Positive = 1.0
+    """Length of the step in units of the full Newton step."""
+    points: Count = 20
+    """Equal parts of the step that are tried; where nobody watches, the whole step is taken."""
+    gradient: Literal["removed", "kept"] = "removed"
+    """Sum over the evidence, or over the training examples that stay (Peste et al. 2021, section 5.3)."""
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
+
+
+class NoUpdateSettings(UpdateSettings):
+    """Nothing is inserted: for scores that look at the base model alone."""
+
+    update: Literal["none"] = "none"
+
+
+Update = Annotated[EwcSettings | NaturalGradientSettings, Field(discriminator="update")]
+
+
+class InsertionSettings(Settings):
+    """How the failures are inserted into the posterior."""
+
+    posterior: Annotated[
+        EwcSettings | NaturalGradientSettings | NoUpdateSettings, Field(discriminator="update")
+    ]
+    """The posterior update; `update: none` where the score needs none."""
+    curvature: CurvatureName | None = None
+    """How stiff the posterior is."""
+    damping: Annotated[NonNegative | None, expect("a number of 0 or more")] = None
+    """λ of the curvature."""
+    balance_classes: Flag = True
+    """Whether every class among the failures counts alike."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> InsertionSettings:
+        needed = [name for name in ("curvature", "damping") if getattr(self, name) is None]
+        if self.posterior.chosen == "none":
+            if len(needed) < 2:
+                raise ValueError(
+                    "with posterior.update none no curvature is used: leave curvature and damping out"
+                )
+        elif needed:
+            raise ValueError(
+                f"the posterior update {self.posterior.chosen} needs {' and '.join(needed)}: add it"
+            )
+        if isinstance(self.posterior, NaturalGradientSettings) and self.posterior.gradient == "kept":
+            raise ValueError(
+                "posterior.gradient is 'kept', which is for deletions: failures are inserted with gradient removed"
+            )
+        return self
+
+    @property
+    def insertion(self) -> tuple[CurvatureName, float]:
+        """Name and damping of the curvature, where there is a posterior update."""
+        assert self.curvature is not None
+        assert self.damping is not None
+        return self.curvature, self.damping
+
+
+class UpdatePosterior(InsertionSettings):
+    """What the stage update-posterior is given."""
+
+    seed: Seed

@@ -1,0 +1,43 @@
+"""Settings of the base model and of how it is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from modelrepair.settings.base import Count, NonNegative, Positive, Seed, Settings, Text, expect
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    network: Text
+    """A module of `networks/`."""
+    options: Annotated[dict[str, Any], expect("a section, {} for none")] = Field(default={})
+    """Of the network, such as `bias: true` for linear."""
+
+
+class TrainingSettings(Settings):
+    """How the base model is trained."""
+
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """sgd has a momentum of 0.9."""
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² on the mean loss."""
+    batch_size: Count = 64
+    epochs: Count = 100
+    """At most this many."""
+    patience: Annotated[
+        Annotated[int, Field(ge=1)] | None, expect("a whole number of 1 or more, or null")
+    ] = 5
+    """Epochs without progress on the (equally noisy) validation split; null never stops early."""
+
+
+class TrainBase(Settings):
+    """What the stage train-base is given."""
+
+    seed: Seed
+    model: ModelSettings
+    training: TrainingSettings

@@ -1,0 +1,111 @@
+"""Settings of treatments."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from modelrepair.settings.base import (
+    Count,
+    Flag,
+    Member,
+    NonNegative,
+    Positive,
+    Proportion,
+    Seed,
+    Settings,
+    expect,
+)
+from modelrepair.settings.curvature import CurvatureName, FisherTable
+from modelrepair.settings.posterior import Update
+
+
+class TreatmentSettings(Member):
+    """Of any treatment: how its points are judged."""
+
+    tag: ClassVar[str] = "kind"
+
+    guarded: Annotated[bool | None, expect("true, false or null")] = None
+    """Whether the best point by accuracy on discovery is returned, or the last. null: the best, unless the causes are
+    given by a request, whose wish it is that a model loses accuracy."""
+    tolerance: Proportion = 0.01
+    """Share of what the model has right on discovery that a point may break."""
+
+
+class DeleteSettings(TreatmentSettings):
+    """Delete the causes from the posterior."""
+
+    kind: Literal["delete"] = "delete"
+    posterior: Update
+    """The posterior update that deletes."""
+    curvature: CurvatureName
+    damping: NonNegative
+    """λ of the curvature."""
+    remaining: Literal["none", "equal"] = "none"
+    """equal: as many random remaining examples as there are causes are inserted (Huang et al. 2023, A.3)."""
+    curvature_without_causes: Flag = False
+    """Measure the curvature on D \\ C, from what was measured on D (Peste et al. 2021, section 3.2)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> DeleteSettings:
+        able = [name for name, field in FisherTable.model_fields.items() if field.annotation.forgets]  # type: ignore[union-attr]
+        if self.curvature_without_causes and self.curvature not in able:
+            raise ValueError(
+                f"the curvature {self.curvature} cannot leave out the causes after its fit: choose one of "
+                f"{', '.join(able)}, or set curvature_without_causes to false"
+            )
+        return self
+
+
+Patience = Annotated[Annotated[int, Field(ge=1)] | None, expect("a whole number of 1 or more, or null")]
+
+
+class DescentSettings(TreatmentSettings):
+    """Of treatments that train."""
+
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    batch_size: Count = 64
+    patience: Patience = None
+    """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
+
+
+class FineTuneSettings(DescentSettings):
+    """Train on without the causes."""
+
+    kind: Literal["fine-tune"] = "fine-tune"
+    epochs: Count = 10
+    remaining: Literal["all", "equal"] = "all"
+    """all of D \\ C, or as many random ones as there are causes."""
+
+
+class RetrainSettings(DescentSettings):
+    """Train from scratch without the causes."""
+
+    kind: Literal["retrain"] = "retrain"
+    epochs: Count = 40
+
+
+class ScrubSettings(TreatmentSettings):
+    """Noise where the remaining examples need no precision (Golatkar et al. 2020)."""
+
+    kind: Literal["scrub"] = "scrub"
+    alpha: Positive = 3e-6
+    """How much noise."""
+    cap: Positive = 1e3
+    """The largest 1/F̂ⱼ that counts."""
+    points: Count = 20
+    """Equal parts of the noise that are tried."""
+
+
+Treatment = Annotated[
+    DeleteSettings | FineTuneSettings | RetrainSettings | ScrubSettings, Field(discriminator="kind")
+]
+
+
+class Treat(Settings):
+    """What the stage treat is given."""
+
+    seed: Seed
+    treatment: Treatment

@@ -1,0 +1,105 @@
+"""A user's own arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.data import NpzSettings
+from modelrepair.sources.base import Dataset, drawn_per_class
+
+
+def npz(settings: NpzSettings, seed: int) -> Dataset:
+    """The user's own arrays in `file`, written with `numpy.savez`.
+
+    `train_inputs` and `test_inputs` are images (n, channels, height, width) as bytes or feature vectors
+    (n, features); `train_labels` and `test_labels` are class numbers (n,) or attributes (n, k) of 0 and 1.
+    An array `classes` of k names is optional.
+    """
+    path = Path(settings.file)
+    names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in (*names, "classes") if name in content}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise RepairError(
+            f"{path} cannot be read as .npz arrays ({error}): write it with numpy.savez"
+        ) from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise RepairError(f"{path} lacks {', '.join(missing)}: add them with numpy.savez")
+
+    inputs, labels = {}, {}
+    for side in ("train", "test"):
+        inputs[side] = _checked_inputs(arrays[f"{side}_inputs"], f"{side}_inputs of {path}")
+        labels[side] = _checked_labels(arrays[f"{side}_labels"], f"{side}_labels of {path}")
+        if not 0 < len(inputs[side]) == len(labels[side]):
+            raise RepairError(
+                f"{path} has {len(inputs[side])} {side}_inputs and {len(labels[side])} {side}_labels: give one "
+                "label for each input, and at least one"
+            )
+    for kind, pair in (("inputs", inputs), ("labels", labels)):
+        if pair["train"].shape[1:] != pair["test"].shape[1:] or pair["train"].dtype != pair["test"].dtype:
+            raise RepairError(
+                f"{path} has train_{kind} of shape {pair['train'].shape} and type {pair['train'].dtype} but "
+                f"test_{kind} of {pair['test'].shape} and {pair['test'].dtype}: make them alike"
+            )
+
+    single = labels["train"].ndim == 1
+    needed = 1 + int(max(labels["train"].max(), labels["test"].max())) if single else labels["train"].shape[1]
+    classes = tuple(map(str, arrays["classes"] if "classes" in arrays else range(needed)))
+    if len(set(classes)) < len(classes) or (len(classes) < needed if single else len(classes) != needed):
+        raise RepairError(
+            f"{path} has {len(classes)} classes for {needed} in its labels: give each its own name"
+        )
+    drawn = np.ones(len(labels["train"]), dtype=bool)
+    if settings.training_per_class is not None:
+        drawn = drawn_per_class(labels["train"], settings.training_per_class, seed, str(path))
+    return Dataset(
+        inputs["train"][drawn],
+        labels["train"][drawn],
+        inputs["test"],
+        labels["test"],
+        classes,
+        f"{drawn.sum():,} training and {len(labels['test']):,} test examples from {path.name}",
+    )
+
+
+def _checked_inputs(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Byte images as they are, anything else as finite float32."""
+    if values.dtype == np.uint8 and values.ndim == 4:
+        return values
+    if values.ndim not in (2, 4) or values.dtype.kind not in "iuf":
+        raise RepairError(
+            f"{name} has shape {values.shape} and type {values.dtype}: give images (n, channels, height, width) "
+            "or feature vectors (n, features) of numbers"
+        )
+    floats = values.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise RepairError(f"{name} holds NaN or infinity: remove or replace those examples")
+    return floats
+
+
+def _checked_labels(values: NDArray[Any], name: str) -> NDArray[Any]:
+    if values.ndim == 1 and values.dtype.kind in "iu" and not (values < 0).any():
+        return values.astype(np.int64)
+    if values.ndim == 2 and values.shape[1] and values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
+        return values.astype(np.float32)
+    raise RepairError(
+        f"{name} has shape {values.shape} and type {values.dtype}: give class numbers (n,) of 0 or more, or "
+        "attributes (n, k) of 0 and 1"
+    )

@@ -1,0 +1,289 @@
+"""The one descent loop: base training, fine-tuning and posterior updates all run through `minimise`.
+
+It stops early, keeps the best point it has seen, writes down its course, and goes on after a kill from
+the last finished round, to the same result as without the kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from modelrepair.data.randomness import generator
+from modelrepair.errors import RepairError
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.settings.base import choose
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[TrainedModel], float]
+Observe = Callable[[TrainedModel], dict[str, float | Tensor]]
+
+
+@dataclass(frozen=True)
+class Oversight:
+    """Who looks on while a computation runs, and where it keeps its progress.
+
+    Attributes:
+        watch: judges a point, higher is better. It is asked at the start and after every round, and the
+            best point wins; ties go to the earlier one. Without it, the last point is the result.
+        observe: what else to write down at those moments: numbers for the trace, and tensors, which are
+            stacked over the rounds.
+        checkpoint: where to keep progress, to go on after a kill.
+    """
+
+    watch: Watch | None = None
+    observe: Observe | None = None
+    checkpoint: Checkpoint | None = None
+
+    def look(self, model: TrainedModel) -> tuple[float | None, dict[str, float], dict[str, Tensor]]:
+        """The watched value, the numbers and the tensors at a point; what is observed comes first."""
+        values = self.observe(model) if self.observe else {}
+        tensors = {name: value.detach().cpu() for name, value in values.items() if torch.is_tensor(value)}
+        numbers = {name: float(value) for name, value in values.items() if name not in tensors}
+        return (self.watch(model) if self.watch else None), numbers, tensors
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a descent went through.
+
+    Attributes:
+        trace: one row a round, from 0 (the start): `round`, `loss` (mean over the round's steps, None at the
+            start), `watched` (None if nothing was), and the numbers that were observed.
+        best_round: the round whose parameters were kept.
+        tensors: what else was observed, each of shape (rounds + 1, ...).
+    """
+
+    trace: list[dict[str, Any]]
+    best_round: int
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How far and how fast to go.
+
+    Attributes:
+        optimiser: "adam" or "sgd" (momentum 0.9).
+        learning_rate: step size.
+        rounds: at most this many passes.
+        patience: stop after this many rounds without a better watched value; None never stops early.
+        weight_decay: ℓ2 penalty in the optimiser.
+    """
+
+    learning_rate: float
+    rounds: int
+    patience: int | None = None
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        choose("optimiser", OPTIMISERS, self.optimiser)
+        rate = self.learning_rate
+        if not (isinstance(rate, int | float) and rate > 0 and math.isfinite(rate)):
+            raise RepairError(f"the learning rate is {rate!r}: give a positive number, such as 0.001")
+        if self.rounds < 1:
+            raise RepairError(f"the number of rounds (epochs) is {self.rounds}: give at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise RepairError(
+                f"the patience is {self.patience}: give at least 1, or null to go through all rounds"
+            )
+
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, **options),
+}
+
+
+UNATTENDED = Oversight()
+
+
+def minimise(
+    model: TrainedModel,
+    losses: Callable[[int], Iterator[Tensor]],
+    descent: Descent,
+    *,
+    oversight: Oversight = UNATTENDED,
+    training_mode: bool = True,
+    description: str = "descending",
+) -> Course:
+    """Move the model's network, in place, down the losses, and leave it at the best point seen.
+
+    Args:
+        model: where to start; its network is changed.
+        losses: for round r = 1, 2, …, yields the scalar loss of each step, computed at the current
+            parameters when it is asked for. It must depend on r alone, not on earlier calls.
+        descent: how.
+        oversight: who judges the points, what is written down, where progress is kept.
+        training_mode: whether normalisation and dropout layers are in training mode during the steps.
+        description: shown beside the progress bar and in messages.
+
+    Returns:
+        The course, from round 0 (the start).
+
+    Raises:
+        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step.
+    """
+    network = model.network
+    optimiser = OPTIMISERS[descent.optimiser](
+        list(model.parameters.values()), lr=descent.learning_rate, weight_decay=descent.weight_decay
+    )
+    checkpoint = oversight.checkpoint
+    saved = checkpoint.load() if checkpoint else None
+    if saved is None:
+        value, numbers, tensors = oversight.look(model)
+        trace: list[dict[str, Any]] = [{"round": 0, "loss": None, "watched": value, **numbers}]
+        observed = {name: [tensor] for name, tensor in tensors.items()}
+        best_round, best_value = 0, value
+        best_state = _copy(network.state_dict())
+    else:
+        tensors, state = saved
+        trace, best_round, best_value = state["trace"], state["best_round"], state["best_value"]
+        observed = {name: list(rows) for name, rows in _unprefixed(tensors, "observed.").items()}
+        network.load_state_dict(_unprefixed(tensors, "network."))
+        best_state = _unprefixed(tensors, "best.")
+        _load_optimiser(optimiser, _unprefixed(tensors, "optimiser."))
+        print(
+            f"{description}: resuming after round {trace[-1]['round']} of at most {descent.rounds}",
+            flush=True,
+        )
+    first = trace[-1]["round"] + 1
+    bar = tqdm(range(first, descent.rounds + 1), desc=description, unit="round", initial=first - 1,
+               total=descent.rounds, mininterval=1)  # fmt: skip
+    for number in bar:
+        if descent.patience is not None and number - 1 - best_round >= descent.patience:
+            break
+        loss = _one_round(network, optimiser, losses(number), training_mode, description, number)
+        value, numbers, tensors = oversight.look(model)
+        trace.append({"round": number, "loss": loss, "watched": value, **numbers})
+        for name, tensor in tensors.items():
+            observed[name].append(tensor)
+        if value is None or best_value is None or value > best_value:
+            best_round, best_value = number, value
+            best_state = _copy(network.state_dict())
+        bar.set_postfix(loss=loss, watched=value, refresh=False)
+        if checkpoint:
+            checkpoint.save(
+                {
+                    **{f"network.{k}": v for k, v in _copy(network.state_dict()).items()},
+                    **{f"best.{k}": v for k, v in best_state.items()},
+                    **{f"optimiser.{k}": v for k, v in _optimiser_tensors(optimiser).items()},
+                    **{f"observed.{k}": torch.stack(rows) for k, rows in observed.items()},
+                },
+                {"trace": trace, "best_round": best_round, "best_value": best_value},
+            )
+    bar.close()
+    network.load_state_dict(best_state)
+    network.eval()
+    return Course(trace, best_round, {name: torch.stack(rows) for name, rows in observed.items()})
+
+
+def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch: int) -> list[np.ndarray]:
+    """The order in which an epoch visits `count` examples, cut into batches; the last may be smaller.
+
+    It is a function of its arguments alone, so that a resumed or replayed run sees the same batches.
+
+    Raises:
+        RepairError: if the batch size is below 1.
+    """
+    if batch_size < 1:
+        raise RepairError(f"the batch size is {batch_size}: give at least 1")
+    order = generator(seed, f"{purpose}, epoch {epoch}").permutation(count)
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def mean_losses(
+    model: TrainedModel, examples: Examples, batch_size: int, *, seed: int, purpose: str
+) -> Callable[[int], Iterator[Tensor]]:
+    """Losses for `minimise`: the mean negative log-likelihood of shuffled batches, an epoch a round.
+
+    What a network draws itself, as dropout does, is also a function of seed, purpose and epoch alone.
+    """
+
+    def losses(epoch: int) -> Iterator[Tensor]:
+        draws = generator(seed, f"{purpose}, inside the network, epoch {epoch}")
+        for positions in epoch_batches(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
+            inputs, targets = examples.batch(positions, device=model.device, dtype=model.dtype)
+            with _torch_seeded(int(draws.integers(2**63)), model.device):
+                loss = -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+            yield loss
+
+    return losses
+
+
+@contextlib.contextmanager
+def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random streams of the CPU and this device start at this seed, and go on afterwards as before."""
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=accelerators):
+        # `torch.manual_seed` would also visit every other device, which takes longer than a step of a small network.
+        torch.default_generator.manual_seed(seed)
+        for accelerator in accelerators:
+            with torch.cuda.device(accelerator):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _one_round(
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: Iterator[Tensor],
+    training_mode: bool,
+    description: str,
+    number: int,
+) -> float:
+    total, steps = 0.0, 0
+    network.train(training_mode)
+    for loss in losses:
+        steps += 1
+        value = loss.item()
+        if not math.isfinite(value):
+            raise RepairError(
+                f"{description}: the loss is {value} in round {number}, step {steps}: "
+                "check the inputs for NaN or infinity, or use a smaller learning rate"
+            )
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += value
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+        raise RepairError(
+            f"{description}: parameters are NaN or infinite after round {number}: use a smaller learning rate"
+        )
+    network.eval()
+    return total / max(steps, 1)
+
+
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimiser.state_dict()["state"]
+    return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()
+            if torch.is_tensor(value)}  # fmt: skip
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    content = optimiser.state_dict()
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        content["state"].setdefault(int(index), {})[name] = tensor
+    optimiser.load_state_dict(content)

@@ -1,0 +1,476 @@
+"""What may be set: the schema of params.yaml, what it says of wrong settings, and that all that it names is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import choose
+from modelrepair.settings.curvature import FisherTable
+from modelrepair.settings.networks import NETWORKS
+from modelrepair.settings.parameters import Parameters, read_parameters, stage_settings
+from modelrepair.settings.posterior import EwcSettings, NaturalGradientSettings
+
+ROOT = Path(__file__).parents[1]
+CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+PARAMETERS = read_parameters(ROOT / "params.yaml")
+EVERY_METHOD = pytest.mark.parametrize("name", PARAMETERS.methods)
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """The content of params.yaml with other values; names are dotted, with two underscores in place of a dot."""
+    content = json.loads(json.dumps(CONTENT))
+    for name, value in values.items():
+        *parents, last = name.split("__")
+        place = content
+        for parent in parents:
+            place = place[parent.replace("_", "-") if parent not in place else parent]
+        if value is Parameters:
+            del place[last]
+        else:
+            place[last] = value
+    return content
+
+
+ABSENT = Parameters
+"""For `changed`: leave the setting out."""
+
+
+# What is wrong, in words.
+
+LONG = "9" * 70
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "text for a number": (
+        {"training__batch_size": "many"},
+        "training.batch_size is 'many': give a whole number of 1",
+    ),
+    "a list for a number": ({"training__epochs": [3]}, r"training.epochs is \[3\]: give a whole number"),
+    "null for a number": (
+        {"training__learning_rate": None},
+        "training.learning_rate is None: give a number above 0",
+    ),
+    "true for a number": (
+        {"training__learning_rate": True},
+        "training.learning_rate is True: give a number above 0",
+    ),
+    "half an epoch": ({"training__epochs": 2.5}, "training.epochs is 2.5: give a whole number of 1 or more"),
+    "half a patience": (
+        {"training__patience": 2.5},
+        "training.patience is 2.5: give a whole number .* or null",
+    ),
+    "no epochs": ({"training__epochs": 0}, "training.epochs is 0: give a whole number of 1 or more"),
+    "no batch": ({"training__batch_size": 0}, "training.batch_size is 0"),
+    "a number beyond all floats": (
+        {"training__learning_rate": 10**400},
+        "training.learning_rate is 1000+.*: give a number",
+    ),
+    "infinity": (
+        {"training__weight_decay": float("inf")},
+        "training.weight_decay is inf: give a number of 0 or more",
+    ),
+    "not a number": ({"identifications__ewc__damping": float("nan")}, "identifications.ewc.damping is nan"),
+    "a negative weight decay": ({"training__weight_decay": -1}, "training.weight_decay is -1"),
+    "an optimiser": (
+        {"training__optimiser": "magic"},
+        "training.optimiser is 'magic': choose one of adam, sgd",
+    ),
+    "a negative seed": ({"seed": -1}, "seed is -1: give a whole number of 0 or more"),
+    "a seed of 64 bits": (
+        {"seed": 2**64},
+        r"seed is 18446744073709551616: give a whole number .* below 2\*\*63",
+    ),
+    "a list for a name": ({"method": ["ewc"]}, r"method is \['ewc'\]: give a name"),
+    "a map for a name": ({"dataset": {"a": 1}}, "dataset is {'a': 1}: give a name"),
+    "a section that is null": (
+        {"training": None},
+        "training is None: give a section with optimiser, learning_rate",
+    ),
+    "an entry that is null": ({"datasets": {"mine": None}}, "datasets.mine is None: give a section"),
+    "an entry that is text": ({"selections": {"mine": "top"}}, "selections.mine is 'top': give a section"),
+    "a section that is missing": ({"model": ABSENT}, "lacking is model: add it"),
+    "a setting that is missing": (
+        {"selections__fraction": {"rule": "fraction"}},
+        "selections.fraction lacks fraction",
+    ),
+    "a rule that is missing": ({"selections__fraction": {"fraction": 0.1}}, "selections.fraction lacks rule"),
+    "a rule": (
+        {"selections__fraction__rule": "best"},
+        "selections.fraction.rule is 'best': choose one of .*top-k",
+    ),
+    "a source": (
+        {"datasets__mnist": {"source": "web"}},
+        "datasets.mnist.source is 'web': choose one of .*npz",
+    ),
+    "a kind of corruption": (
+        {"corruptions__none__kind": "rust"},
+        "corruptions.none.kind is 'rust': choose one of",
+    ),
+    "a misspelt setting": ({"training__epoch": 3}, "training has no setting epoch: is epochs meant?"),
+    "a misspelt section": ({"tretments": {}}, "there is no setting tretments: is treatments meant?"),
+    "a surplus setting": (
+        {"failures__colour": 3},
+        "failures has no setting colour: there may be protocol, classes",
+    ),
+    "a surplus setting within": (
+        {"identifications__ewc__posterior__colour": 1},
+        "identifications.ewc.posterior has no setting colour",
+    ),
+    "text for a truth value": ({"failures__required": "no"}, "failures.required is 'no': give true or false"),
+    "text for a guard": (
+        {"treatments__ewc__guarded": "no"},
+        "treatments.ewc.guarded is 'no': give true, false or null",
+    ),
+    "a negative tolerance": (
+        {"treatments__finetune__tolerance": -0.1},
+        "tolerance is -0.1: give a number from 0 to 1",
+    ),
+    "no points": ({"treatments__scrub__points": 0}, "treatments.scrub.points is 0: give a whole number of 1"),
+    "a fraction above 1": (
+        {"selections__fraction__fraction": 1.2},
+        "fraction is 1.2: give a number above 0 and at most 1",
+    ),
+    "all for validation": (
+        {"datasets__mnist__validation_fraction": 1},
+        "validation_fraction is 1: give .* below 1",
+    ),
+    "a block of nothing": (
+        {"fisher__block__block_size": 0},
+        "fisher.block.block_size is 0: give a whole number of 1",
+    ),
+    "a curvature's option": ({"fisher__diagonal": {"red": 1}}, "fisher.diagonal has no setting red"),
+    "a curvature": (
+        {"identifications__ewc__curvature": "cubic"},
+        "curvature is 'cubic': choose one of .*gram",
+    ),
+    "an update": (
+        {"identifications__ewc__posterior__update": "wish"},
+        "posterior.update is 'wish': choose one of ewc",
+    ),
+    "an update without its curvature": (
+        {"identifications__ewc__curvature": ABSENT},
+        "identifications.ewc: the posterior update ewc needs curvature: add it",
+    ),
+    "a curvature for no update": (
+        {"identifications__loss__curvature": "gram"},
+        "identifications.loss: with posterior.update none no curvature is used",
+    ),
+    "insertion by what is kept": (
+        {"identifications__linear__posterior__gradient": "kept"},
+        "identifications.linear: posterior.gradient is 'kept', which is for deletions",
+    ),
+    "a curvature that cannot forget": (
+        {"treatments__ewc__curvature_without_causes": True},
+        "treatments.ewc: the curvature diagonal cannot leave out the causes .*: choose one of gram, hessian, identity",
+    ),
+    "a score that compares nothing": (
+        {"identifications__loss__influence__score": "loss-change"},
+        "identifications.loss: the score loss-change compares the model with and without the failures",
+    ),
+    "a method's treatment": (
+        {"methods__ewc__treatment": "pray"},
+        "methods.ewc.treatment is 'pray': choose one of",
+    ),
+    "a rate above 1": (
+        {"corruptions__label-noise__confusion_matrix": {"1": {"7": 1.4}}},
+        "corruptions.label-noise.confusion_matrix.1.7 is 1.4: give a number from 0 to 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_settings(name: str) -> None:
+    values, expected = WRONG[name]
+    with pytest.raises(RepairError, match=expected) as refusal:
+        Parameters(**changed(**values))
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+def test_how_much_else_is_wrong_is_said() -> None:
+    with pytest.raises(RepairError, match=r"batch_size is 0: .* \(1 more after this one\)"):
+        Parameters(**changed(training__epochs=0, training__batch_size=0))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5e-05", 5e-05), ("1e-3", 1e-3), ("0.00001", 1e-5), ("010", 10.0), ("1", 1.0)]
+)
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str, value: float) -> None:
+    content = (ROOT / "params.yaml").read_text()
+    line = "training:\n  optimiser: adam\n  learning_rate: 0.001\n"
+    assert line in content
+    (tmp_path / "params.yaml").write_text(content.replace(line, line.replace("0.001", text)))
+    assert read_parameters(tmp_path / "params.yaml").training.learning_rate == value
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("seed: 0\nmethod: [ewc\n", "params.yaml cannot be read as YAML"),
+        ("seed: 0\nseed: 1\n", "params.yaml cannot be read as YAML: .*duplicate key"),
+        ("- seed\n- method\n", "params.yaml should hold names with values, not list"),
+        ("", "params.yaml should hold names with values, not NoneType"),
+        ("1: 2\n", "params.yaml has a section 1: names of sections are texts"),
+        ("seed: 0\nmethod: ewc\n", "in params.yaml, lacking is dataset: add it"),
+    ],
+    ids=["brackets", "twice", "a list", "empty", "a number", "sections are missing"],
+)
+def test_files_that_are_none(tmp_path: Path, content: str, expected: str) -> None:
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(RepairError, match=expected):
+        read_parameters(tmp_path / "params.yaml")
+
+
+def test_members_made_in_python_say_the_same() -> None:
+    with pytest.raises(RepairError, match=r"^epsilon is -1: give a number above 0$"):
+        NaturalGradientSettings(epsilon=-1)
+    with pytest.raises(RepairError, match=r"^there is no setting colour: there may be update, learning_rate"):
+        EwcSettings(colour="red")
+    assert EwcSettings(rounds=3).options == {
+        "learning_rate": 1e-3,
+        "rounds": 3,
+        "batch_size": 500,
+        "points": 20,
+        "bounded": True,
+    }
+
+
+def test_the_settings_have_a_schema_for_editors() -> None:
+    schema = Parameters.model_json_schema()
+    assert set(schema["properties"]) == set(CONTENT)
+    assert "Of everything that is drawn at random." in schema["properties"]["seed"]["description"]
+
+
+# What is run.
+
+
+def what_runs(**values: Any) -> dict[str, Any]:
+    settings = stage_settings(Parameters(**changed(**values)))
+    return {name: content.model_dump() for name, content in settings.items()}
+
+
+def test_every_stage_gets_its_own() -> None:
+    found = what_runs()
+    assert found["prepare-data"] == {"seed": 0, "dataset": CONTENT["datasets"]["mnist-sample"]}
+    assert found["select-causes"] == {"selection": CONTENT["selections"]["fraction"]}
+    ewc = CONTENT["identifications"]["ewc"]
+    insertion = found["update-posterior"]
+    assert ewc["posterior"].items() <= insertion["posterior"].items()
+    assert (insertion["curvature"], insertion["damping"]) == (ewc["curvature"], ewc["damping"])
+    assert found["score-influence"] == {"influence": ewc["influence"]}
+    assert found["evaluate"] == {
+        "method": "ewc",
+        "identification": "ewc",
+        "treatment": "ewc",
+        "selection": "fraction",
+        "uses": "guard",
+        "scored": True,
+    }
+
+
+def test_any_identification_goes_with_any_treatment() -> None:
+    pair = what_runs(identification="loss", treatment="finetune")
+    assert pair["evaluate"]["identification"] == "loss"
+    assert pair["treat"] == what_runs(method="finetune")["treat"]
+    assert pair["score-influence"] == what_runs(method="loss-ssse")["score-influence"]
+    for identification in PARAMETERS.identifications:
+        selection = "class" if identification == "request" else "fraction"
+        for treatment in PARAMETERS.treatments:
+            what_runs(identification=identification, treatment=treatment, selection=selection)
+
+
+@pytest.mark.parametrize(
+    ("identification", "treatment", "curvatures"),
+    [
+        ("ewc", "ssse", ["diagonal", "gram"]),
+        ("linear", "newton", ["gram"]),
+        ("loss", "ewc", ["diagonal"]),
+        ("loss", "retrain", []),
+    ],
+)
+def test_the_curvatures_that_are_fitted(identification: str, treatment: str, curvatures: list[str]) -> None:
+    found = what_runs(identification=identification, treatment=treatment)
+    assert list(found["fit-fisher"]["curvatures"]) == curvatures
+
+
+def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
+    erase = what_runs(method="erase", selection="class")
+    assert not erase["treat"]["treatment"]["guarded"]
+    assert erase["evaluate"]["uses"] == "request"
+    assert not erase["evaluate"]["scored"]
+    guarded = what_runs(method="erase", selection="class", treatments__erase__guarded=True)
+    assert guarded["treat"]["treatment"]["guarded"]
+    assert what_runs(treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"method": "voodoo"}, "there is no method 'voodoo': choose one of erase, .*ewc"),
+        ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of ewc"),
+        ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),
+        ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
+        ({"corruption": "rust"}, "there is no corruption 'rust': choose one of label-noise, none"),
+        ({"selection": "best"}, "there is no selection 'best': choose one of .*truth"),
+        ({"model__network": "lenet6"}, "there is no network 'lenet6': choose one of lenet5"),
+        ({"model__options": {"seed": 1}}, "there is no setting seed"),
+        ({"model": {"network": "linear", "options": {"bias": 3}}}, "bias is 3: give true or false"),
+        (
+            {"method": "erase"},
+            "identification 'request' scores no examples, so the selection 'fraction' cannot",
+        ),
+        ({"identification": "request"}, "identification 'request' scores no examples"),
+        (
+            {"corruption": "none", "selection": "truth"},
+            "'truth' needs examples that were corrupted on purpose",
+        ),
+        (
+            {"corruption": "none", "method": "semi-oracle"},
+            "'truth' needs examples that were corrupted on purpose",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RepairError, match=expected):
+        what_runs(**values)
+
+
+def test_members_are_chosen_by_name() -> None:
+    members = {"round": 1, "flat": 2}
+    assert choose("shape", members, "flat") == 2
+    for name in ("flatt", None, []):
+        with pytest.raises(RepairError, match=r"there is no shape .*: choose one of flat, round"):
+            choose("shape", members, name)  # type: ignore[arg-type]
+
+
+# The repository's own settings.
+
+
+def test_no_block_of_settings_stands_twice() -> None:
+    for family in ("identifications", "treatments", "selections"):
+        blocks = [json.dumps(block, sort_keys=True) for block in CONTENT[family].values()]
+        assert len(set(blocks)) == len(blocks), f"{family} has the same settings under two names"
+    used = {
+        part: {method[part] for method in CONTENT["methods"].values()}
+        for part in ("identification", "treatment")
+    }
+    assert used["identification"] == set(CONTENT["identifications"])
+    assert used["treatment"] == set(CONTENT["treatments"])
+
+
+@EVERY_METHOD
+def test_every_method_of_params_can_be_made(name: str) -> None:
+    from modelrepair.curvature import CURVATURES
+    from modelrepair.influence import INFLUENCES
+    from modelrepair.posterior import UPDATES, PosteriorUpdate, make_update
+    from modelrepair.treatment import TREATMENTS, Treatment, make_treatment
+
+    selection = "class" if PARAMETERS.methods[name].identification == "request" else "fraction"
+    found = stage_settings(Parameters(**changed(method=name, selection=selection)))
+    insertion: Any = found["update-posterior"]
+    if insertion.posterior.chosen != "none":
+        update = make_update(insertion.posterior.chosen, **insertion.posterior.options)
+        assert isinstance(update, PosteriorUpdate)
+    score: Any = found["score-influence"]
+    INFLUENCES[score.influence.chosen](**score.influence.options)
+    treat: Any = found["treat"]
+    treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
+    assert isinstance(treatment, Treatment)
+    assert treatment.model_dump() == treat.treatment.model_dump()
+    assert set(UPDATES) == {"ewc", "natural-gradient"}
+    assert set(TREATMENTS) == {"delete", "fine-tune", "retrain", "scrub"}
+    assert set(FisherTable.model_fields) == set(CURVATURES)
+
+
+def test_a_curvature_that_forgets_can_do_so() -> None:
+    from modelrepair.curvature import CURVATURES
+
+    for name, field in FisherTable.model_fields.items():
+        assert field.default.forgets == hasattr(CURVATURES[name], "without"), name
+
+
+def test_every_curvature_of_params_can_be_fitted() -> None:
+    from modelrepair.curvature import fit_curvature
+    from models import make_examples, make_model
+
+    model, examples = make_model(), make_examples()
+    for name in FisherTable.model_fields:
+        options = getattr(PARAMETERS.fisher, name).model_dump()
+        assert fit_curvature(name, model, examples, **options).damped(0.1).name == name
+
+
+def test_every_network_has_settings_and_a_module() -> None:
+    modules = {path.stem for path in (ROOT / "src/modelrepair/networks").glob("*.py")} - {"__init__"}
+    assert set(NETWORKS) == modules
+
+
+@pytest.mark.parametrize("name", PARAMETERS.selections)
+def test_every_selection_of_params_finds_causes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelrepair.selection import select_causes
+
+    monkeypatch.chdir(ROOT)
+    count = 2700
+    table = pd.DataFrame(
+        {
+            "example": np.arange(count),
+            "names": [[str(position % 10)] for position in range(count)],
+            "is_corrupted": np.arange(count) % 7 == 0,
+        }
+    )
+    scores = np.random.default_rng(0).normal(size=count)
+    rule: Any = PARAMETERS.selections[name]
+    causes = select_causes(scores, table, rule.chosen, **rule.options)
+    assert 0 < len(set(causes)) == len(causes) < count
+
+
+def test_dvc_writes_params_as_they_stand(tmp_path: Path) -> None:
+    """So that `dvc exp run -S` changes one line, and git sees it."""
+    from dvc.utils.serialize import modify_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    with modify_yaml(path) as content:
+        content["method"] = "ssse"
+    before, after = (file.read_text().splitlines() for file in (ROOT / "params.yaml", path))
+    assert [line for line in after if line not in before] == ["method: ssse"]
+    assert len(before) == len(after)
+
+
+# The names that the library shows.
+
+
+def test_importing_the_library_imports_no_torch() -> None:
+    program = (
+        "import sys, modelrepair, modelrepair.settings.parameters, modelrepair.pipeline.stage, modelrepair.selection\n"
+        "dir(modelrepair), modelrepair.RepairError\n"
+        "print([name for name in ('torch', 'torchvision', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert loaded.stdout == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    import modelrepair
+
+    assert dir(modelrepair) == modelrepair.__all__ == sorted(modelrepair.__all__)
+    for name in modelrepair.__all__:
+        assert getattr(modelrepair, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'modelrepair' has no attribute 'Forget'"):
+        _ = modelrepair.Forget
+
+
+def test_public_names_can_be_imported_from_the_package() -> None:
+    import modelrepair
+
+    names: dict[str, Any] = {}
+    exec("from modelrepair import *", names)
+    assert set(modelrepair.__all__) <= set(names)
+    assert names["train"].__module__ == "modelrepair.training.train"
