@@ -21,8 +21,8 @@ lint: $(INSTALLED)
 	lint-imports --no-logo
 	python scripts/stage_dependencies.py
 
-benchmark: $(INSTALLED)  ## every method over five seeds; downloads MNIST unless FOLDER holds it
-	python benchmarks/mnist_label_lenet.py $(if $(FOLDER),--folder $(FOLDER))
+benchmark: $(INSTALLED)  ## every case, or CASES; downloads MNIST unless FOLDER holds it; goes on where it was ended
+	python benchmarks/repair.py $(CASES) $(if $(FOLDER),--folder $(FOLDER))
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

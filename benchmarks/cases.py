@@ -100,7 +100,8 @@ class Run:
     parameters: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.identification or 'given'}{PAIR}{self.treatment}, {self.causes} causes"
+        given = "right labels" if self.causes == "right-labels" else f"{self.causes} causes"
+        return f"{self.identification or 'given'}{PAIR}{self.treatment}, {given}"
 
     @property
     def shown_failures(self) -> bool:
@@ -221,7 +222,7 @@ def class_pairs(run: Run) -> set[frozenset[str]]:
 
 def _planned(name: str, case: Case, content: dict[str, Any], project: Path) -> PlannedCase:
     Parameters(**content)
-    runs = tuple(_runs(case.runs, _with_absolute_paths(content, project)))
+    runs = tuple(_runs(case.runs, _with_absolute_folders(content, project)))
     if not runs:
         raise RepairError(
             "it runs nothing: name methods in runs.found, or treatments in another part of runs"
@@ -284,15 +285,21 @@ def _run(
         # Any: a run is given its seed later.
         "seed": 0,
     }
-    return Run(identification, treatment, causes, changed(content, changes))
+    parameters = changed(content, changes)
+    chosen = {name: parameters[name] for name in ("dataset", "corruption", "selection", "method")} | pair
+    for family, name in chosen.items():
+        members = parameters[f"{family}s"]
+        # DVC spends seconds on reading what a run does not use.
+        parameters[f"{family}s"] = {name: choose(family, members, name)}
+    return Run(identification, treatment, causes, parameters)
 
 
-def _with_absolute_paths(content: dict[str, Any], project: Path) -> dict[str, Any]:
-    """The same data sets, seen from any folder."""
+def _with_absolute_folders(content: dict[str, Any], project: Path) -> dict[str, Any]:
+    """The same downloads, seen from any folder."""
     result = copy.deepcopy(content)
     for dataset in result["datasets"].values():
-        for key in {"file", "folder"} & set(dataset):
-            dataset[key] = str((project / dataset[key]).resolve())
+        if "folder" in dataset:
+            dataset["folder"] = str((project / dataset["folder"]).resolve())
     return result
 
 

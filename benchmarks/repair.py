@@ -321,18 +321,22 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (identification, treatment, causes, uses), part in treated.groupby(NAMES[1:5], sort=False):
         values = part.set_index("metric")
-        row = {"identification": identification, "treatment": treatment, "causes": causes, "uses": uses}
-        for metric in SHOWN:
-            there = metric in values.index
-            row[metric] = spread(values.at[metric, "mean"], values.at[metric, "std"]) if there else ""
-        row["paper, all"] = values.at["all", "paper"]
-        if rival := _competitor(treated, identification, treatment, causes, uses):
-            row["competitor, all"] = (
-                f"{rival['identification'] or 'given'}/{rival['treatment']} {rival['mean']:.1f}"
-            )
-            row["verdict"] = "loses" if values.at["all", "mean"] < rival["mean"] else ""
-        rows.append(row)
-    return pd.DataFrame(rows).fillna("")
+        shown = {name: values.loc[name, ["mean", "std"]] for name in SHOWN if name in values.index}
+        mean, paper = values.loc["all", ["mean", "paper"]]
+        rival = _competitor(treated, identification, treatment, causes, uses)
+        rows.append(
+            {
+                "identification": identification,
+                "treatment": treatment,
+                "causes": causes,
+                "uses": uses,
+                **{name: spread(*shown[name]) if name in shown else "" for name in SHOWN},
+                "paper, all": "" if pd.isna(paper) else f"{paper:.1f}",
+                "competitor, all": f"{rival['name']} {rival['mean']:.1f}" if rival else "",
+                "verdict": "loses" if rival and mean < rival["mean"] else "",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def show_best(table: pd.DataFrame, settings: Sequence[str]) -> None:
@@ -378,7 +382,7 @@ def _fetch(units: Sequence[Unit]) -> None:
 def _competitor(
     treated: pd.DataFrame, identification: str, treatment: str, causes: str, uses: str
 ) -> dict[str, Any] | None:
-    """The row of the best competitor's accuracy; None where there is none, or the repair is a competitor itself."""
+    """Name and mean accuracy of the best competitor; None where there is none, or the repair is a competitor itself."""
     finding, treatments = COMPETITORS.get(causes, ("", ()))
     rivals = treated[
         (treated["metric"] == "all")
@@ -389,7 +393,8 @@ def _competitor(
     ]
     if rivals.empty or (identification == finding and treatment in treatments):
         return None
-    return dict(rivals.loc[rivals["mean"].idxmax()])
+    best = rivals.loc[rivals["mean"].idxmax()]
+    return {"name": f"{finding or 'given'}/{best['treatment']}", "mean": best["mean"]}
 
 
 def _text(value: Any) -> str:

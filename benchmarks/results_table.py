@@ -70,4 +70,4 @@ def spread(mean: float, std: float, digits: int = 1) -> str:
 
 def show(table: pd.DataFrame, title: str) -> None:
     """Print the table under a title; what is not there is blank."""
-    print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='%.4g')}")
+    print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}")

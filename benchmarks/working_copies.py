@@ -30,7 +30,7 @@ from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.stage import Stage
 
-COPIED = ("dvc.yaml", "requests", "src", "stages")
+COPIED = (".dvcignore", "dvc.yaml", "requests", "src", "stages")
 """What the pipeline consists of, beside its parameters."""
 KEPT = ".scratch"
 """Where stages keep what they need to go on after a kill."""
@@ -128,8 +128,9 @@ class WorkingCopies:
             RepairError: if a stage fails; says what it said.
         """
         start = time.perf_counter()
-        with (copy / "params.yaml").open("w", encoding="utf-8") as file:
-            YAML(typ="safe", pure=True).dump(dict(parameters), file)
+        self._link_own_data(copy, parameters["own_data"])
+        # JSON is YAML.
+        (copy / "params.yaml").write_text(json.dumps(parameters), encoding="utf-8")
         stdout = self._reproduce(copy)
         return Outcome(
             read_json(copy / "metrics/repair.json"),
@@ -155,6 +156,14 @@ class WorkingCopies:
             else:
                 shutil.copy2(source, copy / name)
         return copy
+
+    def _link_own_data(self, copy: Path, name: str) -> None:
+        """Have links in a copy to the user's own data files, which may be large."""
+        (copy / name).mkdir(parents=True, exist_ok=True)
+        for file in (self._project / name).iterdir():
+            link = copy / name / file.name
+            if not os.path.lexists(link):
+                link.symlink_to(file.resolve())
 
     def _reproduce(self, copy: Path) -> str:
         """What `dvc repro` writes to stdout."""

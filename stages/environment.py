@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 
 # Experiments run in copies of the project; an installed modelrepair would be that of another copy.
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -12,7 +13,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 # OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-if any(importlib.util.find_spec(name) is None for name in ("yaml", "pandas", "safetensors", "torch")):
+# What a stage prints may have letters that a terminal's encoding lacks.
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For an interrupt while modules are imported, before a stage can answer it."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{Path(sys.argv[0]).stem.replace('_', '-')}: interrupted; run it again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _in_one_line
+
+if any(importlib.util.find_spec(name) is None for name in ("pandas", "pydantic", "ruamel", "safetensors", "torch")):
     sys.exit(
         f"the packages that modelrepair needs are not installed in this Python ({sys.executable}): "
         "activate its environment with `. .venv/bin/activate`, or run `make repro`, which makes it"

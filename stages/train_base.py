@@ -49,7 +49,6 @@ def main(stage: Stage) -> None:
     curve["validation_loss"] = -curve.pop("watched").astype(float)
     with output_file(stage.root / "metrics/training_curve.csv") as path:
         curve.to_csv(path, index=False)
-    checkpoint.clear()
     print(f"kept epoch {course.best_round} of {len(course.trace) - 1}")
 
 

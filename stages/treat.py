@@ -42,7 +42,6 @@ def main(stage: Stage) -> None:
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
         course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)
-    checkpoint.clear()
     which = "the best on discovery" if treatment.guarded else "the last"
     print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, {which}")
 

@@ -23,7 +23,6 @@ def main(stage: Stage) -> None:
     updated = insert(stage, model, settings, checkpoint) if settings.curvature else model
     with output_folder(stage.root / "models/posterior") as folder:
         save_model(folder, updated, description)
-    checkpoint.clear()
 
 
 def insert(

@@ -173,6 +173,7 @@ class Project:
                 remove(self.root / path)
         self.write_yaml("dvc.lock", locked)
         remove(self.root / ".dvc/cache/runs")
+        remove(self.root / ".scratch")
 
     def copy(self, folder: Path) -> Project:
         """The same state in another folder."""
@@ -244,7 +245,7 @@ def small_parameters(parameters: dict[str, Any]) -> None:
     parameters["dataset"] = "small"
     parameters["datasets"]["small"] = {
         "source": "npz",
-        "file": "small.npz",
+        "file": "data/own/small.npz",
         "validation_fraction": 0.1,
         "reserved": 40,
         "assessment": 80,
@@ -288,7 +289,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
             shutil.copy2(ROOT / name, project.root / name)
     for path in project.outputs("split-failures") + project.outputs("evaluate") + ["dvc.lock"]:
         remove(project.root / path)
-    small_data(project.root / "small.npz")
+    small_data(project.root / "data/own/small.npz")
     parameters = project.read_yaml("params.yaml")
     small_parameters(parameters)
     project.write_yaml("params.yaml", parameters)

@@ -252,7 +252,10 @@ def test_json_has_no_nan_and_keeps_the_order(tmp_path: Path) -> None:
     content = {"z": float("nan"), "a": np.float32(0.5), "m": (np.inf, np.arange(2)), "n": np.bool_(True)}
     write_json(path, content)
     assert path.read_text().endswith("}\n")
-    assert json.loads(path.read_text()) == {"z": None, "a": 0.5, "m": [None, [0, 1]], "n": True}
+    plain = json.loads(path.read_text())
+    assert list(plain) == ["z", "a", "m", "n", "checksum"]
+    del plain["checksum"]
+    assert plain == {"z": None, "a": 0.5, "m": [None, [0, 1]], "n": True}
     assert list(read_json(path)) == ["z", "a", "m", "n"]
 
 
@@ -380,3 +383,40 @@ def test_errors_about_other_files_come_through(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), output_folder(tmp_path / "base") as folder:
         folder.mkdir()
     assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "t.parquet", "j.json", "x.safetensors"])
+def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    """In the middle of the content, where no format's own structure is."""
+    path = tmp_path / name
+    writers: dict[str, tuple[Any, Any, Any]] = {
+        "a.npy": (write_array, read_array, np.arange(1000)),
+        "t.parquet": (
+            write_table,
+            read_table,
+            pd.DataFrame({"x": np.random.default_rng(0).normal(size=1000)}),
+        ),
+        "j.json": (write_json, read_json, {"rate": 0.25, "names": ["one", "two"]}),
+        "x.safetensors": (write_tensors, read_tensors, {"w": torch.arange(1000.0)}),
+    }
+    write, read, content = writers[name]
+    write(path, content)
+    read(path)
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"0.25") + 2 if name == "j.json" else len(raw) // 2
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(RepairError, match="truncated or damaged"):
+        read(path)
+
+
+def test_an_array_is_what_numpy_reads(tmp_path: Path) -> None:
+    write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_rest(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x.safetensors", {"w": torch.ones(2)})
+    write_json(tmp_path / "j.json", {})
+    modes = {name: (tmp_path / name).stat().st_mode for name in ("x.safetensors", "j.json")}
+    assert len(set(modes.values())) == 1

@@ -74,7 +74,17 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
         {"training.batch_size": "many"},
         r"training\.batch_size is 'many': give a whole number of 1 or more",
     ),
-    "data file": ("prepare-data", {f"{SMALL}.file": "gone.npz"}, r"gone\.npz cannot be read"),
+    "data file elsewhere": (
+        "choose-method",
+        {f"{SMALL}.file": "../small.npz"},
+        r"datasets\.small\.file is '\.\./small\.npz', outside the folder data/own \(own_data\)",
+    ),
+    "list elsewhere": (
+        "choose-method",
+        {"selections.listed.file": "causes.csv", "selection": "listed"},
+        r"selections\.listed\.file is 'causes\.csv', outside the folder requests",
+    ),
+    "data file": ("prepare-data", {f"{SMALL}.file": "data/own/gone.npz"}, r"gone\.npz cannot be read"),
     "test set too small": ("prepare-data", {f"{SMALL}.assessment": 500}, "fewer than"),
     "nothing left for discovery": ("prepare-data", {f"{SMALL}.assessment": 160}, "none to discover failures"),
     "training set too small": (
@@ -173,13 +183,13 @@ def test_no_damping_on_a_singular_fisher(project: Project, same_process: pytest.
 
 
 def test_infinity_in_the_data_names_the_array(project: Project) -> None:
-    arrays = dict(np.load(project.root / "small.npz"))
+    arrays = dict(np.load(project.root / "data/own/small.npz"))
     arrays["test_inputs"] = arrays["test_inputs"].astype(np.float32)
     arrays["train_inputs"] = arrays["train_inputs"].astype(np.float32)
     arrays["train_inputs"][3, 0, 5, 5] = np.nan
-    np.savez(project.root / "small.npz", **arrays)
+    np.savez(project.root / "data/own/small.npz", **arrays)
     message = sentence(project.stage("prepare-data"), "prepare-data")
-    assert "train_inputs of small.npz holds NaN or infinity" in message
+    assert "train_inputs of data/own/small.npz holds NaN or infinity" in message
 
 
 def test_scores_that_are_no_numbers(project: Project, same_process: pytest.MonkeyPatch) -> None:
@@ -263,10 +273,8 @@ def test_a_model_without_failures_is_good_news(project: Project) -> None:
         arrays[f"{side}_inputs"] = (
             generator.integers(0, 50, (count, 1, 14, 14)) + 200 * labels[:, None, None, None]
         ).astype(np.uint8)
-    np.savez(project.root / "small.npz", **arrays)
-    # The data's content is not declared, but the name of its file is.
-    (project.root / "small.npz").rename(project.root / "easy.npz")
-    project.set_parameters({f"{SMALL}.file": "easy.npz", "corruption": "none"})
+    np.savez(project.root / "data/own/small.npz", **arrays)
+    project.set_parameters({"corruption": "none"})
     outcome = project.repro()
     assert outcome.status != 0
     assert outcome.stages_run[-1] == "split-failures"
@@ -325,8 +333,11 @@ def test_a_folder_that_may_not_be_written(project: Project, finished: Finished) 
     assert project.artefacts() == finished.artefacts
 
 
-def test_a_full_disk(project: Project, finished: Finished) -> None:
+def test_a_full_disk(project: Project) -> None:
     """A file system of 64 KiB over `data`, where what was there is small and what is to come is not."""
+    project.set_parameters({"dataset": "mnist-sample"})
+    project.stage("choose-method").succeeded()
+    before = project.artefacts()
     unshare = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
     mount = f"mount -t tmpfs -o size=64k tmpfs '{project.root / 'data'}'"
     if shutil.which("unshare") is None or subprocess.run([*unshare, mount], capture_output=True).returncode:
@@ -340,4 +351,4 @@ def test_a_full_disk(project: Project, finished: Finished) -> None:
     message = sentence(outcome, "prepare-data")
     assert "the disk, the quota or the limit on file sizes is exhausted" in message
     assert outcome.stdout.split() == ["data:", "method", "original", "data/original:", "train.parquet"]
-    assert project.artefacts() == finished.artefacts
+    assert project.artefacts() == before

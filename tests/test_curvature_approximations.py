@@ -295,14 +295,11 @@ def test_lissa_on_drawn_examples_is_reproducible_and_approximate() -> None:
 def test_iterative_options_are_checked() -> None:
     model, examples = make_case("linear")
     for options, message in (
-        (
-            {"matrix": "jacobian"},
-            "there is no curvature matrix 'jacobian': choose one of fisher, ggn, hessian",
-        ),
-        ({"tolerance": 0.0}, "both must be above 0"),
-        ({"scale": -1.0}, "scale is -1.0"),
-        ({"sample": 0}, "both must be at least 1"),
-        ({"depth": 3}, "curvature 'lissa' has no option depth"),
+        ({"matrix": "jacobian"}, "matrix is 'jacobian': choose one of fisher, ggn, hessian"),
+        ({"tolerance": 0.0}, "tolerance is 0.0: give a number above 0"),
+        ({"scale": -1.0}, "scale is -1.0: give a number above 0"),
+        ({"sample": 0}, "sample is 0: give a whole number of 1 or more"),
+        ({"depth": 3}, "there is no setting depth: there may be matrix, tolerance, iterations"),
     ):
         with pytest.raises(RepairError, match=message):
             Lissa.fit(model, examples, **options)

@@ -164,15 +164,12 @@ def test_recomputed_products_have_the_precision_of_their_vectors(
 
 def test_a_residual_that_cannot_be_small_is_told(digits: tuple[TrainedModel, Examples]) -> None:
     model, examples = digits
+    matrix = dense_fisher(single_gradients(in_double(model), examples), 1e-15)
     fisher = GramFisher.fit(model, examples, memory=1).damped(1e-15)
     v = directions(in_double(model))
-    try:
-        with pytest.warns(RuntimeWarning, match="was solved to a residual of"):
-            fisher.solve(v)
-    except RepairError as refusal:
-        assert "singular to working precision" in str(refusal)
-    else:
-        assert fisher.residual > 1e-4
+    with pytest.warns(RuntimeWarning, match="was solved to a residual of"):
+        x = fisher.solve(v)
+    assert 1e-4 < true_residual(matrix, x, v) < fisher.residual < 0.1
 
 
 @pytest.mark.parametrize("matrix", ["fisher", "ggn"])
@@ -204,19 +201,19 @@ def test_lissa_in_float32_claims_its_true_residual(digits: tuple[TrainedModel, E
 def test_small_blocks_of_a_float32_network_are_not_rounded_to_it(
     digits: tuple[TrainedModel, Examples],
 ) -> None:
-    """A matrix in float32 would make what is stiff by 1e-6 beside 10 stiff by its rounding: x off by 3 %."""
+    """What a product or a matrix in float32 rounds off is ten times the error that is left, and more beside a λ of 1e-8."""
     model, examples = digits
     double = in_double(model)
     gradients = single_gradients(double, examples)
     v = model.weighted_gradient(examples.subset(range(10))).double()
-    fisher = BlockFisher.fit(model, examples, block_size=60).damped(1e-6)
+    fisher = BlockFisher.fit(model, examples, block_size=60).damped(1e-8)
     expected = torch.cat(
         [
-            torch.linalg.solve(dense_fisher(columns, 1e-6), part)
+            torch.linalg.solve(dense_fisher(columns, 1e-8), part)
             for columns, part in zip(gradients.split(60, dim=1), v.split(60), strict=True)
         ]
     )
-    assert relative_error(fisher.solve(v), expected) < 1e-3
+    assert relative_error(fisher.solve(v), expected) < 1e-4
 
 
 def test_the_hessian_of_a_float32_network_is_not_rounded_to_it() -> None:
@@ -352,8 +349,8 @@ def test_the_padding_of_an_embedding_is_a_constant(tied: bool, functional: bool)
         product = ConjugateGradient.fit(model, examples, matrix=matrix).matvec(units)
         assert relative_error(product, expected) < TOLERANCE
         assert relative_error(product, product.T) < TOLERANCE
-    x = Hessian.fit(model, examples).damped(5.0).solve(gradients.sum(0))
-    wanted = backward_hessian(model, examples) + 5 * units
+    x = Hessian.fit(model, examples).damped(50.0).solve(gradients.sum(0))
+    wanted = backward_hessian(model, examples) + 50 * units
     assert relative_error(x, torch.linalg.solve(wanted, gradients.sum(0))) < TOLERANCE
     assert bool(x[:4].any()) == tied, "the padding row moves only where it is also something else"
     for name in ("gram", "block", "diagonal"):

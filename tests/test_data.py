@@ -221,6 +221,10 @@ def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
         "test_inputs": np.ones((6, 3, 8, 8), np.uint8),
     }
     assert load(npz_settings(tmp_path, **images), 0).test_inputs.dtype == np.uint8
+    deep = {name: np.full(images[name].shape, 65535, np.uint16) for name in images}
+    data = load(npz_settings(tmp_path, **deep), 0)
+    assert data.train_inputs.dtype == np.float32
+    assert (data.train_inputs == 1).all()
     attributes = {"train_labels": np.ones((20, 5), int), "test_labels": np.zeros((6, 5), int)}
     data = load(npz_settings(tmp_path, **attributes), 0)
     assert data.train_labels.dtype == np.float32
@@ -238,6 +242,14 @@ def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
         ({"train_labels": np.arange(20) - 1}, "class numbers"),
         ({"train_labels": np.full((20, 2), 2)}, "class numbers"),
         ({"classes": np.array(["cat"])}, "1 classes for 2 in its labels"),
+        ({"classes": np.array("10")}, r"classes of .* has shape \(\): give an array of names"),
+        ({"train_labels": np.zeros(20, int), "test_labels": np.zeros(6, int)}, "labels of a single class, 0"),
+        ({"train_labels": np.arange(20) * 10**5}, "class numbers up to 1,900,000 for 20 training examples"),
+        ({"train_labels": np.full(20, 2**40)}, "number the classes from 0 without gaps"),
+        (
+            {"train_inputs": np.ones((20, 1, 8, 8), int), "test_inputs": np.ones((6, 1, 8, 8), int)},
+            "images of type int64, whose white is not known",
+        ),
         ({"classes": np.array(["cat", "cat"])}, "give each its own name"),
     ],
 )

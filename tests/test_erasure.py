@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -427,30 +426,6 @@ class TestRequest:
             with pytest.raises(RepairError, match="above 0 and at most 1"):
                 select_causes(self.scores, self.table, "of-class", name="dog", fraction=fraction)
 
-    def test_a_list(self, tmp_path: Path) -> None:
-        file = tmp_path / "mine.csv"
-        file.write_text("why,example\nhers,14\nhis,10\nhers,14\n")
-        assert list(select_causes(self.scores, self.table, "listed", file=str(file))) == [4, 0]
-
-    @pytest.mark.parametrize(
-        ("content", "sentence"),
-        [
-            (None, "there is no file"),
-            ("", "cannot be read as a CSV file"),
-            ("number\n3\n", "give a column example"),
-            ("example\n", "lists no causes"),
-            ("example\n1.5\n", "other things than whole numbers"),
-            ("example\ncat\n", "other things than whole numbers"),
-            ("example\n14\n99\n98\n", "lists example 99, and 1 more, that the model was not trained on"),
-        ],
-    )
-    def test_a_list_that_is_none(self, tmp_path: Path, content: str | None, sentence: str) -> None:
-        file = tmp_path / "mine.csv"
-        if content is not None:
-            file.write_text(content)
-        with pytest.raises(RepairError, match=sentence):
-            select_causes(self.scores, self.table, "listed", file=str(file))
-
     def test_no_score(self) -> None:
         scores = influence_scores(Investigation(base=BASE, updated=BASE, examples=DATA), "none")
         assert scores.shape == (len(DATA),)
@@ -516,9 +491,9 @@ def test_a_selection_that_needs_scores_is_refused_where_there_are_none(project: 
 
 def test_a_model_without_failures_can_serve_a_request(finished: Finished, project: Project) -> None:
     """Its training data are its test data, and it has learned them."""
-    inputs = dict(np.load(project.root / "small.npz"))
+    inputs = dict(np.load(project.root / "data/own/small.npz"))
     inputs |= {"test_inputs": inputs["train_inputs"][::2], "test_labels": inputs["train_labels"][::2]}
-    np.savez(project.root / "small.npz", **inputs)
+    np.savez(project.root / "data/own/small.npz", **inputs)
     values = {"reserved": 8, "assessment": 40, "validation_fraction": 0.0}
     parameters: dict[str, Any] = {f"datasets.small.{name}": value for name, value in values.items()}
     parameters |= {"corruption": "none", "training.epochs": 40, "training.patience": None}

@@ -1,17 +1,26 @@
 """Measures of erasure: values by hand, known limits and oracles of SciPy and scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import entropy
+from sklearn.metrics import roc_auc_score
+
+from evidence_cases import CLASSES, COUNT, GIVEN, MULTIPLE, TRUE
+from modelrepair.errors import RepairError
 from modelrepair.evaluation.measures.erasure import (
     MODELS,
     SPLITS,
+    alike,
     attribute_aucs,
     confusion_distance,
     erasure_metrics,
     forgetting,
     mean_divergence,
+    measure,
     membership_auc,
     normalised_confusion_distance,
     performance_similarity,
@@ -19,10 +28,7 @@ from modelrepair.evaluation.measures.erasure import (
     similarity_ratio,
     tug_of_war,
 )
-from scipy.stats import entropy
-from sklearn.metrics import roc_auc_score
-
-from modelrepair.errors import RepairError
+from modelrepair.evaluation.measures.repair import confusion_matrix
 
 LABELS = np.array([0, 0, 0, 1])
 ORIGINAL = np.array([0, 0, 0, 1])
@@ -38,6 +44,19 @@ def test_confusion_distance_by_hand():
 
 def test_confusion_distance_sees_counts_not_single_predictions():
     assert confusion_distance([0, 1], [1, 0], [0, 0], 2) == 0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_confusion_distance_is_that_of_the_whole_matrices(seed, classes):
+    labels, first, second = np.random.default_rng(seed).integers(0, classes, (3, 30))
+    difference = confusion_matrix(labels, first, classes) - confusion_matrix(labels, second, classes)
+    assert confusion_distance(first, second, labels, classes) == np.abs(difference).sum()
+
+
+def test_confusion_distance_of_a_hundred_thousand_classes():
+    assert confusion_distance([0, 99_999], [99_999, 99_999], [0, 99_999], 100_000) == 2
+    assert confusion_distance([], [], [], 100_000) == 0
 
 
 def test_normalised_confusion_distance():
@@ -235,3 +254,42 @@ def test_forgetting_by_hand():
 
 def test_forgetting_without_examples():
     assert forgetting([1.0], [], [-0.1], []) == {"erased": 1.0, "kept": None, "membership_auc": None}
+
+
+def test_unseen_examples_alike_are_of_the_same_classes():
+    parts = np.where(np.arange(COUNT) < 20, "discovery", "assessment")
+    erased = np.flatnonzero((GIVEN == 3) | (GIVEN == 5))
+    found = alike(replace(CLASSES, causes=erased, parts=parts))
+    assert found.tolist() == [row for row in range(20, COUNT) if TRUE[row] in (3, 5)]
+
+
+def test_unseen_examples_alike_have_the_attributes_that_all_the_erased_share():
+    given = np.zeros((COUNT, 3))
+    given[:4] = [[1, 1, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]]
+    tests = np.zeros((COUNT, 3))
+    tests[:3] = [[1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    evidence = replace(MULTIPLE, given_labels=given, test_labels=tests)
+    assert alike(replace(evidence, causes=np.array([0, 1]))).tolist() == [0]
+    assert alike(replace(evidence, causes=np.array([0, 1, 2]))).tolist() == [0, 2]
+    assert alike(replace(evidence, causes=np.array([0, 3]))).tolist() == [*range(COUNT)], "they share none"
+
+
+@pytest.mark.parametrize("evidence", [CLASSES, MULTIPLE], ids=["classes", "attributes"])
+def test_the_evidence_is_measured_before_and_after(evidence):
+    measured = measure(evidence)
+    kept = np.setdiff1d(np.arange(COUNT), evidence.causes)
+    assert list(measured) == ["examples", "before", "after"]
+    assert measured["examples"] == len(evidence.causes)
+    for when, answers in (("before", evidence.before), ("after", evidence.after)):
+        assert measured[when] == forgetting(
+            answers.training_correct[evidence.causes],
+            answers.training_correct[kept],
+            answers.training_log_likelihoods[evidence.causes],
+            answers.test_log_likelihoods[alike(evidence)],
+        )
+
+
+def test_nothing_erased():
+    measured = measure(replace(CLASSES, causes=np.empty(0, dtype=np.int64)))
+    assert measured["examples"] == 0
+    assert (measured["before"]["erased"], measured["before"]["membership_auc"]) == (None, None)

@@ -59,7 +59,9 @@ def test_answers_are_those_of_the_models(attributes: bool) -> None:
         likelihoods = asked.log_likelihoods(training).double().numpy()
         np.testing.assert_array_equal(found.training_log_likelihoods, likelihoods)
         np.testing.assert_array_equal(found.training_correct, asked.correct(training).numpy())
-        np.testing.assert_array_equal(found.test_log_likelihoods, asked.log_likelihoods(tests).double().numpy())
+        np.testing.assert_array_equal(
+            found.test_log_likelihoods, asked.log_likelihoods(tests).double().numpy()
+        )
         predictions = asked.likelihood.predictions(asked.outputs(tests)).numpy()
         np.testing.assert_array_equal(found.test_predictions, predictions)
     assert evidence.assessed.tolist() == [*range(10, 20)]
@@ -76,6 +78,7 @@ def test_each_model_runs_once_over_each_example() -> None:
             return super().forward(inputs)
 
     counted = TrainedModel(Counting(4, 3), Softmax(), device="cpu")
+    counted.outputs(examples(False, 30, 0))  # a model tries its network out when it first runs
     seen.clear()
     gathered(False, base=counted)
     assert sum(seen) == 30 + 20
@@ -103,7 +106,9 @@ def test_what_is_not_known_is_none() -> None:
     assert (bare.scores, bare.true_labels, bare.is_corrupted) == (None, None, None)
     true = np.zeros(30, dtype=np.int64)
     clean = gathered(False, true_labels=true, is_corrupted=np.zeros(30, dtype=bool), scores=np.ones(30))
-    assert (clean.true_labels, clean.is_corrupted) == (None, None), "nothing is corrupted, so nothing is to be found"
+    assert (clean.true_labels, clean.is_corrupted) == (None, None), (
+        "nothing is corrupted, so nothing is to be found"
+    )
     assert clean.scores is not None
     known = gathered(False, true_labels=true, is_corrupted=marks)
     np.testing.assert_array_equal(known.is_corrupted, marks)

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from evidence_cases import CASES, CLASSES, IS_CORRUPTED, SCORES
+from modelrepair.errors import RepairError
 from modelrepair.evaluation.measures.identification import (
     RANKING_METRICS,
     area_under_roc,
+    areas,
     average_precision,
+    curves,
     expected_found,
     identification_curve,
     identification_metrics,
+    measure,
+    selection_metrics,
 )
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from modelrepair.errors import RepairError
 
 labelled_scores = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=6)
 
@@ -189,3 +194,31 @@ def test_selected_positions_are_checked(selected, message):
 def test_lengths_are_checked():
     with pytest.raises(RepairError, match=r"\(3,\).*\(2,\)"):
         identification_metrics([1.0, 2.0, 3.0], [True, False], [])
+
+
+@settings(deadline=None)
+@given(labelled_scores)
+def test_a_selected_set_is_measured_without_scores(examples):
+    scores, is_cause = (np.array(column) for column in zip(*examples, strict=True))
+    selected = np.flatnonzero(scores > 0)
+    with_scores = identification_metrics(scores, is_cause, selected)
+    assert selection_metrics(is_cause, selected) == {
+        name: with_scores[name] for name in ("causes", "selected", "selected_precision", "selected_recall")
+    }
+
+
+def test_the_evidence_is_ranked_by_the_scores_and_by_the_loss():
+    loss = -CLASSES.before.training_log_likelihoods
+    expected = identification_metrics(SCORES, IS_CORRUPTED, CLASSES.causes)
+    assert measure(CLASSES) == {**expected, "auroc_of_plain_loss": area_under_roc(loss, IS_CORRUPTED)}
+    assert areas(CLASSES) == {
+        "this method": expected["auroc"],
+        "plain loss": area_under_roc(loss, IS_CORRUPTED),
+    }
+    assert curves(CLASSES)["plain loss"].equals(identification_curve(loss, IS_CORRUPTED))
+
+
+@pytest.mark.parametrize("case", ["failures", "request, causes known", "request"])
+def test_no_ranking_without_scores_and_truth(case):
+    assert curves(CASES[case]) == {}
+    assert set(measure(CASES[case])) <= {"causes", "selected", "selected_precision", "selected_recall"}

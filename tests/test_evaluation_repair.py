@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelrepair.evaluation.measures.repair import confusion_matrix, per_class_table, repair_metrics
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics import confusion_matrix as confusion_oracle
 
+from evidence_cases import CLASSES, HAVE, HAVE_AFTER, HAVE_BEFORE, MULTIPLE
 from modelrepair.errors import RepairError
+from modelrepair.evaluation.measures.repair import (
+    attribute_recalls,
+    confusion_matrix,
+    is_right,
+    measure,
+    per_class_table,
+    repair_metrics,
+)
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 0, 1])
 BASE = np.array([0, 0, 1, 1, 2, 0, 2, 1, 1])
@@ -128,3 +136,82 @@ def test_class_numbers_are_checked(labels, predictions, message):
 def test_lengths_of_roles_and_parts_are_checked():
     with pytest.raises(RepairError, match="1 labels, 2 roles and 1 parts"):
         repair_metrics([0], [0], [0], ["", ""], ["assessment"], [], 2)
+
+
+# Four examples with three attributes.
+HAS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]])
+SAID_BEFORE = np.array([[1, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]])
+SAID_AFTER = np.array([[0, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]])
+
+
+def test_attributes_by_hand():
+    role = np.array(["remaining", "holdout", "query", "remaining"])
+    part = np.array(["assessment", "assessment", "discovery", "assessment"])
+    metrics = repair_metrics(SAID_BEFORE, SAID_AFTER, HAS, role, part, [2], 3)
+    assert metrics["before"] == {
+        "all": pytest.approx((3 / 3 + 1 / 3 + 3 / 3) / 3),
+        "clean_classes": pytest.approx((2 / 3 + 3 / 3) / 2),
+        "noisy_classes": pytest.approx(2 / 3),
+        "worst_class": pytest.approx(2 / 3),
+        "query": 0.0,
+        "holdout": 0.0,
+        "remaining": 1.0,
+    }
+    assert metrics["after"] == {
+        "all": pytest.approx((2 / 3 + 3 / 3 + 3 / 3) / 3),
+        "clean_classes": pytest.approx((2 / 3 + 3 / 3) / 2),
+        "noisy_classes": 1.0,
+        "worst_class": pytest.approx(2 / 3),
+        "query": 0.0,
+        "holdout": 1.0,
+        "remaining": 0.5,
+    }
+    assert (metrics["fixed"], metrics["broken"]) == (1, 1)
+
+
+def test_attributes_without_examples_are_none():
+    none = repair_metrics(np.empty((0, 3)), np.empty((0, 3)), np.empty((0, 3)), [], [], [], 3)
+    assert set(none["after"].values()) == {None}
+
+
+def test_how_often_an_attribute_is_found_and_left_out():
+    found, left_out = attribute_recalls(SAID_BEFORE, HAS)
+    np.testing.assert_array_equal(found, [1 / 2, 1, np.nan])
+    np.testing.assert_array_equal(left_out, [1, 1, 2 / 4])
+
+
+def test_right_is_the_class_or_every_attribute():
+    assert is_right(BASE, LABELS).tolist() == (BASE == LABELS).tolist()
+    assert is_right(SAID_BEFORE, HAS).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((4, 2), "3 attributes"), ((4,), "3 attributes")])
+def test_shapes_of_attributes_are_checked(shape, expected):
+    with pytest.raises(RepairError, match=expected):
+        repair_metrics(np.zeros(shape), HAS, HAS, [""] * 4, [""] * 4, [], 3)
+
+
+def test_the_evidence_is_measured_on_its_test_examples():
+    expected = repair_metrics(
+        CLASSES.before.test_predictions,
+        CLASSES.after.test_predictions,
+        CLASSES.test_labels,
+        CLASSES.roles,
+        CLASSES.parts,
+        [1, 7],
+        10,
+    )
+    assert measure(CLASSES) == expected
+    attributes = measure(MULTIPLE)
+    assert attributes["before"]["all"] == pytest.approx((HAVE_BEFORE == HAVE).mean())
+    assert attributes["after"]["all"] == pytest.approx((HAVE_AFTER == HAVE).mean())
+    assert (attributes["before"]["holdout"], attributes["before"]["remaining"]) == (0.0, 1.0)
+
+
+def test_a_hundred_thousand_classes():
+    labels, before = np.array([0, 99_999, 99_999]), np.array([0, 1, 99_999])
+    metrics = repair_metrics(before, labels, labels, [""] * 3, ["assessment"] * 3, [], 100_000)
+    assert metrics["before"]["all"] == 0.75
+    assert metrics["fixed"] == 1
+    with pytest.raises(RepairError, match=r"100,000 classes has 10,000,000,000 entries: .* at most 5,000"):
+        confusion_matrix(labels, before, 100_000)

@@ -34,7 +34,9 @@ def write_workspace(root: Path, *, attributes: bool, corrupted: bool, scored: bo
     if corrupted:
         given[:5] = (labels[:5] + 1) % 3
     for side in ("train", "test"):
-        write_array(root / f"data/original/{side}_inputs.npy", generator.normal(size=(COUNT, 4)).astype(np.float32))
+        write_array(
+            root / f"data/original/{side}_inputs.npy", generator.normal(size=(COUNT, 4)).astype(np.float32)
+        )
     likelihood = "sigmoid" if attributes else "softmax"
     write_json(
         root / "data/original/dataset.json",
@@ -45,12 +47,14 @@ def write_workspace(root: Path, *, attributes: bool, corrupted: bool, scored: bo
     write_table(root / "data/corrupted/train.parquet", table)
     write_json(root / "data/corrupted/corruption.json", {"noisy_classes": [0, 1] if corrupted else []})
     tests = pd.DataFrame({"example": np.arange(COUNT), "label": label_column(labels)})
-    tests = tests.assign(part=[PARTS[row % 3] for row in range(COUNT)], role="remaining")
+    tests = tests.assign(part=[PARTS[row // 3 % 3] for row in range(COUNT)], role="remaining")
     for part in PARTS:
         chosen = tests[tests["part"] == part].reset_index(drop=True)
         write_table(root / f"data/failures/{part}.parquet", chosen)
     if scored:
-        write_table(root / "data/scores/scores.parquet", pd.DataFrame({"score": generator.normal(size=COUNT)}))
+        write_table(
+            root / "data/scores/scores.parquet", pd.DataFrame({"score": generator.normal(size=COUNT)})
+        )
     write_table(root / "data/causes/causes.parquet", pd.DataFrame({"position": np.arange(8)}))
     write_json(
         root / "data/method/evaluate.json",

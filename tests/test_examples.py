@@ -135,3 +135,48 @@ def test_inputs_and_targets_of_different_length_are_refused() -> None:
 def test_rows_that_are_not_there_are_named(rows: list[int], named: str) -> None:
     with pytest.raises(RepairError, match=f"name input {named} and there are 3"):
         Examples(np.zeros((3, 1)), np.zeros(2, dtype=int), rows=rows)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.int64])
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_integers_that_are_no_images_stay_what_they_are(
+    kind: type[np.generic], shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    values = np.full(shape, np.iinfo(kind).max, dtype=kind)  # type: ignore[type-var]
+    inputs, _ = Examples(values, np.arange(3)).batch(slice(None), dtype=dtype)
+    assert inputs.dtype == torch.int64
+    assert inputs.shape == shape
+    assert set(inputs.flatten().tolist()) == {int(np.iinfo(kind).max)}  # type: ignore[type-var]
+
+
+def test_only_bytes_are_images() -> None:
+    inputs, _ = Examples(np.full((2, 1, 2, 2), 255, dtype=np.int64), np.arange(2)).batch([0])
+    assert inputs.dtype == torch.int64
+    truths, _ = Examples(np.ones((2, 3), dtype=bool), np.arange(2)).batch([0])
+    assert truths.dtype == torch.float32
+
+
+@pytest.mark.parametrize("values", [np.ones((3, 2), dtype=complex), np.array([["a"], ["b"], ["c"]])])
+def test_inputs_that_are_no_real_numbers_are_refused(values: NDArray[Any]) -> None:
+    with pytest.raises(
+        RepairError, match=r"the inputs are of type .*: give floats, byte images, or integers"
+    ):
+        Examples(values, np.arange(3)).batch(slice(None))
+
+
+@pytest.mark.parametrize("choose", [Examples.subset, Examples.batch], ids=["subset", "batch"])
+@pytest.mark.parametrize(
+    ("positions", "words"),
+    [
+        ([5], "example 5 of 5 was asked for: give positions from 0 to 4"),
+        ([0, -1], "example -1 of 5 was asked for"),
+        ([True, False], r"a mask of shape \(2,\) was given to choose among 5 examples"),
+        ([0.0, 1.0], "type float64 was given to choose among 5 examples"),
+        ([[0], [1]], r"an array of shape \(2, 1\)"),
+        (3, r"an array of shape \(\)"),
+    ],
+)
+def test_positions_that_are_none_are_refused(choose: Any, positions: Any, words: str) -> None:
+    with pytest.raises(RepairError, match=words):
+        choose(numbered(5), positions)

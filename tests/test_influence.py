@@ -29,6 +29,7 @@ from models import (
     linear_gaussian,
     make_examples,
     make_model,
+    negative_hessian,
     one_thread,  # noqa: F401
     per_example_gradients,
     prior_curvature,
@@ -261,6 +262,100 @@ def test_linear_influence_with_the_true_hessian_is_the_derivative_of_retraining(
         )
         gain = less.log_likelihoods(spoiled.failures).sum() - more.log_likelihoods(spoiled.failures).sum()
         assert_equal(gain / 2e-4, predicted[position], 1e-6)
+
+
+# Weight decay.
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """A converged convex model trained with weight decay on some wrong labels, and its failures.
+
+    `gains` is by how much their loss is lower where the model is trained again, with the same decay of the mean loss,
+    without each of the first examples, and `shares` the slopes of that by a share of an example.
+    """
+
+    base: TrainedModel
+    updated: TrainedModel
+    data: Examples
+    failures: Examples
+    gains: Tensor
+    shares: dict[int, Tensor]
+
+    def predicted(self, name: str, **options: float) -> Tensor:
+        """In units of the loss that falls when all of an example goes."""
+        investigation = Investigation(self.base, self.updated, self.data)
+        harm = torch.from_numpy(influence_scores(investigation, name, **options))
+        return harm * (len(self.data) + len(self.failures)) / len(self.data)
+
+
+COUNT, LEFT_OUT, DECAY = 240, 60, 3.0
+
+
+@pytest.fixture(scope="module")
+def decayed() -> Decayed:
+    data, _ = blobs(COUNT, flipped=0.05, seed=3)
+    network = make_network("linear", (2,), 2, seed=0, bias=True).double()
+
+    def trained(weights: Tensor) -> TrainedModel:
+        """At the minimum of Σ w (−log p + α/2·‖θ‖²)."""
+        model = TrainedModel(network, Softmax(), device="cpu")
+        return with_prior_mode(model, data, DECAY * float(weights.sum()), weights)
+
+    everything = torch.ones(COUNT, dtype=torch.float64)
+    base = trained(everything)
+    clean, _ = blobs(300, seed=4)
+    failures = clean.subset(base.correct(clean).numpy() == 0)
+
+    def loss(weights: Tensor) -> Tensor:
+        return -trained(weights).log_likelihoods(failures).sum()
+
+    units = torch.eye(COUNT, dtype=torch.float64)
+    gains = torch.stack([loss(everything) - loss(everything - unit) for unit in units[:LEFT_OUT]])
+    shares = {
+        position: (loss(everything + 1e-4 * units[position]) - loss(everything - 1e-4 * units[position]))
+        / 2e-4
+        for position in (0, 7, 31, 58)
+    }
+    curvature = DenseCurvature(negative_hessian(base, data) / COUNT, DECAY)
+    inserted = NaturalGradient().insert(base, failures, curvature=curvature, count=COUNT)
+    return Decayed(base, inserted.model, data, failures, gains, shares)
+
+
+def test_linear_influence_with_weight_decay_is_the_derivative_of_retraining(decayed: Decayed) -> None:
+    predicted = decayed.predicted("linear", weight_decay=DECAY)
+    for position, slope in decayed.shares.items():
+        assert_equal(predicted[position], slope, 1e-6)
+    # The slope of the objective is 0 at its minimum, whatever the failures are.
+    assert abs(float(predicted.sum())) < 1e-9
+
+
+def test_with_weight_decay_the_sign_of_a_score_is_that_of_leaving_the_example_out(decayed: Decayed) -> None:
+    predicted, gains = decayed.predicted("linear", weight_decay=DECAY)[:LEFT_OUT], decayed.gains
+    # What is left of the second order.
+    assert float((predicted - gains).abs().max()) < 10 / COUNT * float(gains.abs().max())
+    telling = gains.abs() > 0.05 * gains.abs().max()
+    assert int(telling.sum()) > 30
+    assert torch.equal(predicted[telling] > 0, gains[telling] > 0)
+    # Without its share of the penalty all are off by the same, and many have the other sign.
+    ignorant = decayed.predicted("linear")[:LEFT_OUT]
+    off = ignorant - predicted
+    assert_equal(off, off[0].expand(LEFT_OUT), 1e-9)
+    assert float(off[0].abs()) > 0.5 * float(gains.std())
+    assert int(((ignorant > 0) != (gains > 0))[telling].sum()) > 5
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_linear_is_the_first_order_of_the_loss_change_with_weight_decay(decay: float) -> None:
+    base, examples = make_model(), make_examples()
+    direction = torch.from_numpy(np.random.default_rng(0).normal(size=len(base.parameter_vector)))
+    for size in (1e-4, 1e-5):
+        updated = base.with_parameter_vector(base.parameter_vector + size * direction)
+        investigation = Investigation(base, updated, examples)
+        change, linear = (
+            influence_scores(investigation, name, weight_decay=decay) for name in ("loss-change", "linear")
+        )
+        np.testing.assert_allclose(change / size, linear / size, rtol=0, atol=50 * size)
 
 
 # Signals of training alone.

@@ -133,3 +133,78 @@ def test_likelihoods_are_made_by_name() -> None:
         RepairError, match=re.escape("there is no likelihood 'probit': choose one of sigmoid, softmax")
     ):
         make_likelihood("probit")
+
+
+@pytest.mark.parametrize("measure", ["log_likelihood", "correct", "margin"])
+@pytest.mark.parametrize("wrong", [-100, -1, 5, 255])
+def test_classes_that_are_not_there_are_refused(wrong: int, measure: str) -> None:
+    targets = CLASSES.clone()
+    targets[4] = wrong
+    with pytest.raises(
+        RepairError,
+        match=f"1 of 11 targets are not what .* softmax can have, the first {wrong}: .* from 0 to 4",
+    ):
+        getattr(Softmax(), measure)(LOGITS, targets)
+
+
+@pytest.mark.parametrize("measure", ["log_likelihood", "correct", "margin"])
+@pytest.mark.parametrize(
+    ("likelihood", "targets", "words"),
+    [
+        (Softmax(), 2 * MIXTURES, "sum to 1"),
+        (Softmax(), MIXTURES - 0.5, "0 or more"),
+        (Softmax(), torch.full_like(MIXTURES, torch.nan), "0 or more"),
+        (Sigmoid(), 2 * ATTRIBUTES - 1, "zeros and ones"),
+        (Sigmoid(), 2 * ATTRIBUTES, "zeros and ones"),
+        (Sigmoid(), torch.full_like(ATTRIBUTES, torch.nan), "zeros and ones"),
+    ],
+    ids=["twice", "negative", "none", "plus and minus one", "two", "no attributes"],
+)
+def test_targets_that_cannot_be_are_refused(
+    likelihood: Softmax | Sigmoid, targets: Tensor, words: str, measure: str
+) -> None:
+    with pytest.raises(
+        RepairError, match=f"targets are not what the likelihood {likelihood.name} can have.*{words}"
+    ):
+        getattr(likelihood, measure)(LOGITS, targets)
+
+
+@pytest.mark.parametrize("measure", ["log_likelihood", "correct", "margin"])
+@pytest.mark.parametrize(
+    ("likelihood", "outputs", "targets"),
+    [
+        (Softmax(), LOGITS, CLASSES[:10]),
+        (Softmax(), LOGITS, CLASSES.double()),
+        (Softmax(), LOGITS, MIXTURES[:, :4]),
+        (Softmax(), LOGITS, ATTRIBUTES.long()),
+        (Softmax(), LOGITS[:, :, None].expand(11, 5, 11), CLASSES[:, None].expand(11, 11)),
+        (Softmax(), LOGITS[:, 0], CLASSES),
+        (Sigmoid(), LOGITS, CLASSES),
+        (Sigmoid(), LOGITS, ATTRIBUTES[:, :1]),
+        (Sigmoid(), LOGITS[:1], ATTRIBUTES),
+        (Sigmoid(), LOGITS[:, 0], ATTRIBUTES[:, 0]),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(
+    likelihood: Softmax | Sigmoid, outputs: Tensor, targets: Tensor, measure: str
+) -> None:
+    with pytest.raises(
+        RepairError, match=f"met targets of shape .* the likelihood {likelihood.name} needs outputs"
+    ):
+        getattr(likelihood, measure)(outputs, targets)
+
+
+def test_attributes_may_be_whole_numbers() -> None:
+    for measure in ("log_likelihood", "correct", "margin"):
+        whole, floats = (getattr(Sigmoid(), measure)(LOGITS, t) for t in (ATTRIBUTES.long(), ATTRIBUTES))
+        assert_equal(whole, floats, 1e-15)
+
+
+def test_checked_targets_can_be_mapped_over() -> None:
+    for likelihood, targets in ((Softmax(), CLASSES), (Softmax(), MIXTURES), (Sigmoid(), ATTRIBUTES)):
+
+        def single(x: Tensor, y: Tensor, likelihood: Softmax | Sigmoid = likelihood) -> Tensor:
+            return likelihood.log_likelihood(x.unsqueeze(0), y.unsqueeze(0)).squeeze(0)
+
+        mapped = torch.func.vmap(single)(LOGITS, targets)
+        assert_equal(mapped, likelihood.log_likelihood(LOGITS, targets), 1e-14)

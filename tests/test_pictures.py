@@ -132,7 +132,9 @@ def test_what_is_drawn_follows_from_what_is_there(case, tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 12, 40])
 def test_few_or_all_erased_examples(count, tmp_path):
     path = tmp_path / "erasure.png"
-    evidence = replace(REQUEST, class_names=LONG_NAMES, causes=np.arange(count), parts=np.full(COUNT, "reserved"))
+    evidence = replace(
+        REQUEST, class_names=LONG_NAMES, causes=np.arange(count), parts=np.full(COUNT, "reserved")
+    )
     erasure.draw(path, evidence)
     assert size_of(path)[0] >= 900
 
@@ -141,7 +143,8 @@ def test_few_or_all_erased_examples(count, tmp_path):
 def test_fewer_examples_than_places(count, tmp_path):
     path = tmp_path / "examples.png"
     few = {
-        name: getattr(CLASSES, name)[:count] for name in ("given_labels", "true_labels", "is_corrupted", "scores")
+        name: getattr(CLASSES, name)[:count]
+        for name in ("given_labels", "true_labels", "is_corrupted", "scores")
     }
     known = {
         name: replace(
@@ -234,9 +237,7 @@ def test_labels_as_text():
 )
 def test_nothing_fixed_or_nothing_broken(before, after, tmp_path):
     path = tmp_path / "changes.png"
-    changes.draw(
-        path, replace(CLASSES, class_names=LONG_NAMES, before=answers(before), after=answers(after))
-    )
+    changes.draw(path, replace(CLASSES, class_names=LONG_NAMES, before=answers(before), after=answers(after)))
     assert size_of(path)[0] == 1200
 
 
@@ -376,9 +377,7 @@ def test_short_courses(course, tmp_path):
 
 def test_a_course_needs_rounds(tmp_path):
     with pytest.raises(RepairError, match="needs a column round"):
-        treatment.draw(
-            tmp_path / "treatment.png", replace(CLASSES, course=pd.DataFrame({"accuracy": [0.5]}))
-        )
+        treatment.draw(tmp_path / "treatment.png", replace(CLASSES, course=pd.DataFrame({"accuracy": [0.5]})))
     assert not list(tmp_path.iterdir())
 
 

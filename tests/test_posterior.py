@@ -531,6 +531,22 @@ def test_steps_that_cannot_be(options: dict[str, Any], message: str) -> None:
         NaturalGradient(**options)
 
 
+@UPDATES
+@pytest.mark.parametrize(
+    "weights",
+    [np.ones(1), np.ones(len(FAILURES) + 2), np.ones((len(FAILURES), 1)), np.full(len(FAILURES), np.nan)],
+    ids=["one", "too many", "a column", "no numbers"],
+)
+@pytest.mark.parametrize("direction", ["insert", "delete"])
+def test_weights_that_are_not_one_for_each_example_are_refused(
+    update: PosteriorUpdate, weights: Any, direction: str
+) -> None:
+    with pytest.raises(
+        RepairError, match=f"were given for {len(FAILURES)} examples of evidence: give one finite"
+    ):
+        getattr(update, direction)(BASE, FAILURES, weights, curvature=CURVATURE, count=N)
+
+
 def test_a_step_to_nowhere_is_refused() -> None:
     endless = DenseCurvature(torch.full((4, 4), torch.nan, dtype=torch.float64))
     with pytest.raises(RepairError, match="4 of 4 parameters of the updated model are NaN or infinite"):
@@ -544,5 +560,7 @@ def test_updates_are_made_by_name() -> None:
         RepairError, match="no posterior update 'laplace': choose one of ewc, natural-gradient"
     ):
         make_update("laplace")
-    with pytest.raises(RepairError, match="there is no setting epsilon: there may be update, learning_rate, rounds"):
+    with pytest.raises(
+        RepairError, match="there is no setting epsilon: there may be update, learning_rate, rounds"
+    ):
         make_update("ewc", epsilon=0.5)

@@ -21,6 +21,9 @@ INSTEAD = {
     # This is running.
     "make test": "make --assume-old=.venv/.installed --dry-run test",
     "make benchmark FOLDER=path/to/mnist": "make --assume-old=.venv/.installed --dry-run benchmark FOLDER=path",
+    "python benchmarks/repair.py --kind development --set treatments.ssse.damping=0.1,1,10": (
+        "python benchmarks/repair.py --kind development --set treatments.ssse.damping=0.1,1,10 --list"
+    ),
     **{
         f"python benchmarks/{name}.py": f"python benchmarks/{name}.py --help"
         for name in ("curvature", "erasure", "convex")

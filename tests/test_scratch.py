@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, belongs to one process at a time, and goes when it has served."""
+"""A checkpoint is whole or absent, and goes when another computation of its kind begins."""
 
 from __future__ import annotations
 
@@ -98,15 +98,6 @@ def test_a_failed_save_keeps_the_previous_one(tmp_path: Path, monkeypatch: pytes
     assert loaded[1] == STATE
 
 
-def test_the_same_computation_runs_once_at_a_time(tmp_path: Path) -> None:
-    with holder(tmp_path / "treat", "time.sleep(600)") as process:
-        with pytest.raises(RepairError, match="another process is still running treat on the same inputs"):
-            Checkpoint(tmp_path / "treat", "a")
-        Checkpoint(tmp_path / "treat", "b")
-        process.send_signal(signal.SIGKILL)
-    assert Checkpoint(tmp_path / "treat", "a").load() is None
-
-
 def test_what_a_killed_process_kept_is_there_for_the_next(tmp_path: Path) -> None:
     save = "checkpoint.save({'x': torch.ones(2)}, {'round': 4}); print('saved', flush=True); time.sleep(600)"
     with holder(tmp_path / "treat", save) as process:
@@ -118,11 +109,31 @@ def test_what_a_killed_process_kept_is_there_for_the_next(tmp_path: Path) -> Non
     assert loaded[1] == {"round": 4}
 
 
-def test_clearing_leaves_nothing_and_lets_the_next_begin(tmp_path: Path) -> None:
-    Checkpoint(tmp_path / "treat", "of an earlier run").save(TENSORS, STATE)
+def test_progress_stays_until_another_computation_of_its_kind_begins(tmp_path: Path) -> None:
+    """A kill may come when the result is written and not yet recorded."""
     Checkpoint(tmp_path / "train-base", "a").save(TENSORS, STATE)
+    for fingerprint in ("a", "b"):
+        checkpoint = Checkpoint(tmp_path / "treat", fingerprint)
+        checkpoint.save(TENSORS, STATE)
+        assert Checkpoint(tmp_path / "treat", fingerprint).load() is not None
+    assert {path.name for path in (tmp_path / "treat").iterdir()} == {"b.safetensors"}
+    assert Checkpoint(tmp_path / "train-base", "a").load() is not None
+
+
+def test_a_disk_that_fills_is_met_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = Checkpoint(tmp_path / "treat", "a")
     checkpoint.save(TENSORS, STATE)
-    checkpoint.clear()
-    assert [folder.name for folder in tmp_path.iterdir()] == ["train-base"]
-    assert Checkpoint(tmp_path / "treat", "a").load() is None
+    (tmp_path / "treat" / "a.partial").mkdir()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            checkpoint.save({"network.weight": torch.zeros(2)}, {"trace": []})
+    assert len([record for record in caplog.records if "a kill would lose it" in record.message]) == 1
+    loaded = checkpoint.load()
+    assert loaded is not None
+    assert loaded[1] == STATE
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RepairError, match=r"progress cannot be kept in .*file/treat \(Not a directory\)"):
+        Checkpoint(tmp_path / "file" / "treat", "a")

@@ -259,13 +259,16 @@ def what_runs(**values: Any) -> dict[str, Any]:
 
 def test_every_stage_gets_its_own() -> None:
     found = what_runs()
-    assert found["prepare-data"] == {"seed": 0, "dataset": CONTENT["datasets"]["mnist-sample"]}
+    assert found["prepare-data"] == {
+        "seed": 0,
+        "dataset": CONTENT["datasets"]["mnist-sample"],
+    }
     assert found["select-causes"] == {"selection": CONTENT["selections"]["fraction"]}
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
     assert ewc["posterior"].items() <= insertion["posterior"].items()
     assert (insertion["curvature"], insertion["damping"]) == (ewc["curvature"], ewc["damping"])
-    assert found["score-influence"] == {"influence": ewc["influence"]}
+    assert ewc["influence"].items() <= found["score-influence"]["influence"].items()
     assert found["evaluate"] == {
         "method": "ewc",
         "identification": "ewc",

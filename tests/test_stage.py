@@ -70,6 +70,8 @@ def write_project(root: Path) -> Path:
         "data/b.npy": "b",
         "other.py": "2",
         "nets/small.py": "3",
+        "nets/unused.py": "4",
+        "params.yaml": "{model: {network: small}, other: 1}",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
@@ -77,11 +79,10 @@ def write_project(root: Path) -> Path:
 
 
 def checkpoint_file(root: Path) -> Path:
-    """Where the stage keeps its progress; releases the lock."""
+    """Where the stage keeps its progress."""
     checkpoint = Stage("demo", root).checkpoint()
     checkpoint.save({}, {})
     [file] = (root / ".scratch" / "demo").glob("*.safetensors")
-    checkpoint.clear()
     return file
 
 
@@ -116,14 +117,15 @@ def test_names_of_files_count_and_not_their_content_alone(tmp_path: Path) -> Non
 def test_progress_is_found_again_whatever_else_changes(tmp_path: Path) -> None:
     before = checkpoint_file(write_project(tmp_path / "one"))
     root = write_project(tmp_path / "two")
-    (root / "params.yaml").write_text("{seed: 1}")
+    (root / "params.yaml").write_text("{model: {network: small}, other: 2}")
+    (root / "nets/unused.py").write_text("5")
     (root / "other.py").write_text("3")
     os.utime(root / "code.py", (0, 0))
     assert checkpoint_file(root).name == before.name
 
 
 def test_progress_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RepairError, match=r"dvc\.yaml does not say what the stage treat depends on"):
+    with pytest.raises(RepairError, match=r"dvc\.yaml does not say what stages\.treat is"):
         Stage("treat", write_project(tmp_path)).checkpoint()
 
 

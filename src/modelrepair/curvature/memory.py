@@ -34,7 +34,7 @@ class Estimate:
         return f"about {_gib(self.memory)}, and {seconds:.1f} s at the speed of a matrix product"
 
 
-def product_rate(device: torch.device | str = "cpu", size: int = 2000) -> float:
+def product_rate(device: torch.device | str = "cpu", size: int = 1000) -> float:
     """Floating-point operations a second of a float32 matrix product on this device, the best of four."""
     matrix = torch.ones(size, size, device=device)
     seconds = []

@@ -66,7 +66,7 @@ class Direct:
             found = Solution(
                 solution, largest_share(self.matvec(solution) - wanted, euclidean(wanted)), 0, math.inf
             )
-        solved = _sound(found, self.damping, largest, _rounding(self.matrix))
+        solved = sound(found, self.damping, largest, _rounding(self.matrix))
         self.residual = solved.residual
         return solved.vectors
 
@@ -133,7 +133,7 @@ class LowRank:
             self._factor, self._precise = None, True
             found = self._refined(vectors)
         precise = torch.finfo(torch.float64).eps / RESIDUAL
-        solved = _sound(found, self.damping, self._largest, max(precise, _rounding(self.gram)))
+        solved = sound(found, self.damping, self._largest, max(precise, _rounding(self.gram)))
         self.residual = solved.residual
         return solved.vectors
 
@@ -196,7 +196,7 @@ class LowRank:
         return float(torch.linalg.vector_norm(self.gram)) / self.count
 
 
-def _sound(found: Solution | None, damping: float, largest: float, rounding: float) -> Solution:
+def sound(found: Solution | None, damping: float, largest: float, rounding: float) -> Solution:
     """A solution as found, if it is one.
 
     Args:

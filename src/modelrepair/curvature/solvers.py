@@ -98,6 +98,32 @@ def conjugate_gradients(
     return Solution(best, residual, iterations, lowest)
 
 
+def refined(
+    product: Product, inverse: Product, vectors: Tensor, *, tolerance: float, iterations: int
+) -> Solution:
+    """The answer of an approximate inverse, mended by what it misses as long as that halves.
+
+    Args:
+        product: (d, k) to F̂ times them.
+        inverse: (d, k) to about F̂⁻¹ times them.
+        vectors: (d, k) v.
+        tolerance: stop when every column's ‖F̂x − v‖/‖v‖ is at most this.
+        iterations: mend at most so often.
+    """
+    length = euclidean(vectors)
+    best = Solution(torch.zeros_like(vectors), largest_share(vectors, length), 0, float("inf"))
+    rest = vectors
+    for iteration in range(iterations + 1):
+        candidate = best.vectors + inverse(rest)
+        missed = vectors - product(candidate)
+        residual, before = largest_share(missed, length), best.residual
+        if residual < before:
+            best, rest = Solution(candidate, residual, iteration, float("inf")), missed
+        if residual <= tolerance or not residual <= before / 2:
+            break
+    return best
+
+
 def refined_gradients(
     product: Product,
     vectors: Tensor,

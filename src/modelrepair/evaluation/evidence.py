@@ -205,16 +205,15 @@ def _run(model: TrainedModel, examples: Examples) -> tuple[Array, Array, Array]:
     """Log-likelihoods, correctness and predictions of n examples, of one pass over them."""
     import torch
 
-    meaning = model.likelihood
     batches = []
     with torch.no_grad():
         for _, inputs, targets in model.batches(examples):
             outputs = model.network(inputs)
             batches.append(
                 (
-                    meaning.log_likelihood(outputs, targets),
-                    meaning.correct(outputs, targets),
-                    meaning.predictions(outputs),
+                    model.log_likelihood(outputs, targets),
+                    model.likelihood.correct(outputs, targets),
+                    model.likelihood.predictions(outputs),
                 )
             )
     likelihoods, correct, predictions = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))

@@ -188,6 +188,10 @@ class Recorder:
             weights @ objective(outputs, targets), list(parameters.values()), allow_unused=True
         )
         expected = {name: value for name, value in zip(parameters, sums, strict=True) if value is not None}
+        if not all(bool(torch.isfinite(value).all()) for value in expected.values()):
+            raise RepairError(
+                f"the gradient of the first {count} examples holds NaN or infinity: check the model and their inputs"
+            )
         per_example = {name: True for owned in self._owners.values() for name in owned.values()}
         for call in calls:
             for name in self._owners[call.module].values():

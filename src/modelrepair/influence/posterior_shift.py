@@ -1,4 +1,12 @@
-"""Scores that compare the model with and without the failures in its posterior."""
+"""Scores that compare the model with and without the failures in its posterior.
+
+A model trained with weight decay α has the mean of −log p(z | θ) + α/2·‖θ‖² at its minimum, so each example carries
+its share of the penalty (Peste et al. 2021, section 3.1: ℓ holds all regularisation), and takes it away when it goes.
+What is scored is therefore log p(z | θ) − α/2·‖θ‖². Its gradient ∇ log p(z | θ̂) − αθ̂ sums to 0 over the training
+examples; without the share every linear score would be off by the same α⟨θ̂, θ̂₊F − θ̂⟩, and many would have the wrong
+sign. The failures are judged without a penalty, so they are to be inserted without one: θ̂₊F by an update whose own
+`weight_decay` is 0.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +18,32 @@ from modelrepair.settings.influence import LinearSettings, LossChangeSettings
 
 
 class LossChange(LossChangeSettings, Influence):
-    """log p(z | θ̂) − log p(z | θ̂₊F), in nats: what contradicts the failures' labels becomes less likely.
+    """log p(z | θ̂) − log p(z | θ̂₊F) + α/2·(‖θ̂₊F‖² − ‖θ̂‖²), in nats: what contradicts the failures gets less likely.
 
-    EWC-influence when the posterior was updated by EWC (Tanno et al. 2022, Eqs. 9 and 13).
+    α is the `weight_decay` that the base model was trained with. EWC-influence when the posterior was updated by EWC
+    (Tanno et al. 2022, Eqs. 9 and 13).
     """
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         before = investigation.base.log_likelihoods(investigation.examples)
         after = investigation.updated.log_likelihoods(investigation.examples)
-        return (before.double() - after.double()).cpu().numpy()
+        old, new = (m.parameter_vector.double() for m in (investigation.base, investigation.updated))
+        penalty = self.weight_decay / 2 * float(new.square().sum() - old.square().sum())
+        return (before.double() - after.double() + penalty).cpu().numpy()
 
 
 class Linear(LinearSettings, Influence):
-    """−⟨∇ log p(z | θ̂), θ̂₊F − θ̂⟩, in nats: the loss change to first order.
+    """−⟨∇ log p(z | θ̂) − αθ̂, θ̂₊F − θ̂⟩, in nats: the loss change to first order.
 
-    The linear influence function when the posterior was updated by one natural-gradient step, where the
-    displacement is γF̂⁻¹∇ log p(F | θ̂) (Tanno et al. 2022, Eq. 11; Koh & Liang 2017, Eq. 2, with the sign turned).
+    α is the `weight_decay` that the base model was trained with. The linear influence function when the posterior was
+    updated by one natural-gradient step, where the displacement is γF̂⁻¹∇ log p(F | θ̂) (Tanno et al. 2022, Eq. 11;
+    Koh & Liang 2017, Eq. 2, with the sign turned).
     """
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         base = investigation.base
-        displacement = investigation.updated.parameter_vector - base.parameter_vector
-        slopes = base.directional_derivatives(investigation.examples, displacement)
-        return -slopes.double().cpu().numpy()
+        start = base.parameter_vector
+        displacement = investigation.updated.parameter_vector - start
+        slopes = base.directional_derivatives(investigation.examples, displacement).double()
+        penalty = self.weight_decay * float(start.double() @ displacement.double())
+        return (penalty - slopes).cpu().numpy()

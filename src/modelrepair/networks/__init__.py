@@ -1,7 +1,7 @@
 """Which networks are there?
 
-One module a network, of the network's name; its `Network` is the class. A module is imported when a network of its name
-is made, so one that is not in use is no part of what a run depends on. Modules import `errors` and `vision`, if anything.
+One module a network, of the network's name; its `Network` is the class. A module is imported when a network of its
+name is made, so one that is not in use is no part of what a run depends on. Modules import `errors` and `vision`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Everything is written under a hidden name beside its place and moved there in one step, so a kill, a full
 disk or an error never leaves a half-written artefact in sight, and the previous one stays until then.
-Formats: arrays `.npy`, tables Parquet, numbers JSON, tensors safetensors. None can hold code.
+Formats: arrays `.npy`, tables Parquet, numbers JSON, tensors safetensors. None can hold code. Each carries a checksum
+of its content, so a cache that lost a bit is noticed.
 
 Every reader raises RepairError if its file is missing, truncated, damaged or of another format.
 """
@@ -20,6 +21,7 @@ import re
 import secrets
 import shutil
 import tokenize
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+CHECKSUM_BYTES = 4
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -73,7 +76,7 @@ def output_file(path: Path) -> Iterator[Path]:
 
 
 def write_array(path: Path, array: ArrayLike) -> None:
-    """Write an array of numbers, truth values or text as `.npy`.
+    """Write an array of numbers, truth values or text as `.npy`, with a checksum behind it, which NumPy passes over.
 
     Raises:
         RepairError: if the array holds Python objects, which only pickle could store.
@@ -85,15 +88,21 @@ def write_array(path: Path, array: ArrayLike) -> None:
         header = np.lib.format.header_data_from_array_1_0(values)
         np.lib.format.write_array_header_1_0(file, header)
         # np.save writes past Python's file object, and its error on a full disk does not say why.
-        file.write(values.reshape(-1).view(np.uint8).data)
+        content = _bytes_of(values)
+        file.write(content)
+        file.write(_checksum(content))
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """The array of a `.npy` file, memory-mapped and read-only: nothing is read until it is used."""
+    """The array of a `.npy` file, memory-mapped and read-only; its checksum is verified in one pass."""
     with _reading(path, EOFError, OverflowError, SyntaxError, TypeError, tokenize.TokenError):
         array = np.lib.format.open_memmap(path, mode="r")
-        if array.offset + array.nbytes != path.stat().st_size:
+        end = array.offset + array.nbytes
+        if end + CHECKSUM_BYTES != path.stat().st_size:
             raise ValueError("its size does not fit its header")
+        with path.open("rb") as file:
+            file.seek(end)
+            _check(file.read(), _checksum(_bytes_of(array)))
     return array
 
 
@@ -121,23 +130,42 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, checksum: bool = True) -> None:
     """Write JSON in the order given; NaN and infinity, which JSON lacks, become null.
 
     NumPy numbers and arrays are written as numbers and lists.
+
+    Args:
+        path: the file.
+        content: what to write.
+        checksum: whether an object gets a further entry with the checksum of the others; metrics have none.
     """
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    plain = _plain(content)
+    if checksum and isinstance(plain, dict):
+        plain["checksum"] = _checksum_of_json(plain)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
+    """The content of a JSON file; its checksum, if it has one, is verified and left out."""
     with _reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "checksum" in content:
+            _check(content.pop("checksum"), _checksum_of_json(content))
+        return content
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write named tensors as safetensors; equal tensors give equal bytes, whatever their order or device."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named tensors as safetensors; equal tensors give equal bytes, whatever their order or device.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        metadata: texts to keep beside them.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -152,22 +180,40 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         memory.add(values.untyped_storage().data_ptr())
         independent[name] = values
     try:
-        save_file(independent, path)
+        save_file(
+            independent, path, metadata={**(metadata or {}), "checksum": _checksum_of_tensors(independent)}
+        )
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         if not code:
             raise
         raise OSError(int(code[1]), str(error), str(path)) from error
+    # The format's own writer lets nobody else read.
+    path.chmod(0o666 & ~_file_mask())
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """The named tensors of a safetensors file, on a device."""
+    """The named tensors of a safetensors file, on a device; their checksum is verified."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     with _reading(path, SafetensorError):
-        tensors: dict[str, torch.Tensor] = load_file(path, device=str(device))
-    return tensors
+        tensors, _ = tensors_with_metadata(path)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def tensors_with_metadata(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What `write_tensors` wrote, on the CPU, with the metadata.
+
+    Raises:
+        SafetensorError, OSError, ValueError: if it cannot be read, or its checksum is not that of the tensors.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as content:
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        metadata = dict(content.metadata() or {})
+    _check(metadata.pop("checksum", None), _checksum_of_tensors(tensors))
+    return tensors, metadata
 
 
 @contextlib.contextmanager
@@ -283,6 +329,46 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _checksum(content: Any, start: int = 0) -> bytes:
+    """CRC-32 of bytes, a piece at a time, so that what is memory-mapped need not be held."""
+    view = memoryview(content)
+    for position in range(0, len(view), 2**24):
+        start = zlib.crc32(view[position : position + 2**24], start)
+    return start.to_bytes(CHECKSUM_BYTES, "big")
+
+
+def _checksum_of_json(content: dict[str, Any]) -> str:
+    return _checksum(json.dumps(content, sort_keys=True).encode()).hex()
+
+
+def _checksum_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    value = _checksum(json.dumps(sorted(tensors)).encode())
+    for name in sorted(tensors):
+        value = _checksum(_bytes_of(tensors[name]), int.from_bytes(value, "big"))
+    return value.hex()
+
+
+def _bytes_of(values: Any) -> Any:
+    """The memory of a contiguous array or tensor."""
+    if isinstance(values, np.ndarray):
+        return values.reshape(-1).view(np.uint8).data
+    import torch
+
+    return values.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _check(found: object, expected: object) -> None:
+    if found != expected:
+        raise ValueError("its checksum is not that of its content")
+
+
+def _file_mask() -> int:
+    """The permissions that this process takes from new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush_to_disk(file: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelrepair.errors import RepairError
+from modelrepair.pipeline.artifacts import tensors_with_metadata, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,55 +20,60 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """The progress of one computation, in a folder named by the fingerprint of all that decides its result.
 
-    A lock beside it keeps two processes from working on the same progress (killing DVC alone leaves its
-    child running). The lock goes with the process, however that ends.
+    Progress stays when the computation is done, because a kill may still come before its result is recorded. It goes
+    when another of the same kind begins. Two of one kind must not run at once: a stage sees to that by its lock.
 
     Args:
         folder: scratch folder of this kind of computation.
         fingerprint: hash of parameters, code and inputs.
 
     Raises:
-        RepairError: if another process holds the lock.
+        RepairError: if the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
         self._file = folder / f"{fingerprint}.safetensors"
-        self._lock = (folder / f"{fingerprint}.lock").open("w")
+        self._saves = True
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            folder.mkdir(parents=True, exist_ok=True)
+            for other in set(folder.iterdir()) - {self._file}:
+                other.unlink()
+        except OSError as error:
             raise RepairError(
-                f"another process is still running {folder.name} on the same inputs: wait for it or end it "
-                f"(`fuser {self._lock.name}` shows it), then try again"
+                f"progress cannot be kept in {folder} ({error.strerror}): see that it is a folder in which this user "
+                "may write, on a disk that is not full"
             ) from None
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and the state saved last, or None if there is no usable checkpoint."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         if not self._file.exists():
             return None
         try:
-            with safe_open(self._file, framework="pt") as content:
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-                state = json.loads(content.metadata()["state"])
+            tensors, metadata = tensors_with_metadata(self._file)
+            return tensors, json.loads(metadata["state"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the checkpoint %s cannot be read (%s): starting afresh", self._file, error)
             return None
-        return tensors, state
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the checkpoint in one step: a kill leaves the old one or the new one, never a part."""
-        from safetensors.torch import save_file
+        """Replace the checkpoint in one step: a kill leaves the old one or the new one, never a part.
 
+        Where the disk is full, the computation goes on without: a warning says so, once.
+        """
+        from safetensors import SafetensorError
+
+        if not self._saves:
+            return
         temporary = self._file.with_suffix(".partial")
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"state": json.dumps(state)})
-        temporary.replace(self._file)
-
-    def clear(self) -> None:
-        """Delete this and every older checkpoint of the same kind, once the result is written."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock.close()
+        try:
+            write_tensors(temporary, tensors, {"state": json.dumps(state)})
+            temporary.replace(self._file)
+        except (SafetensorError, OSError) as error:
+            self._saves = False
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            log.warning(
+                "progress cannot be kept in %s (%s): going on, but a kill would lose it", self._file, error
+            )

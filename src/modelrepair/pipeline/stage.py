@@ -6,6 +6,8 @@ writes artefacts. This module imports no torch, so that stages without tensors s
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -14,7 +16,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,13 +65,46 @@ class Stage:
                 f"{path} is not as choose-method writes it ({error}): run `dvc repro`"
             ) from None
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs, no other process may run this stage here.
+
+        Where DVC alone is killed, its child goes on; a second run would then write the same output at the same time.
+        The lock goes with the process, however that ends.
+
+        Raises:
+            RepairError: if another process is running the stage, or the lock cannot be written.
+        """
+        path = self.root / ".scratch" / f"{self.name}.lock"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            lock = path.open("a+")
+        except OSError as error:
+            raise RepairError(
+                f"{path} cannot be written ({error.strerror}): see that {path.parent} is a folder in which this user "
+                "may write"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise RepairError(
+                    f"process {lock.read().strip()} is still running {self.name} here, left over from a run that was "
+                    "ended or started elsewhere: wait for it or end it, then try again"
+                ) from None
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
     def checkpoint(self) -> Checkpoint:
         """Where this stage keeps its progress, so that it can go on after a kill.
 
         The place is named by the fingerprint. Anything else finds another place, so it is never resumed.
 
         Raises:
-            RepairError: if another process is running the same stage on the same inputs.
+            RepairError: if it cannot be written to.
         """
         return Checkpoint(self.root / ".scratch" / self.name, self.fingerprint())
 
@@ -78,28 +113,35 @@ class Stage:
         definition = self._definition()
         identity = (definition["cmd"], importlib.metadata.version("torch"), THREADS)
         digest = hashlib.blake2b(repr(identity).encode(), digest_size=16)
-        # A dependency that names a network by a parameter stands for every network here.
-        patterns = [re.sub(r"\$\{[^}]*\}", "*", name) for name in definition.get("deps", [])]
-        for path in sorted(path for pattern in patterns for path in self.root.glob(pattern)):
+        for dependency in sorted(definition.get("deps", [])):
+            path = self.root / self._filled_in(dependency)
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file() and "__pycache__" not in file.parts:
-                    digest.update(str(file.relative_to(self.root)).encode())
+                    digest.update(f"{dependency} {file.relative_to(path)}".encode())
                     with file.open("rb") as content:
                         digest.update(hashlib.file_digest(content, "blake2b").digest())
         return digest.hexdigest()
 
     def _definition(self) -> dict[str, Any]:
+        definition: dict[str, Any] = self._read("dvc.yaml", f"stages.{self.name}")
+        return definition
+
+    def _filled_in(self, dependency: str) -> str:
+        """A dependency of dvc.yaml with values of params.yaml in place of their names, as DVC fills them in."""
+        return re.sub(r"\$\{([^}]*)\}", lambda name: str(self._read("params.yaml", name[1])), dependency)
+
+    def _read(self, file: str, name: str) -> Any:
+        """What a file says under a dotted name."""
         try:
-            stages = YAML(typ="safe", pure=True).load((self.root / "dvc.yaml").read_text(encoding="utf-8"))[
-                "stages"
-            ]
-            definition: dict[str, Any] = stages[self.name]
+            content = YAML(typ="safe", pure=True).load((self.root / file).read_text(encoding="utf-8"))
+            for part in name.split("."):
+                content = content[part]
         except (OSError, YAMLError, KeyError, TypeError) as error:
             raise RepairError(
-                f"{self.root / 'dvc.yaml'} does not say what the stage {self.name} depends on "
-                f"({' '.join(str(error).split())[:200]}): run stages from the project's folder, with `dvc repro`"
+                f"{self.root / file} does not say what {name} is ({' '.join(str(error).split())[:200]}): run stages "
+                "from the project's folder, with `dvc repro`"
             ) from None
-        return definition
+        return content
 
 
 def run_stage(main: Callable[[Stage], None]) -> None:
@@ -116,7 +158,8 @@ def run_stage(main: Callable[[Stage], None]) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     stage, start = Stage(name, Path.cwd()), time.perf_counter()
     try:
-        main(stage)
+        with stage.alone():
+            main(stage)
         if file := os.environ.get("MODELREPAIR_COSTS"):
             _note_costs(stage, time.perf_counter() - start, Path(file))
     except RepairError as error:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
+from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.training.descent import UNATTENDED, Oversight
@@ -51,6 +52,21 @@ def class_balanced_weights(examples: Examples) -> NDArray[np.float64]:
         return np.ones(len(examples))
     _, group, sizes = np.unique(examples.targets, return_inverse=True, return_counts=True)
     return np.asarray(len(examples) / (len(sizes) * sizes[group]), dtype=np.float64)
+
+
+def checked_weights(evidence: Examples, weights: ArrayLike) -> NDArray[np.float64]:
+    """(m,) the weights of the evidence, as given.
+
+    Raises:
+        RepairError: if there is not one finite weight for each example.
+    """
+    checked = np.asarray(weights, dtype=np.float64)
+    if checked.shape != (len(evidence),) or not np.isfinite(checked).all():
+        raise RepairError(
+            f"weights of shape {checked.shape}, {int((~np.isfinite(checked)).sum())} of them NaN or infinite, were "
+            f"given for {len(evidence)} examples of evidence: give one finite number for each"
+        )
+    return checked
 
 
 def walk(
@@ -97,7 +113,9 @@ class PosteriorUpdate(ABC):
         self, model: TrainedModel, evidence: Examples, weights: NDArray[np.float64] | None = None, **how: Any
     ) -> Edited:
         """p(θ | D \\ E): `edit` with the weights negated, 1 by default."""
-        return self.edit(model, evidence, -np.ones(len(evidence)) if weights is None else -weights, **how)
+        return self.edit(
+            model, evidence, -np.ones(len(evidence)) if weights is None else -np.asarray(weights), **how
+        )
 
     @abstractmethod
     def edit(

@@ -13,7 +13,7 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
-from modelrepair.posterior.base import Edited, PosteriorUpdate, walk
+from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights, walk
 from modelrepair.settings.posterior import EwcSettings
 from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
 
@@ -48,14 +48,14 @@ class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
         start = model.parameter_vector
         edited = model.copy()
         scale = count / len(evidence)
-        signs = torch.as_tensor(weights, device=model.device, dtype=model.dtype)
+        signs = torch.as_tensor(checked_weights(evidence, weights), device=model.device, dtype=model.dtype)
 
         def losses(number: int) -> Iterator[Tensor]:
             order = epoch_batches(len(evidence), self.batch_size, seed=seed, purpose="evidence", epoch=number)
             for positions in order:
                 inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
                 outputs = edited.network(inputs)
-                log_likelihood = model.likelihood.log_likelihood(outputs, targets)
+                log_likelihood = edited.log_likelihood(outputs, targets)
                 if self.bounded:
                     forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))
                     log_likelihood = torch.where(signs[positions] < 0, forgotten, log_likelihood)

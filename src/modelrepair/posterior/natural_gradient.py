@@ -10,7 +10,7 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.posterior.base import Edited, PosteriorUpdate, walk
+from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights, walk
 from modelrepair.settings.posterior import NaturalGradientSettings
 from modelrepair.training.descent import UNATTENDED, Oversight
 
@@ -48,6 +48,7 @@ class NaturalGradient(NaturalGradientSettings, PosteriorUpdate):
             raise RepairError(
                 "there is no evidence to insert or delete: the failures or the causes are empty"
             )
+        weights = checked_weights(evidence, weights)
         change = float(np.sum(weights))
         remaining = count + change
         if remaining <= 0:

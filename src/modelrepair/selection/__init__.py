@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
+from modelrepair.selection.listed import Listed
 from modelrepair.selection.rules import (
     Fraction,
-    Listed,
     OfClass,
     OracleSize,
     Selection,
@@ -55,7 +55,13 @@ def select_causes(
         )
     if not np.isfinite(scores).all():
         raise RepairError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
-    causes = choose("selection rule", SELECTIONS, rule)(**options).select(scores, table)
+    chosen = choose("selection rule", SELECTIONS, rule)(**options)
+    if chosen.by_score and len(scores) > 1 and scores.min() == scores.max():
+        raise RepairError(
+            f"all {len(scores)} training examples score {scores[0]:.4g}, so none can be told from the rest: choose "
+            "another identification"
+        )
+    causes = chosen.select(scores, table)
     if not len(causes):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "

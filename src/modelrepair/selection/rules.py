@@ -1,9 +1,9 @@
-"""Rules that turn scores into a set of causes. Ties go to the earlier example, so a rule is deterministic."""
+"""Rules that turn scores into a set of causes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,6 @@ from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.settings.selection import (
     FractionSettings,
-    ListedSettings,
     OfClassSettings,
     OracleSizeSettings,
     ThresholdSettings,
@@ -27,6 +26,8 @@ Positions = NDArray[np.int64]
 class Selection(ABC):
     """A rule that chooses causes."""
 
+    by_score: ClassVar[bool]
+
     @abstractmethod
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         """Positions of the causes, most harmful first.
@@ -39,17 +40,25 @@ class Selection(ABC):
 
 
 def most_harmful(scores: NDArray[np.float64], count: int) -> Positions:
-    """Positions of the `count` highest scores, highest first.
+    """Positions of the `count` highest scores, highest first; equal ones in the order of the examples.
 
     Raises:
-        RepairError: if that is more than there are.
+        RepairError: if that is more than there are, or the last of them scores no higher than the first that is left.
     """
     if not 0 <= count <= len(scores):
         raise RepairError(
             f"the selection asks for {count} causes and there are {len(scores)} training examples: "
             f"ask for 1 to {len(scores)}"
         )
-    return np.argsort(-scores, kind="stable")[:count]
+    order = np.argsort(-scores, kind="stable")
+    if 0 < count < len(scores) and scores[order[count - 1]] == scores[order[count]]:
+        level = scores[order[count]]
+        above, alike = int((scores > level).sum()), int((scores == level).sum())
+        raise RepairError(
+            f"{count} causes cannot be told from the rest: {alike} training examples share the score {level:.4g} at "
+            f"the border, and {above} score higher: ask for {above or alike} or {above + alike}, or take another score"
+        )
+    return order[:count]
 
 
 class TopK(TopKSettings, Selection):
@@ -101,35 +110,3 @@ class OfClass(OfClassSettings, Selection):
             raise RepairError(f"no training example is labelled {wanted!r}: choose from {shown}")
         drawn = generator(self.seed, f"of class {wanted}").permutation(members)
         return np.sort(drawn[: max(1, round(self.fraction * len(members)))])
-
-
-class Listed(ListedSettings, Selection):
-    """The examples that a person lists."""
-
-    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
-        path = Path(self.file)
-        try:
-            listed = pd.read_csv(path)
-        except FileNotFoundError:
-            raise RepairError(
-                f"there is no file {path}, which lists the causes: write it, or choose another selection"
-            ) from None
-        except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise RepairError(
-                f"{path} cannot be read as a CSV file ({error}): give one with a column example"
-            ) from None
-        if "example" not in listed or not len(listed):
-            raise RepairError(
-                f"{path} lists no causes: give a column example with one training example in each row"
-            )
-        if not pd.api.types.is_integer_dtype(listed["example"]):
-            raise RepairError(f"the column example of {path} holds other things than whole numbers: mend it")
-        wanted = listed["example"].drop_duplicates().to_numpy()
-        position = pd.Series(np.arange(len(table)), index=table["example"].to_numpy())
-        absent = wanted[~np.isin(wanted, position.index)]
-        if len(absent):
-            raise RepairError(
-                f"{path} lists example {absent[0]}, and {len(absent) - 1} more, that the model was not trained on: "
-                "list examples of the training split"
-            )
-        return np.asarray(position.loc[wanted], dtype=np.int64)

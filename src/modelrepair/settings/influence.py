@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Member, Settings
+from modelrepair.settings.base import Member, NonNegative, Settings
 
 
 class ScoreSettings(Member):
@@ -27,6 +27,8 @@ class LinearSettings(ScoreSettings):
 
     score: Literal["linear"] = "linear"
     compares: ClassVar[bool] = True
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
 
 
 class LossChangeSettings(ScoreSettings):
@@ -34,6 +36,8 @@ class LossChangeSettings(ScoreSettings):
 
     score: Literal["loss-change"] = "loss-change"
     compares: ClassVar[bool] = True
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
 
 
 class LossSettings(ScoreSettings):

@@ -5,6 +5,7 @@ The file is read as YAML 1.2, as DVC reads it: 5e-05 is a number and 010 is ten.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,20 +14,21 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Seed, Settings, choose, expect
+from modelrepair.settings.base import Seed, Settings, Text, choose, expect
 from modelrepair.settings.corruption import CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
-from modelrepair.settings.data import PrepareData, Source
+from modelrepair.settings.data import NpzSettings, PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence
 from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
-from modelrepair.settings.selection import SelectCauses, Selection
+from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
 from modelrepair.settings.treatment import DeleteSettings, Treat, Treatment
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
+REQUESTS = "requests"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
 
@@ -71,6 +73,8 @@ class Parameters(Settings):
     """One of `corruptions`."""
     selection: Name
     """One of `selections`."""
+    own_data: Text
+    """The folder of your own data files. What reads it runs again when anything in it changes."""
     datasets: dict[Name, Source]
     corruptions: dict[Name, Corruption]
     model: ModelSettings
@@ -138,6 +142,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     corruption = choose("corruption", parameters.corruptions, parameters.corruption)
     scored = identification.influence.ranks
     check_network(parameters.model)
+    dataset = choose("dataset", parameters.datasets, parameters.dataset)
+    if isinstance(dataset, NpzSettings):
+        _check_place(f"datasets.{parameters.dataset}.file", dataset.file, parameters.own_data, "own_data")
+    if isinstance(selection, ListedSettings):
+        _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
     _check(identification, selection, corruption, names)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
@@ -147,9 +156,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
     seed = parameters.seed
     return {
-        "prepare-data": PrepareData(
-            seed=seed, dataset=choose("dataset", parameters.datasets, parameters.dataset)
-        ),
+        "prepare-data": PrepareData(seed=seed, dataset=dataset),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
@@ -162,6 +169,19 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "treat": Treat(seed=seed, treatment=treatment.model_copy(update={"guarded": guarded})),
         "evaluate": Description(method=parameters.method, **names, uses=uses, scored=scored),
     }
+
+
+def _check_place(name: str, file: str, folder: str, what: str) -> None:
+    """Files of a user's own lie where the pipeline looks for changes, so that no result is of an older file.
+
+    Raises:
+        RepairError: if this one lies elsewhere.
+    """
+    if Path(os.path.normpath(folder)) not in Path(os.path.normpath(file)).parents:
+        raise RepairError(
+            f"{name} is {file!r}, outside the folder {folder} ({what}) in which the pipeline looks for changes: put "
+            "the file, or a link to it, there"
+        )
 
 
 def _check(

@@ -61,7 +61,20 @@ def npz(settings: NpzSettings, seed: int) -> Dataset:
 
     single = labels["train"].ndim == 1
     needed = 1 + int(max(labels["train"].max(), labels["test"].max())) if single else labels["train"].shape[1]
+    if "classes" in arrays and arrays["classes"].ndim != 1:
+        raise RepairError(
+            f"classes of {path} has shape {arrays['classes'].shape}: give an array of names (k,)"
+        )
+    if "classes" not in arrays and single and needed > max(1000, len(labels["train"])):
+        raise RepairError(
+            f"{path} has class numbers up to {needed - 1:,} for {len(labels['train']):,} training examples: number the "
+            "classes from 0 without gaps, or give their names as an array classes"
+        )
     classes = tuple(map(str, arrays["classes"] if "classes" in arrays else range(needed)))
+    if len(classes) == needed == 1 and single:
+        raise RepairError(
+            f"{path} has labels of a single class, {classes[0]}: a classifier needs two at least"
+        )
     if len(set(classes)) < len(classes) or (len(classes) < needed if single else len(classes) != needed):
         raise RepairError(
             f"{path} has {len(classes)} classes for {needed} in its labels: give each its own name"
@@ -80,9 +93,16 @@ def npz(settings: NpzSettings, seed: int) -> Dataset:
 
 
 def _checked_inputs(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Byte images as they are, anything else as finite float32."""
+    """Byte images as they are, 16-bit images in [0, 1], anything else as finite float32."""
     if values.dtype == np.uint8 and values.ndim == 4:
         return values
+    if values.ndim == 4 and values.dtype == np.uint16:
+        return (values / np.float32(65535)).astype(np.float32)
+    if values.ndim == 4 and values.dtype.kind in "iu":
+        raise RepairError(
+            f"{name} are images of type {values.dtype}, whose white is not known: give bytes (uint8), uint16, or "
+            "floats in [0, 1]"
+        )
     if values.ndim not in (2, 4) or values.dtype.kind not in "iuf":
         raise RepairError(
             f"{name} has shape {values.shape} and type {values.dtype}: give images (n, channels, height, width) "
