@@ -3,8 +3,8 @@
     python scripts/stage_dependencies.py [STAGE…]    # say what differs, status 1 if anything does
 
 Code is declared as folders of which a stage imports every module, and as single files where it imports some. Networks
-are imported by name, one a run, so a stage that imports `networks` depends on the file that `model.network` names, and on
-what any of them imports.
+are imported by name, one a run, so a stage that imports `networks` depends on the file that `model.network` names, and
+on what any of them imports.
 """
 
 from __future__ import annotations

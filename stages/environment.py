@@ -28,7 +28,10 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
 
 sys.excepthook = _in_one_line
 
-if any(importlib.util.find_spec(name) is None for name in ("pandas", "pydantic", "ruamel", "safetensors", "torch")):
+if any(
+    importlib.util.find_spec(name) is None
+    for name in ("pandas", "pydantic", "ruamel", "safetensors", "torch")
+):
     sys.exit(
         f"the packages that modelrepair needs are not installed in this Python ({sys.executable}): "
         "activate its environment with `. .venv/bin/activate`, or run `make repro`, which makes it"

@@ -201,7 +201,7 @@ def test_lissa_in_float32_claims_its_true_residual(digits: tuple[TrainedModel, E
 def test_small_blocks_of_a_float32_network_are_not_rounded_to_it(
     digits: tuple[TrainedModel, Examples],
 ) -> None:
-    """What a product or a matrix in float32 rounds off is ten times the error that is left, and more beside a λ of 1e-8."""
+    """Beside a λ of 1e-8, what a product or a matrix in float32 rounds off is ten times the error that is left."""
     model, examples = digits
     double = in_double(model)
     gradients = single_gradients(double, examples)
@@ -214,6 +214,20 @@ def test_small_blocks_of_a_float32_network_are_not_rounded_to_it(
         ]
     )
     assert relative_error(fisher.solve(v), expected) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["kfac", "ekfac"])
+def test_kronecker_factors_in_float32_are_solved_as_they_are_multiplied(
+    digits: tuple[TrainedModel, Examples], name: str
+) -> None:
+    """Their eigenvectors are orthogonal to 1e-7 only."""
+    model, examples = digits
+    fitted = fit_curvature(name, model, examples).damped(1e-4)
+    for v in (model.weighted_gradient(examples).double(), directions(in_double(model), 2)):
+        x = fitted.solve(v)
+        missed = torch.linalg.vector_norm(fitted.matvec(x) - v, dim=0) / torch.linalg.vector_norm(v, dim=0)
+        assert fitted.residual == pytest.approx(float(missed.max()), rel=1e-6)
+        assert fitted.residual <= 1e-4
 
 
 def test_the_hessian_of_a_float32_network_is_not_rounded_to_it() -> None:

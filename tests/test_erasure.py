@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from modelrepair.evaluation.erasure import normalised_confusion_distance
 
 from conftest import Finished, Project
 from modelrepair.curvature import Hessian, Identity
 from modelrepair.data.classes import names_of
 from modelrepair.erasure import Choice, Proxy, along, choose_epsilon
 from modelrepair.errors import RepairError
+from modelrepair.evaluation.measures.erasure import normalised_confusion_distance
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid

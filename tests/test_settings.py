@@ -167,6 +167,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"identifications__linear__posterior__gradient": "kept"},
         "identifications.linear: posterior.gradient is 'kept', which is for deletions",
     ),
+    "insertion with a penalty": (
+        {"identifications__linear__posterior__weight_decay": 0.1},
+        "identifications.linear: posterior.weight_decay is for deletions",
+    ),
     "a curvature that cannot forget": (
         {"treatments__ewc__curvature_without_causes": True},
         "treatments.ewc: the curvature diagonal cannot leave out the causes .*: choose one of gram, hessian, identity",
@@ -247,6 +251,9 @@ def test_the_settings_have_a_schema_for_editors() -> None:
     schema = Parameters.model_json_schema()
     assert set(schema["properties"]) == set(CONTENT)
     assert "Of everything that is drawn at random." in schema["properties"]["seed"]["description"]
+    said = "docs/params.schema.json is not that of the settings: run python scripts/params_schema.py"
+    assert json.loads((ROOT / "docs/params.schema.json").read_text()) == json.loads(json.dumps(schema)), said
+    assert "$schema=docs/params.schema.json" in (ROOT / "params.yaml").read_text().splitlines()[0]
 
 
 # What is run.
@@ -277,6 +284,16 @@ def test_every_stage_gets_its_own() -> None:
         "uses": "guard",
         "scored": True,
     }
+
+
+def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
+    """Scores and deletions; failures are inserted without one."""
+    found = what_runs(method="ssse", training__weight_decay=0.01)
+    assert found["score-influence"]["influence"]["weight_decay"] == 0.01
+    assert found["treat"]["treatment"]["posterior"]["weight_decay"] == 0.01
+    assert found["update-posterior"]["posterior"]["weight_decay"] == 0.0
+    own = what_runs(method="ssse", training__weight_decay=0.01, treatments__ssse__posterior__weight_decay=0.5)
+    assert own["treat"]["treatment"]["posterior"]["weight_decay"] == 0.5
 
 
 def test_any_identification_goes_with_any_treatment() -> None:

@@ -24,7 +24,7 @@ class FisherSettings(CurvatureSettings):
     """A Fisher made of the gradients of examples."""
 
     minibatch: Count = 1
-    """Examples whose mean gradient makes one row."""
+    """Examples whose summed gradient makes one row."""
     memory: Bytes = 2**30
     """Bytes that gradients may take; what does not fit is computed again in each pass."""
     scratch: Text | None = None

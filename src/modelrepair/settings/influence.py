@@ -28,7 +28,8 @@ class LinearSettings(ScoreSettings):
     score: Literal["linear"] = "linear"
     compares: ClassVar[bool] = True
     weight_decay: NonNegative = 0.0
-    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
+    `training` unless it is set."""
 
 
 class LossChangeSettings(ScoreSettings):
@@ -37,7 +38,8 @@ class LossChangeSettings(ScoreSettings):
     score: Literal["loss-change"] = "loss-change"
     compares: ClassVar[bool] = True
     weight_decay: NonNegative = 0.0
-    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
+    `training` unless it is set."""
 
 
 class LossSettings(ScoreSettings):

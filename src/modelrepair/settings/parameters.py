@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Seed, Settings, Text, choose, expect
+from modelrepair.settings.base import Member, Seed, Settings, Text, choose, expect
 from modelrepair.settings.corruption import CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import NpzSettings, PrepareData, Source
@@ -28,6 +28,7 @@ from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSett
 from modelrepair.settings.treatment import DeleteSettings, Treat, Treatment
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
+Chosen = TypeVar("Chosen", bound=Member)
 REQUESTS = "requests"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
@@ -154,6 +155,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     asked = [identification.curvature, treatment.curvature if isinstance(treatment, DeleteSettings) else None]
     curvatures = sorted({name for name in asked if name is not None})
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
+    deletion = {}
+    if isinstance(treatment, DeleteSettings):
+        deletion["posterior"] = _decayed(treatment.posterior, parameters)
     seed = parameters.seed
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
@@ -164,11 +168,18 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             curvatures={name: getattr(parameters.fisher, name).model_dump() for name in curvatures}
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
-        "score-influence": ScoreInfluence(influence=identification.influence),
+        "score-influence": ScoreInfluence(influence=_decayed(identification.influence, parameters)),
         "select-causes": SelectCauses(selection=selection),
-        "treat": Treat(seed=seed, treatment=treatment.model_copy(update={"guarded": guarded})),
+        "treat": Treat(seed=seed, treatment=treatment.model_copy(update={"guarded": guarded, **deletion})),
         "evaluate": Description(method=parameters.method, **names, uses=uses, scored=scored),
     }
+
+
+def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
+    """The member's settings with the base training's weight decay, where it has one and nothing else is set."""
+    if "weight_decay" not in type(member).model_fields or "weight_decay" in member.model_fields_set:
+        return member
+    return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
 def _check_place(name: str, file: str, folder: str, what: str) -> None:

@@ -43,7 +43,8 @@ class NaturalGradientSettings(UpdateSettings):
     gradient: Literal["removed", "kept"] = "removed"
     """Sum over the evidence, or over the training examples that stay (Peste et al. 2021, section 5.3)."""
     weight_decay: NonNegative = 0.0
-    """Strength α of the penalty α/2·‖θ‖² that the model was trained with."""
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
+    `training` unless it is set."""
 
 
 class NoUpdateSettings(UpdateSettings):
@@ -84,6 +85,10 @@ class InsertionSettings(Settings):
         if isinstance(self.posterior, NaturalGradientSettings) and self.posterior.gradient == "kept":
             raise ValueError(
                 "posterior.gradient is 'kept', which is for deletions: failures are inserted with gradient removed"
+            )
+        if isinstance(self.posterior, NaturalGradientSettings) and self.posterior.weight_decay:
+            raise ValueError(
+                "posterior.weight_decay is for deletions: failures are judged, and inserted, without a penalty: give 0"
             )
         return self
 
