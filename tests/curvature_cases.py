@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
@@ -71,6 +72,87 @@ class Sequence(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(torch.tanh(self.each(self.norm(self.embedding(x.long())))).mean(1))
+
+
+class Function(nn.Module):
+    """A function of the inputs, with modules that it uses."""
+
+    def __init__(
+        self, function: Callable[..., Tensor], *modules: nn.Module, **parameters: nn.Parameter
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.inner = nn.ModuleList(modules)
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.inner, **dict(self.named_parameters(recurse=False)))
+
+
+class LowRankAdapted(nn.Linear):
+    """A linear layer with an addition of low rank to its weight."""
+
+    def __init__(self, features: int, out: int) -> None:
+        super().__init__(features, out)
+        self.down = nn.Parameter(torch.randn(1, features))
+        self.up = nn.Parameter(torch.randn(out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight + self.up @ self.down, self.bias)
+
+
+class Mixture(nn.Module):
+    """Each example goes through the expert of its largest score; experts that get none do not run."""
+
+    def __init__(self, features: int, experts: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(features, experts)
+        self.experts = nn.ModuleList(nn.Linear(features, features) for _ in range(experts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.gate(x).softmax(1)
+        chosen = scores.argmax(1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            reached = chosen == number
+            if reached.any():
+                out[reached] = scores[reached, number, None] * expert(x[reached]).tanh()
+        return out
+
+
+class GatedMixture(Mixture):
+    """The same with all experts run, and all but one multiplied by 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.gate(x).softmax(1)
+        open_gates = F.one_hot(scores.argmax(1), len(self.experts)) * scores
+        each = torch.stack([expert(x).tanh() for expert in self.experts], dim=1)
+        return (open_gates.unsqueeze(2) * each).sum(1)
+
+
+class Sorted(nn.Module):
+    """A layer that sees the examples in the order of their values."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x[:, 0].argsort()
+        return self.layer(x[order])[order.argsort()]
+
+
+class AttentionPool(nn.Module):
+    """(n, L, F) to (n, F) by a learned query."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(features))
+        self.key = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((self.key(x) @ self.query).softmax(1).unsqueeze(2) * x).sum(1)
 
 
 class Coupled(nn.Module):
@@ -187,6 +269,69 @@ def dense_fisher(gradients: Tensor, damping: float, minibatch: int = 1) -> Tenso
     """(d, d) λI + (1/n) Σ s sᵀ over sums s of `minibatch` consecutive rows."""
     sums = torch.stack([part.sum(0) for part in gradients.split(minibatch)])
     return damping * torch.eye(gradients.shape[1], dtype=gradients.dtype) + sums.T @ sums / len(gradients)
+
+
+class Loop:
+    """What the library computes, one example after the other and with dense matrices.
+
+    Attributes:
+        gradients: (n, d) G.
+        hessian: (d, k) −(1/n) Σ ∇² log p(yᵢ | xᵢ) times vectors; None where PyTorch has no second derivative.
+        ggn: (d, k) the same of the Gauss-Newton matrix.
+    """
+
+    def __init__(self, model: TrainedModel, examples: Examples, vectors: Tensor | None = None) -> None:
+        vectors = torch.zeros(len(model.parameter_vector), 0) if vectors is None else vectors
+        vectors = vectors.to(model.dtype)
+        parameters = list(model.parameters.values())
+
+        def flat(found: tuple[Tensor, ...]) -> Tensor:
+            return torch.cat([gradient.reshape(-1) for gradient in found])
+
+        def gradient(value: Tensor, again: bool = False) -> Tensor:
+            return flat(
+                torch.autograd.grad(
+                    value, parameters, create_graph=again, retain_graph=True, materialize_grads=True
+                )
+            )
+
+        rows = []
+        self.ggn = torch.zeros_like(vectors)
+        hessian: Tensor | None = torch.zeros_like(vectors)
+        for i in range(len(examples)):
+            inputs, targets = examples.batch(slice(i, i + 1), dtype=torch.float64)
+            with sdpa_kernel(SDPBackend.MATH):
+                outputs = model.network(inputs)
+            if model.likelihood.name == "softmax":
+                classes = targets if targets.ndim == 2 else F.one_hot(targets, CLASSES)
+                value = (classes * outputs.log_softmax(1)).sum()
+                chances = outputs.detach().softmax(1)[0]
+                curved = chances.diag() - torch.outer(chances, chances)
+            else:
+                value = (targets * F.logsigmoid(outputs) + (1 - targets) * F.logsigmoid(-outputs)).sum()
+                chances = outputs.detach().sigmoid()[0]
+                curved = (chances * (1 - chances)).diag()
+            rows.append(gradient(value))
+            if not vectors.numel():
+                continue
+            jacobian = torch.stack([gradient(output) for output in outputs[0]])
+            self.ggn += jacobian.T @ curved @ jacobian @ vectors / len(examples)
+            try:
+                slopes = gradient(value, again=True)
+                seconds = [
+                    gradient(slopes @ v) if slopes.requires_grad else torch.zeros_like(v) for v in vectors.T
+                ]
+            except RuntimeError:
+                hessian = None
+            if hessian is not None:
+                hessian -= torch.stack(seconds, dim=1) / len(examples)
+        self.gradients = torch.stack(rows)
+        self.hessian = hessian
+
+    def fisher(self, minibatch: int = 1) -> Tensor:
+        """(d, d) (1/n) Σ s sᵀ over sums s of `minibatch` consecutive rows."""
+        sums = torch.stack([part.sum(0) for part in self.gradients.split(minibatch)])
+        return sums.T @ sums / len(self.gradients)
 
 
 def directions(model: TrainedModel, count: int | None = None) -> Tensor:

@@ -14,7 +14,14 @@ from torch import nn
 
 from curvature_cases import (
     CASES,
+    AttentionPool,
     Coupled,
+    Function,
+    GatedMixture,
+    Loop,
+    LowRankAdapted,
+    Mixture,
+    Sorted,
     dense_fisher,
     dense_gradients,
     directions,
@@ -338,7 +345,7 @@ def test_examples_that_influence_each_other_are_refused(name: str) -> None:
             fit_curvature(name, make_model(make), make_examples(shape, 9))
 
 
-def test_parameters_that_nothing_can_differentiate_are_named() -> None:
+def test_a_branch_that_depends_on_the_batch_is_refused() -> None:
     class Opaque(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -349,8 +356,206 @@ def test_parameters_that_nothing_can_differentiate_are_named() -> None:
             scaled = x * self.factor
             return self.last(scaled if (scaled.sum() > 0).item() else 2 * scaled)
 
-    with pytest.raises(RepairError, match="single examples by factor cannot be computed"):
+    with pytest.raises(RepairError, match="examples influence each other"):
         GramFisher.fit(make_model(Opaque), make_examples((5,), 9))
+
+
+# Networks whose layers see something else than all examples one after the other, or compute something of their own.
+
+
+def sorted_by(column: int, count: int = 23, features: int = 4) -> Examples:
+    examples = make_examples((features,), count)
+    return examples.subset(np.argsort(examples.inputs[:, column]))
+
+
+@pytest.mark.parametrize("minibatch", [1, 3])
+@pytest.mark.parametrize("kind", [Mixture, GatedMixture])
+def test_experts_that_only_some_examples_reach(kind: type[nn.Module], minibatch: int) -> None:
+    """With examples in an order in which the first ones all reach the same expert, and batches miss some."""
+    network = nn.Sequential(kind(4, 4), nn.Linear(4, 3))
+    with torch.no_grad():
+        network[0].gate.weight.copy_(torch.tensor([[-9.0], [-3.0], [3.0], [9.0]]) * torch.eye(4)[:1])
+    model, examples = make_model(lambda: network), sorted_by(0)
+    chosen = network[0].gate(torch.from_numpy(examples.inputs)).argmax(1).tolist()
+    assert len(set(chosen[:8])) == 1 < len(set(chosen)), "the examples are no such"
+    rows, v = Loop(model, examples).gradients, directions(model, 2)
+    diagonal = DiagonalFisher.fit(model, examples)
+    assert relative_error(diagonal.entries, rows.square().mean(0)) < TOLERANCE
+    for memory in (2**30, 1):
+        fisher = GramFisher.fit(model, examples, minibatch=minibatch, memory=memory).damped(DAMPING)
+        expected = dense_fisher(rows, DAMPING, minibatch)
+        assert relative_error(fisher.matvec(v), expected @ v) < TOLERANCE
+        assert relative_error(fisher.solve(v), torch.linalg.solve(expected, v)) < TOLERANCE
+    block = fit_curvature("block", model, examples, block_size=10**6, minibatch=minibatch).damped(DAMPING)
+    assert relative_error(block.solve(v), torch.linalg.solve(expected, v)) < TOLERANCE
+    trace = fit_curvature("ekfac", model, examples).matvec(torch.eye(len(v), dtype=v.dtype)).trace()
+    assert float(trace) == pytest.approx(float(rows.square().sum() / len(rows)), rel=TOLERANCE)
+
+
+def test_what_the_probe_missed_is_noticed_in_the_batch_that_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples that a layer sees in the order of their values, of which the few that are probed are all alike."""
+    model = make_model(lambda: nn.Sequential(Sorted(4), nn.Linear(4, 3)))
+    inputs = make_examples((4,), 23).inputs.copy()
+    probed = np.random.default_rng(0).permutation(23)[:8]
+    inputs[probed, 0] = 0.0
+    examples = Examples(inputs, np.arange(23) % 3)
+    with pytest.raises(RepairError, match=r"by 0\.layer\.weight is not the sum over its examples"):
+        GramFisher.fit(model, examples)
+    with_others = examples.subset(np.argsort(inputs[:, 1]))
+    rows, v = Loop(model, with_others).gradients, directions(model)
+    fisher = GramFisher.fit(model, with_others).damped(DAMPING)
+    assert relative_error(fisher.matvec(v), dense_fisher(rows, DAMPING) @ v) < TOLERANCE
+
+
+class Attended(nn.Module):
+    """Self-attention, or a whole encoder layer, and a pool; for sequences first or examples first."""
+
+    def __init__(self, kind: str, first: bool = True) -> None:
+        super().__init__()
+        make = {"attention": nn.MultiheadAttention, "encoder": nn.TransformerEncoderLayer}[kind]
+        sizes = {"attention": (4, 2), "encoder": (4, 2, 6)}[kind]
+        self.kind, self.first = kind, first
+        self.layer = make(*sizes, batch_first=first)
+        self.pool = AttentionPool(4)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x if self.first else x.transpose(0, 1)
+        x = self.layer(x, x, x, need_weights=False)[0] if self.kind == "attention" else self.layer(x)
+        return self.last(self.pool(x if self.first else x.transpose(0, 1)))
+
+
+def _flattened(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    return layer(x.reshape(-1, 4)).view(len(x), -1)
+
+
+def _words(x: torch.Tensor, bag: nn.Module) -> torch.Tensor:
+    return bag((3 * x).long().abs() % 7)
+
+
+SPECIAL: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "flattened positions": (lambda: Function(_flattened, nn.Linear(4, 3)), (5, 4)),
+    "sequence first": (
+        lambda: Function(
+            lambda x, layer: layer(x.transpose(0, 1)).transpose(0, 1).flatten(1), nn.Linear(4, 3)
+        ),
+        (5, 4),
+    ),
+    "discarded output": (lambda: Function(lambda x, layer: (layer(x), x)[1], nn.Linear(4, 4)), (4,)),
+    "scalar gate": (lambda: Function(lambda x, gate: gate * x, gate=nn.Parameter(torch.tensor(0.7))), (4,)),
+    "low-rank adapter": (lambda: LowRankAdapted(4, 5), (4,)),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), (4,)),
+    "weight norm by hooks": (lambda: nn.utils.weight_norm(nn.Linear(4, 5)), (4,)),
+    "embedding bag": (lambda: Function(_words, nn.EmbeddingBag(7, 4, mode="sum")), (5,)),
+    "recurrent": (
+        lambda: Function(lambda x, layer: layer(x)[0][:, -1], nn.LSTM(4, 3, batch_first=True)),
+        (5, 4),
+    ),
+    "channels last": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 5, 2, groups=1), nn.Flatten()).to(
+            memory_format=torch.channels_last
+        ),
+        (2, 6, 6),
+    ),
+    "bias before instance norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.Tanh(), nn.Flatten()),
+        (2, 6, 6),
+    ),
+    "attention": (lambda: Attended("attention"), (5, 4)),
+    "attention, sequence first": (lambda: Attended("attention", first=False), (5, 4)),
+    "encoder": (lambda: Attended("encoder"), (5, 4)),
+    "encoder, sequence first": (lambda: Attended("encoder", first=False), (5, 4)),
+}
+
+
+def special(name: str) -> tuple[TrainedModel, Examples]:
+    make, shape = SPECIAL[name]
+
+    def network() -> nn.Module:
+        layer = make()
+        features = layer.double().eval()(torch.zeros(2, *shape, dtype=torch.float64)).shape[1]
+        return nn.Sequential(layer, nn.Linear(features, 3))
+
+    return make_model(network), make_examples(shape, 13)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("minibatch", [1, 3])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_layers_with_ways_of_their_own_are_exact(name: str, minibatch: int) -> None:
+    model, examples = special(name)
+    rows, v = Loop(model, examples).gradients, directions(model, 2)
+    expected = dense_fisher(rows, DAMPING, minibatch)
+    fisher = GramFisher.fit(model, examples, minibatch=minibatch).damped(DAMPING)
+    assert relative_error(fisher.matvec(v), expected @ v) < TOLERANCE
+    assert relative_error(fisher.solve(v), torch.linalg.solve(expected, v)) < TOLERANCE
+    diagonal = DiagonalFisher.fit(model, examples)
+    assert relative_error(diagonal.entries, rows.square().mean(0)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["attention", "encoder", "encoder, sequence first", "recurrent"])
+def test_fused_layers_are_differentiated_twice_and_forward(name: str) -> None:
+    model, examples = special(name)
+    v = directions(model, 2)
+    loop = Loop(model, examples, v)
+    rows = loop.gradients
+    assert loop.hessian is not None
+    assert relative_error(model.directional_derivatives(examples, v[:, 0]), rows @ v[:, 0]) < TOLERANCE
+    fisher = GramFisher.fit(model, examples, memory=1).damped(DAMPING)
+    assert relative_error(fisher.matvec(v), dense_fisher(rows, DAMPING) @ v) < TOLERANCE
+    for matrix, expected in (
+        ("hessian", loop.hessian),
+        ("ggn", loop.ggn),
+        ("fisher", dense_fisher(rows, 0.0) @ v),
+    ):
+        product = fit_curvature("cg", model, examples, matrix=matrix).matvec(v)
+        assert relative_error(product, expected) < TOLERANCE
+    assert torch.backends.mha.get_fastpath_enabled(), "what was switched off for this is on again"
+    assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize("name", ["embedding bag", "weight norm"])
+def test_layers_without_a_forward_derivative_are_named(name: str) -> None:
+    model, examples = special(name)
+    v = directions(model)
+    kind = {"embedding bag": "EmbeddingBag", "weight norm": "_WeightNorm"}[name]
+    with pytest.raises(RepairError, match=rf"layer 0\.\S+ \({kind}\) cannot give directional derivatives"):
+        model.directional_derivatives(examples, v)
+    with pytest.raises(RepairError, match=rf"layer 0\.\S+ \({kind}\) cannot give products"):
+        fit_curvature("cg", model, examples).damped(1.0).solve(v)
+
+
+def test_gradients_that_are_not_finite_are_said_to_be() -> None:
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) + (self.layer.weight[0, 0] * 0 * x[:, :1]).abs().sqrt()
+
+    with pytest.raises(RepairError, match=r"by layer\.weight holds NaN or infinity"):
+        DiagonalFisher.fit(make_model(Rooted), make_examples((4,), 9))
+
+
+def test_sparse_gradients_are_refused_by_name() -> None:
+    model = make_model(
+        lambda: nn.Sequential(Function(_words, nn.EmbeddingBag(7, 4, sparse=True)), nn.Linear(4, 3))
+    )
+    with pytest.raises(RepairError, match=r"layer 0\.inner\.0 \(EmbeddingBag\) has sparse gradients"):
+        GramFisher.fit(model, make_examples((5,), 9))
+
+
+def test_whole_numbers_as_attributes() -> None:
+    model, examples = make_case("linear")
+    model = TrainedModel(model.network, Sigmoid(), device="cpu")
+    numbers = np.arange(69).reshape(23, 3) % 2
+    v = directions(model)
+    found, expected = (
+        GramFisher.fit(model, Examples(examples.inputs, targets)).damped(0.1).solve(v)
+        for targets in (numbers, numbers.astype(np.float64))
+    )
+    assert relative_error(found, expected) < TOLERANCE
 
 
 def test_clear_errors_for_wrong_requests(tmp_path: Path) -> None:

@@ -196,8 +196,10 @@ Piece = Dense | Factored
 def write(pieces: list[Piece], rows: slice, columns: slice, values: Rows) -> None:
     """Give pieces what belongs to them of these rows' gradients by the parameter with these columns of θ."""
     for piece in pieces:
-        if isinstance(piece, Factored) and isinstance(values, Outer):
-            piece.write(rows, values)
+        if isinstance(piece, Factored):
+            assert isinstance(values, Outer) or columns.start > piece.columns.start
+            if isinstance(values, Outer):
+                piece.write(rows, values)
     plain = [piece for piece in pieces if isinstance(piece, Dense)]
     for chunk, gradients in written_out(values) if plain else ():
         within = slice(rows.start + chunk.start, rows.start + chunk.stop)

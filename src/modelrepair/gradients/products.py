@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
 from modelrepair.gradients.recorder import full_precision
+from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 
@@ -30,20 +33,38 @@ def matrix_product(matrix: str, model: TrainedModel, examples: Examples, vectors
         model: at θ̂.
         examples: n of them.
         vectors: k of them.
+
+    Raises:
+        RepairError: if a layer cannot be differentiated as the product needs it.
     """
     values = {name: parameter.detach() for name, parameter in model.parameters.items()}
     product = MATRICES[matrix]
     rows = vectors.to(model.dtype).mT
     total = torch.zeros_like(rows)
-    with full_precision():
+    needs = differentiable(
+        model.network,
+        f"products with the curvature matrix {matrix}",
+        "use a curvature made of single gradients, such as gram or diagonal",
+    )
+    with full_precision(), needs:
         for _, inputs, targets in model.batches(examples):
 
             def single(vector: Tensor, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
                 image = product(model, values, inputs, targets, model.split(vector))
                 return torch.cat([image[name].flatten() for name in values])
 
-            total += vmap(single)(rows).detach()
+            total += _mapped(single, rows).detach()
     return (total.mT / len(examples)).to(vectors.dtype)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """(k, d) a function of each row, of all at once if the network allows it."""
+    if len(rows) > 1:
+        with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mapped: Tensor = vmap(function)(rows)
+            return mapped
+    return torch.stack([function(row) for row in rows])
 
 
 def _hessian(model: TrainedModel, values: Values, inputs: Tensor, targets: Tensor, vector: Values) -> Values:

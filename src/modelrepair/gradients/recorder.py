@@ -1,17 +1,23 @@
 """Every example's gradient at once: one forward and one backward pass of a batch, watched layer by layer.
 
-Parameters that no layer of a known kind owns are differentiated example by example with `torch.func`. A probe on a
-few examples compares everything with autograd before anything expensive runs.
+Parameters that no layer of a known kind owns, or whose layers see something else than the examples one after the
+other, are differentiated example by example: with `torch.func`, or, where it cannot map the network, in a loop.
+
+A probe on a few examples finds out which way each parameter goes, and compares everything with a weighted backward
+pass. If `torch.func` can map the network over examples, the layers that run do not depend on their values, and the
+probe speaks for all of them. If it cannot, as for experts that only some examples reach, or if the network picks
+examples by index, every batch is compared in the same way.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
@@ -19,7 +25,8 @@ from torch.func import grad, vmap
 from tqdm import tqdm
 
 from modelrepair.errors import RepairError
-from modelrepair.gradients.rows import Outer, Rows, dense, gather, layer_rows
+from modelrepair.gradients.rows import Outer, Rows, dense, gather, layer_rows, sees_examples, written_out
+from modelrepair.models.differentiable import plain_kernels
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision as full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -28,16 +35,42 @@ PROBE_EXAMPLES = 8
 BATCH_BYTES = 256 * 2**20
 SHORT = 3.0
 """Seconds that pass before a pass through the examples shows how far it is."""
+PICKING = ("Index", "Gather", "Scatter", "Take", "Sort", "Topk", "MaskedSelect")
+"""In the names of nodes of an autograd graph: those that may take examples apart by their values."""
+INFLUENCE = (
+    "so examples influence each other: curvature needs a network that treats examples one by one in eval mode"
+)
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class _Call:
+    """One run of a layer: what it received, the shape of what it sent on, and the edge of the graph that sent it."""
+
     module: nn.Module
     inputs: Tensor
     outputs_shape: torch.Size
     edge: Any
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One run of a layer in which it used a parameter.
+
+    Attributes:
+        call: the run.
+        slot: what the parameter is to the layer: its "weight" or "bias".
+        slopes: the gradient of the objective by the layer's output.
+    """
+
+    call: _Call
+    slot: str
+    slopes: Tensor
+
+    def of_examples(self, count: int) -> bool:
+        """Whether the layer may have seen so many examples along the first axis."""
+        return sees_examples(self.call.module, self.call.inputs, count)
 
 
 class Recorder:
@@ -45,18 +78,19 @@ class Recorder:
 
     Args:
         model: whose parameters.
-        examples: the first few are used to check that the rows are right.
+        examples: a few of them, spread over all, are used to find out how the rows are made.
         minibatch: examples in a row.
 
     Attributes:
-        outer: (out, in, positions of one example) of every weight whose row is one `Outer` without groups.
-        biases: the bias of every weight that shares its one call of a layer.
-        generic: parameters that are differentiated example by example.
+        outer: (out, in, positions of one example) of every weight whose row is one `Outer` without groups in every
+            batch; none if what layers see depends on the examples' values.
+        biases: the bias of every weight in `outer` that shares its one call of a layer.
         bytes_per_example: what a pass holds for each example of a batch.
         operations_per_example: floating-point operations of a pass for each example.
 
     Raises:
-        RepairError: if the examples influence each other, or a parameter can be differentiated in no way.
+        RepairError: if the examples influence each other, gradients are not finite, or a parameter can be
+            differentiated in no way; later, if a batch shows what the probe did not.
     """
 
     def __init__(self, model: TrainedModel, examples: Examples, minibatch: int = 1) -> None:
@@ -71,23 +105,29 @@ class Recorder:
         names = {id(parameter): name for name, parameter in model.parameters.items()}
         self._owners: dict[nn.Module, dict[str, str]] = {}
         for path, module in model.network.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise RepairError(f"layer {path} normalises by the statistics of the batch, {INFLUENCE}")
+            if getattr(module, "sparse", False):
+                raise RepairError(
+                    f"layer {path} ({type(module).__name__}) has sparse gradients, which curvatures cannot use: "
+                    "set its attribute sparse to False"
+                )
             owned = {
                 slot: names[id(parameter)]
                 for slot, parameter in module.named_parameters(recurse=False)
-                if id(parameter) in names
+                if id(parameter) in names and slot in ("weight", "bias")
             }
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-                raise RepairError(
-                    f"layer {path} normalises by the statistics of the batch, so examples influence each other: "
-                    "curvature needs a network that treats examples one by one in eval mode"
-                )
             if owned and layer_rows(module):
                 self._owners[module] = owned
         self.outer: dict[str, tuple[int, int, int]] = {}
         self.biases: dict[str, str] = {}
-        self.generic: list[str] = []
         self.bytes_per_example = 0
         self.operations_per_example = 0.0
+        # Those whose rows come from their layers, and those that are differentiated example by example.
+        self._known: set[str] = set()
+        self._single: set[str] = set()
+        self._static = self._mappable = True
+        self._picks = False
         with full_precision():
             self._probe(examples)
 
@@ -105,164 +145,314 @@ class Recorder:
         Each parameter comes once, one after the other, so that only one need be in memory.
         """
         bar = tqdm(total=len(examples), desc="gradients", unit="example", mininterval=1, delay=SHORT)
+        record = self._compared if self._picks or not self._static else self._recorded
+        objective = self.model.log_likelihood
         for positions, inputs, targets in examples.batches(
             self.batch_size, device=self.model.device, dtype=self.model.dtype
         ):
             start = positions.start // self.minibatch
             rows = slice(start, start + -(-len(inputs) // self.minibatch))
-            objective = self.model.likelihood.log_likelihood
             with full_precision():
-                yield rows, self._record(inputs, targets, names, self.minibatch, objective)
+                yield rows, record(inputs, targets, names, self.minibatch, objective)
             bar.update(len(inputs))
         bar.close()
 
-    def _record(
+    def _recorded(
         self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int, objective: Objective
     ) -> Iterator[tuple[str, Rows]]:
-        """These parameters with their rows of a batch: gradients of an objective, one number an example."""
-        remaining = set(names)
+        """These parameters with their rows of a batch, each in the way that the probe found for it."""
+        known, single = names & self._known, names & self._single
+        uses = self._watch(inputs, targets, known, objective)[0] if known else {}
+        for name in list(uses):
+            yield name, self._rows(uses.pop(name), minibatch)
+        if single:
+            yield from self._one_by_one(single, inputs, targets, minibatch, objective)
+        for name in names - known - single:
+            yield name, self._zeros(name, len(inputs), minibatch)
+
+    def _compared(
+        self, inputs: Tensor, targets: Tensor, names: set[str], minibatch: int, objective: Objective
+    ) -> Iterator[tuple[str, Rows]]:
+        """The same, with the way of each parameter found out and its rows compared with a weighted backward pass.
+
+        Raises:
+            RepairError: if the rows do not sum to what the batch as a whole gives, or are not finite.
+        """
+        count = -(-len(inputs) // minibatch)
+        # All different, of both signs and far from 0.
+        weights = torch.arange(1, count + 1, device=inputs.device, dtype=self.model.dtype)
+        weights = (0.5 + weights / count) * (-1) ** torch.arange(count, device=inputs.device)
+        each = weights.repeat_interleave(minibatch)[: len(inputs)]
+        uses, expected = self._watch(inputs, targets, names, objective, each)
+        largest = max((float(torch.linalg.vector_norm(e)) for e in expected.values()), default=0.0)
+
+        def right(name: str, rows: Rows) -> bool:
+            error, length = _difference(rows, weights, expected[name].flatten())
+            # Gradients that cancel exactly are nothing but rounding, which only the others have a scale for.
+            precision = torch.finfo(weights.dtype).eps
+            return error <= float(precision**0.5) * (length + float(precision**0.25) * largest)
+
+        single = set(expected)
+        for name in list(uses):
+            used = uses.pop(name)
+            if name in expected and all(use.of_examples(len(inputs)) for use in used):
+                rows = self._rows(used, minibatch)
+                if right(name, rows):
+                    single.discard(name)
+                    self._known.add(name)
+                    yield name, rows
+        # Whoever asked for these was promised that they come as products.
+        wrong = list(single & set(self.outer))
+        single -= set(wrong)
+        for name, rows in self._one_by_one(single, inputs, targets, minibatch, objective) if single else ():
+            if right(name, rows):
+                self._single.add(name)
+                yield name, rows
+            else:
+                wrong.append(name)
+        if wrong:
+            raise RepairError(
+                f"the gradient of a batch by {', '.join(sorted(wrong))} is not the sum over its examples one by "
+                f"one, {INFLUENCE}"
+            )
+        for name in names - set(expected):
+            yield name, self._zeros(name, len(inputs), minibatch)
+
+    def _watch(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        names: set[str],
+        objective: Objective,
+        weights: Tensor | None = None,
+    ) -> tuple[dict[str, list[_Use]], dict[str, Tensor]]:
+        """Where layers used these parameters in a forward pass of a batch, and how the objective depends on it.
+
+        With weights (n,) also the gradient of the weighted sum by each parameter that it depends on.
+        """
         modules = [module for module, owned in self._owners.items() if names & set(owned.values())]
         with _calls(modules) as calls:
-            values = objective(self.model.network(inputs), targets)
-        edges = [call.edge for call in calls]
-        slopes = torch.autograd.grad(values.sum(), edges, allow_unused=True) if edges else ()
-        uses = Counter(name for call in calls for name in self._owners[call.module].values())
-        shared: dict[str, Tensor] = {}
+            values = objective(self._run(inputs), targets)
+        uses: dict[str, list[_Use]] = {}
+        expected: dict[str, Tensor] = {}
+        if not values.requires_grad:
+            return uses, expected
+        calls = [call for call in calls if call.edge is not None]
+        slopes = (
+            torch.autograd.grad(
+                values.sum(), [c.edge for c in calls], allow_unused=True, retain_graph=weights is not None
+            )
+            if calls
+            else ()
+        )
         for call, slope in zip(calls, slopes, strict=True):
-            make = layer_rows(call.module)
-            if slope is None or make is None:
-                continue
-            for slot, name in self._owners[call.module].items():
-                if name not in names:
-                    continue
-                value = make(call.module, slot, call.inputs, slope.detach(), minibatch)
-                if uses[name] > 1:
-                    shared[name] = dense(value) + shared.get(name, 0)
-                else:
-                    remaining.discard(name)
-                    yield name, value
-        yield from shared.items()
-        generic = [name for name in self.generic if name in names]
-        if generic:
-            for name, gradients in self._differentiate(generic, inputs, targets, objective).items():
-                yield name, gather(gradients.detach().flatten(1), minibatch).sum(1)
-        for name in remaining - set(shared) - set(generic):
-            count = -(-len(inputs) // minibatch)
-            yield name, inputs.new_zeros(count, self.model.parameters[name].numel(), dtype=self.model.dtype)
+            if slope is not None:
+                for slot, name in self._owners[call.module].items():
+                    if name in names:
+                        uses.setdefault(name, []).append(_Use(call, slot, slope.detach()))
+        if weights is not None and names:
+            parameters = {name: self.model.parameters[name] for name in names}
+            sums = torch.autograd.grad(weights @ values, list(parameters.values()), allow_unused=True)
+            expected = {n: value for n, value in zip(parameters, sums, strict=True) if value is not None}
+        for name, gradient in [*expected.items(), *((n, use.slopes) for n, u in uses.items() for use in u)]:
+            _require_finite(gradient, name)
+        return uses, expected
 
-    def _differentiate(
-        self, names: list[str], inputs: Tensor, targets: Tensor, objective: Objective
-    ) -> dict[str, Tensor]:
-        """(n, *shape) gradients of each example by parameters that no known layer owns."""
+    def _rows(self, uses: list[_Use], minibatch: int) -> Rows:
+        """A parameter's rows from all uses that layers made of it."""
+        made = []
+        for use in uses:
+            make = layer_rows(use.call.module)
+            assert make is not None
+            made.append(make(use.call.module, use.slot, use.call.inputs, use.slopes, minibatch))
+        return made[0] if len(made) == 1 else torch.stack([dense(rows) for rows in made]).sum(0)
+
+    def _zeros(self, name: str, examples: int, minibatch: int) -> Tensor:
+        parameter = self.model.parameters[name]
+        return parameter.new_zeros(-(-examples // minibatch), parameter.numel())
+
+    def _one_by_one(
+        self, names: set[str], inputs: Tensor, targets: Tensor, minibatch: int, objective: Objective
+    ) -> Iterator[tuple[str, Tensor]]:
+        """These parameters with their rows, from each example's own gradient."""
+        gradients = self._mapped(names, inputs, targets, objective) if self._mappable else None
+        if gradients is None:
+            self._mappable = False
+            gradients = self._looped(names, inputs, targets, objective)
+        for name in list(gradients):
+            gradient = gradients.pop(name)
+            _require_finite(gradient, name)
+            yield name, gather(gradient.detach().reshape(len(inputs), -1), minibatch).sum(1)
+
+    def _mapped(
+        self, names: set[str], inputs: Tensor, targets: Tensor, objective: Objective
+    ) -> dict[str, Tensor] | None:
+        """(n, *shape) gradients of each example with `torch.func`; None if it cannot map this network."""
         values = {name: self.model.parameters[name].detach() for name in names}
 
         def single(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             outputs = self.model.outputs_at(values, x.unsqueeze(0))
             return objective(outputs, y.unsqueeze(0)).squeeze(0)
 
-        try:
-            gradients: dict[str, Tensor] = vmap(grad(single), in_dims=(None, 0, 0))(values, inputs, targets)
-        except (RuntimeError, ValueError) as error:
-            raise RepairError(
-                f"the gradients of single examples by {', '.join(names)} cannot be computed: no layer of a known "
-                f"kind owns these parameters, and torch.func cannot differentiate them either ({error}); "
-                "freeze them with requires_grad_(False), or use a curvature that needs no such gradients: cg"
-            ) from error
+        with contextlib.suppress(Exception), _mapping(self.model.network):
+            mapped: dict[str, Tensor] = vmap(grad(single), in_dims=(None, 0, 0))(values, inputs, targets)
+            return mapped
+        return None
+
+    def _looped(
+        self, names: set[str], inputs: Tensor, targets: Tensor, objective: Objective
+    ) -> dict[str, Tensor]:
+        """(n, *shape) gradients of each example from a backward pass of its own."""
+        parameters = {name: self.model.parameters[name] for name in names}
+        gradients = {name: p.new_zeros(len(inputs), *p.shape) for name, p in parameters.items()}
+        for i in range(len(inputs)):
+            values = objective(self._alone(inputs[i : i + 1]), targets[i : i + 1])
+            if values.requires_grad:
+                found = torch.autograd.grad(values.sum(), list(parameters.values()), allow_unused=True)
+                for name, gradient in zip(parameters, found, strict=True):
+                    if gradient is not None:
+                        gradients[name][i] = gradient
         return gradients
 
+    def _alone(self, inputs: Tensor) -> Tensor:
+        """(1, ...) outputs of one example.
+
+        Raises:
+            RepairError: if the network cannot be run on it alone.
+        """
+        try:
+            return self._run(inputs)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RepairError(
+                f"the network cannot be run on one example alone ({type(error).__name__}: {reason}), {INFLUENCE}"
+            ) from error
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        """The network's outputs; it may overwrite its inputs, which others need."""
+        outputs: Tensor = self.model.network(inputs.clone())
+        return outputs
+
     def _probe(self, examples: Examples) -> None:
-        """Find out how the rows of each parameter are made, and check them against a weighted backward pass."""
-        count = min(PROBE_EXAMPLES, len(examples))
-        inputs, targets = examples.batch(slice(0, count), device=self.model.device, dtype=self.model.dtype)
-        parameters = self.model.parameters
-        weights = torch.arange(1, count + 1, device=inputs.device, dtype=self.model.dtype).sin()
-        with _saved_bytes(parameters) as saved, _calls(list(self._owners)) as calls:
-            outputs = self.model.network(inputs)
+        """Find out how the rows of each parameter are made, and compare them with a weighted backward pass."""
+        # Neither the first ones nor in order: examples may be sorted, and networks may sort them.
+        drawn = np.random.default_rng(0).permutation(len(examples))[:PROBE_EXAMPLES]
+        inputs, targets = examples.batch(drawn, device=self.model.device, dtype=self.model.dtype)
+        with _saved_bytes(self.model.parameters) as saved, _calls(list(self._owners)) as calls:
+            outputs = self._run(inputs)
+        self._static = self._mappable = self._maps(inputs, outputs.detach())
+        self._picks = _picks(outputs)
         # Any function of the outputs will do; log-likelihoods of a confident model would have no slope to see.
         slopes = torch.arange(1, outputs[0].numel() + 1, device=outputs.device, dtype=outputs.dtype).cos()
 
         def objective(outputs: Tensor, targets: Tensor) -> Tensor:
             return outputs.flatten(1) @ slopes
 
-        sums = torch.autograd.grad(
-            weights @ objective(outputs, targets), list(parameters.values()), allow_unused=True
-        )
-        expected = {name: value for name, value in zip(parameters, sums, strict=True) if value is not None}
-        if not all(bool(torch.isfinite(value).all()) for value in expected.values()):
+        for name, rows in self._compared(inputs, targets, set(self.model.parameters), 1, objective):
+            self._note(name, rows)
+        if self._static and not self._known | self._single:
             raise RepairError(
-                f"the gradient of the first {count} examples holds NaN or infinity: check the model and their inputs"
+                "the outputs of the network depend on none of its trainable parameters: set requires_grad on those "
+                "that may change"
             )
-        per_example = {name: True for owned in self._owners.values() for name in owned.values()}
-        for call in calls:
-            for name in self._owners[call.module].values():
-                per_example[name] &= _is_per_example(call, count)
-        known = {name for name in expected if per_example.get(name, False)}
-        self._keep(known)
-        uses = Counter(name for call in calls for name in self._owners[call.module].values())
-        for owned in self._owners.values():
-            if len(owned) == 2 and all(uses[name] == 1 for name in owned.values()):
-                self.biases[owned["weight"]] = owned["bias"]
-
-        def wrong_among(names: set[str]) -> set[str]:
-            rows = self._record(inputs, targets, names, 1, objective)
-            return self._check(rows, weights, {name: expected[name] for name in names})
-
-        known -= wrong_among(known)
-        self._keep(known)
-        self.generic = [name for name in expected if name not in known]
-        if wrong := wrong_among(set(self.generic)):
-            raise RepairError(
-                f"the gradient of a batch by {', '.join(sorted(wrong))} is not the sum over its examples one by "
-                "one, so examples influence each other: curvature needs a network that treats examples one by one "
-                "in eval mode"
-            )
+        owned = [slots for slots in self._owners.values() if slots.get("weight") in self.outer]
+        for slots in owned:
+            bias = slots.get("bias")
+            if bias in self._known and sum(bias in other.values() for other in self._owners.values()) == 1:
+                self.biases[slots["weight"]] = bias
+        count = len(inputs)
         received = {call.inputs.data_ptr(): call.inputs.numel() for call in calls}
         sent = sum(call.outputs_shape.numel() for call in calls)
         recorded = (sum(received.values()) + sent) * inputs.element_size()
         # The forward pass keeps what is saved; after the backward pass, what was recorded is worked up.
         self.bytes_per_example = max(sum(saved) // count, recorded // count + self.bytes_per_example)
-        if self.generic:
-            rows = sum(parameters[name].numel() for name in self.generic) * inputs.element_size()
-            self.bytes_per_example += 2 * sum(saved) // count + rows
+        if self._single:
+            entries = sum(self.model.parameters[name].numel() for name in self._single)
+            self.bytes_per_example += 2 * sum(saved) // count + entries * outputs.element_size()
 
-    def _keep(self, names: set[str]) -> None:
-        """Let the layers record these parameters only."""
-        owners = {
-            module: {slot: name for slot, name in owned.items() if name in names}
-            for module, owned in self._owners.items()
-        }
-        self._owners = {module: owned for module, owned in owners.items() if owned}
-        self.outer = {name: sizes for name, sizes in self.outer.items() if name in names}
-        self.biases = {
-            weight: bias for weight, bias in self.biases.items() if weight in names and bias in names
-        }
+    def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
+        """Whether `torch.func` can map the network over these examples, of which a batch gave these outputs.
 
-    def _check(
-        self, recorded: Iterator[tuple[str, Rows]], weights: Tensor, expected: dict[str, Tensor]
-    ) -> set[str]:
-        """Which parameters' rows do not sum to the weighted gradient; notes shapes and sizes on the way."""
-        tolerance = torch.finfo(weights.dtype).eps ** 0.5
-        wrong = set()
-        for name, rows in recorded:
-            values = dense(rows)
-            error = torch.linalg.vector_norm(weights @ values - expected[name].flatten())
-            if not error <= tolerance * torch.linalg.vector_norm(weights.unsqueeze(1) * values):
-                wrong.add(name)
-            size = values[0].numel()
-            if isinstance(rows, Outer):
-                groups, out, features, positions = rows.sizes
-                size = groups * (out + features) * positions
-                # Products of the forward pass, of the backward pass, and of the rows.
-                self.operations_per_example += 6 * groups * out * features * positions
-                if groups == 1:
-                    self.outer[name] = out, features, positions
-            self.bytes_per_example = max(self.bytes_per_example, size * values.element_size())
-        return wrong
+        Raises:
+            RepairError: if examples alone give other outputs.
+        """
+        alone = None
+        with contextlib.suppress(Exception), _mapping(self.model.network), torch.no_grad():
+            alone = vmap(lambda x: self._run(x.unsqueeze(0)).squeeze(0))(inputs)
+        mapped = alone is not None
+        if alone is None:
+            with torch.no_grad():
+                alone = torch.cat([self._alone(x) for x in torch.split(inputs, 1)])
+        if outputs.isnan().any():
+            raise RepairError(
+                "the output of the network holds NaN or infinity: look for what overflows or divides by 0 in the "
+                "network or its inputs"
+            )
+        if alone.shape == outputs.shape:
+            # Infinite outputs, as of classes that are ruled out, are equal or not.
+            change = torch.where(alone == outputs, 0, alone - outputs)
+            length = torch.linalg.vector_norm(outputs.nan_to_num(posinf=0, neginf=0))
+            if torch.linalg.vector_norm(change) <= torch.finfo(outputs.dtype).eps ** 0.5 * length:
+                return mapped
+        raise RepairError(
+            "the network gives other outputs for an example alone than for the same in a batch, because it draws "
+            f"random numbers or computes with the batch as a whole, {INFLUENCE}"
+        )
+
+    def _note(self, name: str, rows: Rows) -> None:
+        """Keep the shape and the size of a parameter's rows."""
+        size = self.model.parameters[name].numel()
+        if isinstance(rows, Outer):
+            groups, out, features, positions = rows.sizes
+            size = groups * (out + features) * positions
+            # Products of the forward pass, of the backward pass, and of the rows.
+            self.operations_per_example += 6 * groups * out * features * positions
+            if groups == 1 and self._static:
+                self.outer[name] = out, features, positions
+        self.bytes_per_example = max(
+            self.bytes_per_example, size * self.model.parameters[name].element_size()
+        )
 
 
-def _is_per_example(call: _Call, count: int) -> bool:
-    """Whether the first axis of what a layer saw can be that of the examples."""
-    return call.edge is not None and len(call.inputs) == count and call.outputs_shape[0] == count
+def _picks(outputs: Tensor) -> bool:
+    """Whether entries were picked by index on the way to these outputs, as when examples are sorted."""
+    seen, left = set(), [outputs.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [following for following, _ in node.next_functions]
+    return any(word in node.name() for node in seen for word in PICKING)
+
+
+def _difference(rows: Rows, weights: Tensor, expected: Tensor) -> tuple[float, float]:
+    """‖Σ wᵣGᵣ − expected‖, and the length ‖(wᵣGᵣ)ᵣ‖ of its terms all together."""
+    rest, squares = -expected, weights.new_zeros(())
+    for chunk, values in written_out(rows):
+        rest = rest + weights[chunk] @ values
+        squares += (weights[chunk].square() @ values.square()).sum()
+    return float(torch.linalg.vector_norm(rest)), float(squares.sqrt())
+
+
+def _require_finite(gradient: Tensor, name: str) -> None:
+    """Nothing if these numbers are finite, from which gradients by this parameter are made.
+
+    Raises:
+        RepairError: if they are not.
+    """
+    if not torch.isfinite(gradient).all():
+        raise RepairError(
+            f"the gradient of some example by {name} holds NaN or infinity: look for what overflows or divides by 0 "
+            "in the network or its inputs"
+        )
+
+
+@contextlib.contextmanager
+def _mapping(network: nn.Module) -> Iterator[None]:
+    """For `vmap` over a network, which warns of every layer that it maps slowly."""
+    with warnings.catch_warnings(), plain_kernels(network):
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -276,7 +466,8 @@ def _calls(modules: list[nn.Module]) -> Iterator[list[_Call]]:
         edge = get_gradient_edge(outputs) if outputs.requires_grad else None
         calls.append(_Call(module, inputs.detach(), outputs.shape, edge))
 
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
+    # First, so that what hooks of the network's own make of the outputs is not taken for them.
+    handles = [module.register_forward_hook(note, with_kwargs=True, prepend=True) for module in modules]
     try:
         yield calls
     finally:

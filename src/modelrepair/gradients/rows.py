@@ -118,7 +118,7 @@ class Convolved(Outer):
             count * module.groups,
             [False, True, False],
         )[1]
-        return gradient.view(count, -1)
+        return gradient.reshape(count, -1)
 
 
 Rows = Outer | Tensor
@@ -202,18 +202,34 @@ def _channel_sums(values: Tensor, minibatch: int) -> Tensor:
     return gather(values.reshape(*values.shape[:2], -1).sum(2), minibatch).sum(1)
 
 
-_LAYERS: list[tuple[tuple[type[nn.Module], ...], Callable[..., Rows]]] = [
-    ((nn.Linear,), _linear),
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
-    ((nn.modules.batchnorm._BatchNorm,), _batch_norm),
-    ((nn.GroupNorm,), _group_norm),
-    ((nn.LayerNorm,), _layer_norm),
+_LAYERS: list[tuple[type[nn.Module], Callable[..., Rows]]] = [
+    (nn.Linear, _linear),
+    (nn.Conv1d, _convolution),
+    (nn.Conv2d, _convolution),
+    (nn.Conv3d, _convolution),
+    (nn.modules.batchnorm._BatchNorm, _batch_norm),
+    (nn.GroupNorm, _group_norm),
+    (nn.LayerNorm, _layer_norm),
 ]
 
 
 def layer_rows(module: nn.Module) -> Callable[..., Rows] | None:
     """What makes rows for a parameter of this layer: (module, "weight" or "bias", inputs a, slopes b, minibatch).
 
-    None for a layer of an unknown kind.
+    None for a layer of an unknown kind, also if it descends from a known one and computes something else.
     """
-    return next((make for kinds, make in _LAYERS if isinstance(module, kinds)), None)
+    if "forward" in vars(module):
+        return None
+    same = (make for kind, make in _LAYERS if getattr(kind, "forward", None) is type(module).forward)
+    return next(same, None)
+
+
+def sees_examples(module: nn.Module, inputs: Tensor, count: int) -> bool:
+    """Whether the first axis of what a layer of a known kind received can be that of so many examples."""
+    axes = 1
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        # With fewer axes it takes what it receives for one example.
+        axes = 1 + len(module.kernel_size)
+    elif isinstance(module, nn.LayerNorm):
+        axes = len(module.normalized_shape)
+    return inputs.ndim > axes and len(inputs) == count

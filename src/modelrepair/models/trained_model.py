@@ -21,6 +21,7 @@ from torch.func import functional_call, jvp
 from torch.overrides import TorchFunctionMode
 
 from modelrepair.errors import RepairError
+from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
 from modelrepair.models.probe import treats_examples_alone
@@ -262,7 +263,7 @@ class TrainedModel:
         One forward-mode pass; costs about two forward passes and no (n, d) memory.
 
         Raises:
-            RepairError: if the direction is of another length.
+            RepairError: if the direction is of another length, or a layer cannot be differentiated in forward mode.
         """
         parameters = {name: p.detach() for name, p in self.parameters.items()}
         tangents = {name: t.contiguous() for name, t in self.split(direction.to(self.dtype)).items()}
@@ -272,7 +273,12 @@ class TrainedModel:
             def log_likelihood(values: dict[str, Tensor], x: Tensor = x, y: Tensor = y) -> Tensor:
                 return self.log_likelihood(self.outputs_at(values, x), y)
 
-            derivatives.append(jvp(log_likelihood, (parameters,), (tangents,))[1].detach())
+            with differentiable(
+                self.network,
+                "directional derivatives",
+                "use what is made of gradients, kept in memory or in a scratch folder",
+            ):
+                derivatives.append(jvp(log_likelihood, (parameters,), (tangents,))[1].detach())
         return torch.cat(derivatives)
 
     @property
