@@ -10,6 +10,7 @@ grew above what it was before the fit; it is read from Linux's /proc.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -75,7 +76,7 @@ class Words(nn.Module):
 
 def mlp(*widths: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for width, following in zip(widths, widths[1:], strict=False):
+    for width, following in itertools.pairwise(widths):
         layers += [nn.Linear(width, following), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -352,7 +352,8 @@ def show_best(table: pd.DataFrame, settings: Sequence[str]) -> None:
         title = f"{identification or 'given'}/{treatment or 'identification'}, {causes} causes, mean over {count} cases"
         show(wide.reset_index(), title)
         for metric in wide.columns:
-            print(f"best by {metric}: {wide[metric].idxmax()}")
+            best = [str(setting) for setting in wide.index[wide[metric] == wide[metric].max()]]
+            print(f"best by {metric}: {', '.join(best) if len(best) < len(wide) else 'all alike'}")
 
 
 def _rows_of_unit(unit: Unit, copies: WorkingCopies, progress: Progress) -> list[Row]:

@@ -23,7 +23,8 @@ def summarise(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         The keys, and of the values that are there: mean, std (n − 1; NaN for a single one), seeds (how many).
     """
     groups = rows.dropna(subset="value").groupby(list(keys), sort=False)
-    table = groups["value"].agg(mean="mean", std="std").reset_index()
+    # Equal values have a spread of 0, whatever is lost in taking their mean.
+    table = groups["value"].agg(mean="mean", std="std").round(10).reset_index()
     return table.assign(seeds=groups["seed"].nunique().to_numpy())
 
 

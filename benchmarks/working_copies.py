@@ -160,7 +160,7 @@ class WorkingCopies:
     def _link_own_data(self, copy: Path, name: str) -> None:
         """Have links in a copy to the user's own data files, which may be large."""
         (copy / name).mkdir(parents=True, exist_ok=True)
-        for file in (self._project / name).iterdir():
+        for file in (self._project / name).glob("*"):
             link = copy / name / file.name
             if not os.path.lexists(link):
                 link.symlink_to(file.resolve())

@@ -308,7 +308,9 @@ def test_the_record_of_choices(
     monkeypatch.setattr(repair, "CASES", tmp_path / "cases.yaml")
     repair.choose_settings(cases, options(tmp_path, set=["treatments.ssse.damping=1,5"]), {})
     assert len(imagined.runs) == 2 * 2 * 2, "two runs of the three depend on it, by two values, for two seeds"
-    assert "best by all: treatments.ssse.damping=5" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "best by all: treatments.ssse.damping=5\n" in printed
+    assert "best by auroc: all alike\n" in printed
 
     repair.choose_settings(cases, options(tmp_path, set=["treatments.ssse.damping=5,7"]), {})
     table = results_table.read(tmp_path / "out.csv", repair.CHOICE_NAMES)

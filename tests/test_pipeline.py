@@ -20,9 +20,10 @@ from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone, remove
 BEFORE_THE_METHOD = {"prepare-data", "corrupt-data", "train-base", "split-failures"}
 AFTER_THE_CAUSES = ["choose-method", "select-causes", "treat", "evaluate"]
 METRICS_AGREE = 0.12
-"""How far accuracies and areas under curves may differ between processors, and by which fraction counts may. With AVX2
-instructions in place of AVX-512 the largest difference was 0.08."""
-UNSTEADY = {"query", "holdout", "worst_class", "fixed", "broken"}
+"""How far accuracies and areas under curves may differ between processors, and by which fraction counts may. Between
+two processors the largest differences were 0.09, in accuracy on the noisy classes and in average precision."""
+UNSTEADY = {"query", "holdout", "worst_class", "fixed", "broken", "erased"}
+"""Of few examples, or of how far the point that was returned went: there 0.16 and more."""
 TORCH_FREE = ["choose-method", "prepare-data", "corrupt-data", "select-causes"]
 
 
