@@ -101,8 +101,12 @@ class TestHessian:
         v = torch.ones(4, dtype=torch.float64)
         assert_equal(hessian.without(ERASED).solve(v), fitted.solve(v), 1e-10)
         assert_equal(hessian.without([]).solve(v), hessian.solve(v))
-        for positions in (np.arange(80), [80], [-1]):
-            with pytest.raises(RepairError, match="and not all"):
+        for positions, sentence in (
+            (np.arange(80), "without all of its 80 examples the Hessian has none left: remove fewer"),
+            ([80], "example 80 of 80 was asked for: give positions from 0 to 79"),
+            ([-1], "example -1 of 80 was asked for: give positions from 0 to 79"),
+        ):
+            with pytest.raises(RepairError, match=sentence):
                 hessian.without(positions)
         with pytest.raises(RepairError, match="all of them at once"):
             hessian.without(ERASED).without(KEPT[:1])
@@ -197,7 +201,10 @@ class TestStep:
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
-        [({"gradient": "both"}, "give removed or kept"), ({"weight_decay": -1.0}, "weight_decay is -1.0")],
+        [
+            ({"gradient": "both"}, "gradient is 'both': choose one of removed, kept"),
+            ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ],
     )
     def test_impossible_options_are_refused(self, options: dict[str, Any], sentence: str) -> None:
         with pytest.raises(RepairError, match=sentence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -65,3 +66,23 @@ def test_the_readme_names_what_is_there() -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
     assert pictures
     assert [name for name in pictures if not (ROOT / name).is_file()] == []
+
+
+def test_the_readme_says_of_its_run_what_was_measured() -> None:
+    """The numbers beside the picture are those of the committed metrics."""
+    metrics = json.loads((ROOT / "metrics/repair.json").read_text())
+    failures = json.loads((ROOT / "metrics/failures.json").read_text())
+    found, repair = metrics["identification"], metrics["repair"]
+    wrong = 100 * (1 - repair["before"]["all"])
+    text = " ".join(README.split())
+    for said in (
+        f"of which {found['causes']} carry a wrong label",
+        f"fails on {wrong:.0f} % of the test digits",
+        f"Given {failures['query']} of those failures",
+        f"takes {found['selected']} training examples as causes",
+        f"fixes {100 * repair['after']['holdout']:.0f} % of the failures that it was never shown",
+    ):
+        assert said in text
+    assert ("breaking none of what was right" in text) == (repair["broken"] == 0)
+    better = found["auroc_of_plain_loss"] > found["auroc"]
+    assert ("the plain loss ranks the causes better than `ewc`" in text) == better

@@ -36,9 +36,10 @@ from modelrepair.curvature.base import (
 from modelrepair.curvature.memory import Estimate, require_memory
 from modelrepair.curvature.operators import REFINEMENTS, RESIDUAL, singular, sound
 from modelrepair.curvature.solvers import refined
-from modelrepair.gradients.recorder import Recorder, full_precision
+from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import Outer, sum_of_squares
 from modelrepair.models.examples import Examples
+from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
 

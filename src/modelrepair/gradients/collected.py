@@ -30,9 +30,10 @@ from modelrepair.gradients.pieces import (
     transposed_times,
     write,
 )
-from modelrepair.gradients.recorder import Recorder, full_precision
+from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import WRITTEN_BYTES, gather
 from modelrepair.models.examples import Examples
+from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
 TILE_COLUMNS = 8192

@@ -13,8 +13,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from modelrepair.gradients.recorder import full_precision
 from modelrepair.gradients.rows import Outer, Rows, written_out
+from modelrepair.models.precision import full_precision
 
 TILE_ROWS = 1024
 PAIRED_ROWS = 512

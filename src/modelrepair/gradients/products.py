@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
-from modelrepair.gradients.recorder import full_precision
 from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
+from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
 Values = dict[str, Tensor]

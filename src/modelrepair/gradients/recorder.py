@@ -28,7 +28,8 @@ from modelrepair.errors import RepairError
 from modelrepair.gradients.rows import Outer, Rows, dense, gather, layer_rows, sees_examples, written_out
 from modelrepair.models.differentiable import plain_kernels
 from modelrepair.models.examples import Examples
-from modelrepair.models.precision import full_precision as full_precision
+from modelrepair.models.precision import full_precision
+from modelrepair.models.probe import refuse_batchwise_layers
 from modelrepair.models.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 8
@@ -102,11 +103,10 @@ class Recorder:
             )
         self.model = model
         self.minibatch = minibatch
+        refuse_batchwise_layers(model.network)
         names = {id(parameter): name for name, parameter in model.parameters.items()}
         self._owners: dict[nn.Module, dict[str, str]] = {}
         for path, module in model.network.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-                raise RepairError(f"layer {path} normalises by the statistics of the batch, {INFLUENCE}")
             if getattr(module, "sparse", False):
                 raise RepairError(
                     f"layer {path} ({type(module).__name__}) has sparse gradients, which curvatures cannot use: "

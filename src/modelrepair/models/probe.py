@@ -13,14 +13,11 @@ from modelrepair.models.precision import full_precision
 PROBE_EXAMPLES = 4
 
 
-def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether a network treats these examples one by one; False also if they are too few or too alike to tell.
-
-    Runs a few of them together and apart, and looks at what the layers say of themselves.
+def refuse_batchwise_layers(network: nn.Module) -> None:
+    """Nothing if no layer says of itself that it computes with the batch as a whole, or changes as it runs.
 
     Raises:
-        RepairError: if examples influence each other, or the network changes as it runs, draws random numbers, cannot
-            run the examples, or gives no tensor with a row for each.
+        RepairError: if one does; names it.
     """
     for path, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
@@ -30,6 +27,18 @@ def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
                 raise _influence(f"layer {path} divides gradients by how often the batch holds a token")
             if module.max_norm is not None:
                 raise _unsteady(f"layer {path} shortens its own weights (max_norm) as it runs")
+
+
+def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a network treats these examples one by one; False also if they are too few or too alike to tell.
+
+    Runs a few of them together and apart, and looks at what the layers say of themselves.
+
+    Raises:
+        RepairError: if examples influence each other, or the network changes as it runs, draws random numbers, cannot
+            run the examples, or gives no tensor with a row for each.
+    """
+    refuse_batchwise_layers(network)
     # Copies of them are run: a network may change its inputs in place.
     few = inputs[:PROBE_EXAMPLES]
     state = [t for t in (*network.parameters(), *network.buffers()) if not t.is_inference()]
