@@ -10,7 +10,14 @@ from modelrepair.evaluation.measures import measure_all
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import dataset_description, failures, test_examples, training_examples
-from modelrepair.pipeline.artifacts import output_file, output_folder, read_json, read_table, write_json
+from modelrepair.pipeline.artifacts import (
+    output_file,
+    output_folder,
+    read_curve,
+    read_json,
+    read_table,
+    write_json,
+)
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.evaluation import Description
 
@@ -38,7 +45,7 @@ def main(stage: Stage) -> None:
         causes=read_table(root / "data/causes/causes.parquet")["position"],
         roles=tests["role"],
         parts=tests["part"],
-        course=pd.read_csv(root / "metrics/treatment_course.csv"),
+        course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
     )
     # Both are put in place when all of both is there, the numbers last.
     with (

@@ -27,6 +27,7 @@ from modelrepair.pipeline.artifacts import (
     output_file,
     output_folder,
     read_array,
+    read_curve,
     read_json,
     read_table,
     read_tensors,
@@ -245,6 +246,59 @@ def test_nothing_is_pickled_or_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", objects, allow_pickle=True)
     with pytest.raises(RepairError, match="truncated or damaged"):
         read_array(tmp_path / "b.npy")
+
+
+CURVE = "round,loss,accuracy,returned\n0,,0.5,False\n1,0.25,,True\n10,0.125,0.75,False\n"
+
+
+def curve(path: Path) -> pd.DataFrame:
+    return read_curve(path, round="int64", returned="bool")
+
+
+def test_curves_are_numbers_and_truth_values(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(CURVE)
+    expected = pd.DataFrame(
+        {
+            "round": [0, 1, 10],
+            "loss": [np.nan, 0.25, 0.125],
+            "accuracy": [0.5, np.nan, 0.75],
+            "returned": [False, True, False],
+        }
+    )
+    pd.testing.assert_frame_equal(curve(path), expected)
+    path.write_text("epoch\n3\n")
+    assert curve(path)["epoch"].tolist() == [3], "types are those of the columns that are there"
+    path.unlink()
+    with pytest.raises(RepairError, match=r"c\.csv is missing: run `dvc checkout`, or `dvc repro -f`"):
+        curve(path)
+
+
+DAMAGED_CURVES = {
+    "empty": "",
+    "no rows": CURVE.splitlines()[0],
+    "half": CURVE[: len(CURVE) // 2],
+    "all but a value": CURVE[:-4],
+    "text": CURVE.replace("0.25", "much"),
+    "half a round": CURVE.replace("10,", "1.5,"),
+    "no round": CURVE.replace("10,", ","),
+    "no mark": CURVE.replace("True", ""),
+    "a value more": CURVE.replace("True", "True,3"),
+    "a column more": CURVE.replace("False", "False,3").replace("True", "True,3"),
+    "a quote": CURVE.replace("round", '"round'),
+    "another format": "<html>\n<body>a, b</body>\n</html>\n",
+    "zeros": "round\0\n\0\n",
+    "no text": "\ud800",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_CURVES)
+def test_curves_that_cannot_be(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(DAMAGED_CURVES[name].encode("utf-8", "surrogatepass"))
+    with pytest.raises(RepairError, match=r"c\.csv is truncated or damaged .*dvc repro -f") as caught:
+        curve(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_json_has_no_nan_and_keeps_the_order(tmp_path: Path) -> None:

@@ -80,6 +80,10 @@ def test_preparing_the_sample_imports_no_torch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"source": "mnist", "folder": "x" * 5000},
+            r"'x+\.\.\. cannot be looked into for MNIST \(File name too long\)",
+        ),
         ({"source": "imagenet"}, "choose one of mnist-sample, mnist, npz"),
         ({}, "dataset lacks source"),
         ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 images"),

@@ -128,7 +128,7 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     assert "metrics/pictures/" in shown.stdout
 
 
-@pytest.mark.parametrize("broken", ["a picture", "a measurement", "the settings"])
+@pytest.mark.parametrize("broken", ["a picture", "a measurement", "the settings", "the course"])
 def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) -> None:
     write_workspace(tmp_path, attributes=False, corrupted=True, scored=True)
     evaluate(tmp_path).check_returncode()
@@ -140,6 +140,9 @@ def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) 
     elif broken == "a measurement":
         write_table(tmp_path / "data/causes/causes.parquet", pd.DataFrame({"position": [1, 1]}))
         sentence = "1 of the selected causes are repeated"
+    elif broken == "the course":
+        (tmp_path / "metrics/treatment_course.csv").unlink()
+        sentence = "treatment_course.csv is missing: run `dvc checkout`"
     else:
         (tmp_path / "data/method/evaluate.json").write_text("{}")
         sentence = "evaluate.json"

@@ -193,6 +193,17 @@ def test_parameters_that_the_last_step_made_infinite_are_refused() -> None:
         minimise(model, mean_losses(model, examples, 23, seed=0, purpose="test"), descent)
 
 
+@OPTIMISERS
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+def test_rates_beyond_the_numbers_of_the_model_are_refused(optimiser: str, name: str) -> None:
+    model, examples = make_model(dtype=torch.float32), make_examples()
+    descent = Descent(**{"learning_rate": 0.1, "rounds": 1, "optimiser": optimiser, name: 1e39})  # type: ignore[arg-type]
+    with pytest.raises(
+        RepairError, match=f"the {name.replace('_', ' ')} is 1e\\+39, which no float32 number"
+    ):
+        minimise(model, losses_of(model, examples), descent)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -200,6 +211,8 @@ def test_parameters_that_the_last_step_made_infinite_are_refused() -> None:
         ({"learning_rate": math.nan}, "the learning rate is nan"),
         ({"learning_rate": math.inf}, "the learning rate is inf"),
         ({"learning_rate": "1e-3"}, "the learning rate is '1e-3'"),
+        ({"weight_decay": -0.1}, "the weight decay is -0.1: give a number of 0 or more"),
+        ({"weight_decay": math.nan}, "the weight decay is nan"),
         ({"rounds": 0}, "rounds .* is 0"),
         ({"patience": 0}, "the patience is 0: give at least 1, or null"),
         ({"optimiser": "rmsprop"}, "no optimiser 'rmsprop': choose one of adam, sgd"),

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone, remove
+from conftest import OBSERVER, ROOT, Finished, Outcome, Project, clone
 
 BEFORE_THE_METHOD = {"prepare-data", "corrupt-data", "train-base", "split-failures"}
 AFTER_THE_CAUSES = ["choose-method", "select-causes", "treat", "evaluate"]
@@ -70,8 +70,6 @@ def run_by_force(origin: Project, folder: Path) -> Repetition:
     """In a copy of the finished project, with every file noted down that a stage reads."""
     project, reads = origin.copy(folder / "project"), folder / "reads"
     reads.mkdir()
-    # Progress that is kept would spare the work.
-    remove(project.root / ".scratch")
     outcome = project.repro("--force", PYTHONPATH=str(OBSERVER), OBSERVE_READS=str(reads))
     return Repetition(project, outcome.succeeded(), reads)
 
@@ -161,18 +159,22 @@ def test_a_clean_clone_runs_every_stage_to_the_same_bytes(finished: Finished, cl
 
 def test_a_forced_run_gives_the_same_bytes(finished: Finished, forced: Repetition) -> None:
     assert forced.outcome.stages_run == list(forced.project.stages)
+    assert "resuming" not in forced.outcome.stdout, "what was recorded is computed anew"
     assert forced.project.lock() == finished.project.lock()
     assert forced.project.artefacts() == finished.artefacts
 
 
 def test_stages_read_only_what_they_declare(forced: Repetition) -> None:
-    """Of this project's files; safetensors are not opened by Python, so weights are not seen here."""
+    """Of this project's files; safetensors are not opened by Python, so weights are not seen here.
+
+    What DVC has recorded decides whether kept progress is used, and no result.
+    """
     project = forced.project
     parameters = project.read_yaml("params.yaml")
     undeclared = {}
     for stage, definition in project.stages.items():
         names = {"${model.network}": parameters["model"]["network"], "${own_data}": parameters["own_data"]}
-        allowed = ["dvc.yaml", "params.yaml", *project.outputs(stage)]
+        allowed = ["dvc.yaml", "dvc.lock", "params.yaml", *project.outputs(stage)]
         for name in definition["deps"]:
             for placeholder, value in names.items():
                 name = name.replace(placeholder, value)

@@ -120,6 +120,22 @@ def test_progress_stays_until_another_computation_of_its_kind_begins(tmp_path: P
     assert Checkpoint(tmp_path / "train-base", "a").load() is not None
 
 
+def test_that_it_came_to_its_end_is_noted_until_it_is_cleared(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "treat", "a")
+    checkpoint.save(TENSORS, STATE)
+    assert not checkpoint.finished
+    checkpoint.finish()
+    again = Checkpoint(tmp_path / "treat", "a")
+    assert again.finished
+    assert again.load() is not None
+    again.clear()
+    assert not again.finished
+    assert again.load() is None
+    checkpoint.finish()
+    assert not Checkpoint(tmp_path / "treat", "b").finished
+    assert list((tmp_path / "treat").iterdir()) == []
+
+
 def test_a_disk_that_fills_is_met_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = Checkpoint(tmp_path / "treat", "a")
     checkpoint.save(TENSORS, STATE)

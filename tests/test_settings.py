@@ -183,6 +183,53 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"methods__ewc__treatment": "pray"},
         "methods.ewc.treatment is 'pray': choose one of",
     ),
+    "a list for a table": ({"datasets": [3]}, r"datasets is \[3\]: give names with their values"),
+    "no file for a line end": (
+        {"datasets__mnist__folder": "a\nb"},
+        r"datasets.mnist.folder is 'a\\nb': give a text of one line",
+    ),
+    "a line end in a name": (
+        {"training__a\nb": 1},
+        r"training has no setting 'a\\nb': there may be optimiser",
+    ),
+    "an endless name": ({"training__" + "a" * 3000: 1}, r"training has no setting 'a+\.\.\.: there may be"),
+    "half a letter": ({"training__\ud800": 1}, r"training has no setting '\\ud800': there may be"),
+    "half a letter for an optimiser": (
+        {"training__optimiser": "\ud800"},
+        r"training.optimiser is '\\ud800': give a text",
+    ),
+    "an endless kind": (
+        {"corruptions__none__kind": "a" * 3000},
+        r"corruptions.none.kind is 'a+\.\.\.: choose one of none, label-noise",
+    ),
+    "patience beyond all numbers": (
+        {"training__patience": 10**400},
+        r"training.patience is 10+\.\.\.: give a whole number of 1 or more, or null$",
+    ),
+    "bytes beyond all numbers": (
+        {"fisher__hessian": {"memory": 10**400}},
+        r"fisher.hessian.memory is 10+\.\.\.: give a whole number of bytes",
+    ),
+    "a list of lists for classes": (
+        {"failures__classes": [[3]]},
+        r"failures.classes is \[\[3\]\]: give a list of classes such as \[1, 7\], or null$",
+    ),
+    "a number for rates": (
+        {"corruptions__label-noise__confusion_matrix": 3},
+        "corruptions.label-noise.confusion_matrix is 3: give names with their values$",
+    ),
+    "a number for the rates of a class": (
+        {"corruptions__label-noise__confusion_matrix": {"1": 3}},
+        "corruptions.label-noise.confusion_matrix.1 is 3: give names with their values$",
+    ),
+    "a text for a row of rates": (
+        {"corruptions__label-noise__confusion_matrix": [[1, 0], "many"]},
+        "corruptions.label-noise.confusion_matrix.1 is 'many': give a list$",
+    ),
+    "half a class": (
+        {"corruptions__label-noise__confusion_matrix": {"1": {2.5: 0.1}}},
+        "corruptions.label-noise.confusion_matrix.1 is 2.5: give the name or the number of a class$",
+    ),
     "a rate above 1": (
         {"corruptions__label-noise__confusion_matrix": {"1": {"7": 1.4}}},
         "corruptions.label-noise.confusion_matrix.1.7 is 1.4: give a number from 0 to 1",
@@ -197,6 +244,18 @@ def test_wrong_settings(name: str) -> None:
         Parameters(**changed(**values))
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 300
+
+
+def test_classes_by_name_and_by_number_are_one_table() -> None:
+    """JSON, in which stages are given their settings, knows texts alone."""
+    mixed = {1: {"7": 0.1, 9: 0.2}, "six": {3: 0.5}}
+    found = what_runs(**{"corruptions__label-noise__confusion_matrix": mixed})["corrupt-data"]["corruption"]
+    assert found["confusion_matrix"] == {"1": {"7": 0.1, "9": 0.2}, "six": {"3": 0.5}}
+    for twice in ({1: {}, "1": {}}, {"6": {7: 0.1, "7": 0.2}}):
+        with pytest.raises(
+            RepairError, match=r"label-noise\.confusion_matrix.*[17] stands there as a number and"
+        ):
+            Parameters(**changed(**{"corruptions__label-noise__confusion_matrix": twice}))
 
 
 def test_how_much_else_is_wrong_is_said() -> None:
@@ -222,10 +281,12 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str, value: fl
         ("seed: 0\nseed: 1\n", "params.yaml cannot be read as YAML: .*duplicate key"),
         ("- seed\n- method\n", "params.yaml should hold names with values, not list"),
         ("", "params.yaml should hold names with values, not NoneType"),
+        ("seed: !!int ''\n", "params.yaml cannot be read as YAML"),
+        ("seed: " + 3000 * "[", "params.yaml cannot be read as YAML"),
         ("1: 2\n", "params.yaml has a section 1: names of sections are texts"),
         ("seed: 0\nmethod: ewc\n", "in params.yaml, lacking is dataset: add it"),
     ],
-    ids=["brackets", "twice", "a list", "empty", "a number", "sections are missing"],
+    ids=["brackets", "twice", "a list", "empty", "no number", "endless", "a number", "sections are missing"],
 )
 def test_files_that_are_none(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "params.yaml").write_text(content)
@@ -287,13 +348,22 @@ def test_every_stage_gets_its_own() -> None:
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
-    """Scores and deletions; failures are inserted without one."""
+    """Scores, deletions and further training; failures are inserted without one."""
     found = what_runs(method="ssse", training__weight_decay=0.01)
     assert found["score-influence"]["influence"]["weight_decay"] == 0.01
     assert found["treat"]["treatment"]["posterior"]["weight_decay"] == 0.01
     assert found["update-posterior"]["posterior"]["weight_decay"] == 0.0
     own = what_runs(method="ssse", training__weight_decay=0.01, treatments__ssse__posterior__weight_decay=0.5)
     assert own["treat"]["treatment"]["posterior"]["weight_decay"] == 0.5
+    for treatment in ("finetune", "retrain"):
+        found = what_runs(treatment=treatment, training__weight_decay=0.01)
+        assert found["treat"]["treatment"]["weight_decay"] == 0.01
+        own = what_runs(
+            treatment=treatment,
+            training__weight_decay=0.01,
+            **{f"treatments__{treatment}__weight_decay": 0.0},
+        )
+        assert own["treat"]["treatment"]["weight_decay"] == 0.0
 
 
 def test_any_identification_goes_with_any_treatment() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import ROOT, Project
+from conftest import ROOT, Finished, Project
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.stage import Stage
 from modelrepair.settings.base import Positive, Seed, Settings
@@ -124,6 +124,56 @@ def test_progress_is_found_again_whatever_else_changes(tmp_path: Path) -> None:
     assert checkpoint_file(root).name == before.name
 
 
+class TestRecorded:
+    """What DVC has written down needs no progress; it says so in dvc.lock, by its own hashes."""
+
+    @pytest.mark.parametrize("name", STAGES)
+    def test_after_a_run(self, finished: Finished, name: str) -> None:
+        assert Stage(name, finished.project.root).is_recorded()
+
+    @pytest.mark.parametrize(
+        "file", ["stages/treat.py", "src/modelrepair/treatment/base.py", "src/modelrepair/networks/lenet5.py"]
+    )
+    def test_not_after_a_change(self, project: Project, file: str) -> None:
+        (project.root / file).write_text((project.root / file).read_text() + "\n")
+        assert not Stage("treat", project.root).is_recorded()
+
+    def test_not_after_a_file_more_or_another_command(self, project: Project) -> None:
+        more = project.root / "models/base/more"
+        more.touch()
+        assert not Stage("treat", project.root).is_recorded()
+        more.unlink()
+        assert Stage("treat", project.root).is_recorded()
+        pipeline = project.root / "dvc.yaml"
+        pipeline.write_text(pipeline.read_text().replace("python3 stages/treat", "python3 -O stages/treat"))
+        assert not Stage("treat", project.root).is_recorded()
+
+    @pytest.mark.parametrize("content", [None, "", "stages: {}", "stages: {demo: 3}", "stages: {demo: {"])
+    def test_not_without_a_word_in_the_lock_file(self, tmp_path: Path, content: str | None) -> None:
+        root = write_project(tmp_path)
+        if content is not None:
+            (root / "dvc.lock").write_text(content)
+        assert not Stage("demo", root).is_recorded()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_progress_is_dropped_once_a_run_was_finished_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool, recorded: bool
+) -> None:
+    """Who runs it again wants it computed. Anything else goes on: dvc.lock may have come with a clone, and a kill may
+    come between the stage's end and DVC's word.
+    """
+    stage = Stage("demo", write_project(tmp_path))
+    monkeypatch.setattr(Stage, "is_recorded", lambda stage: recorded)
+    stage.checkpoint().save({}, {"round": 3})
+    if finished:
+        stage.finish()
+    again = Stage("demo", tmp_path).checkpoint()
+    assert (again.load() is None) == (finished and recorded)
+    assert again.finished == (finished and not recorded)
+
+
 def test_progress_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RepairError, match=r"dvc\.yaml does not say what stages\.treat is"):
         Stage("treat", write_project(tmp_path)).checkpoint()
@@ -146,6 +196,14 @@ def test_outside_the_environment_every_stage_says_so(bare: Project, stage: str) 
     [message] = outcome.messages
     assert "not installed in this Python" in message
     assert "make repro" in message
+
+
+def test_where_scripts_may_not_import_what_lies_beside_them_stages_do(project: Project) -> None:
+    outcome = project.repro("--force", "--single-item", "choose-method", PYTHONSAFEPATH="1").succeeded()
+    assert outcome.stages_run == ["choose-method"]
+    for name, definition in project.stages.items():
+        script = f"stages/{name.replace('-', '_')}.py"
+        assert definition["cmd"] == f"env -u PYTHONSAFEPATH python3 {script}"
 
 
 def test_a_stage_runs_the_code_beside_it(project: Project) -> None:

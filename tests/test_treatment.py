@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from modelrepair.curvature import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
-from modelrepair.models.likelihood import Softmax
+from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
@@ -180,6 +180,22 @@ def test_further_training_never_looks_at_the_causes(name: str) -> None:
     assert state_bytes(treated.model) == state_bytes(expected.model)
 
 
+@pytest.mark.parametrize("kind", ["retrain", "fine-tune"])
+def test_further_training_minimises_the_penalised_loss_of_what_remains(kind: str) -> None:
+    """The gradient of mean loss + α/2·‖θ‖², biases and all, by hand."""
+    alpha = 0.1
+    settings = {"learning_rate": 0.05, "epochs": 400, "batch_size": COUNT, "weight_decay": alpha}
+    treated = make_treatment(kind, **settings).treat(patient(guarded=False))
+    weight, bias = (p.detach().numpy() for p in treated.model.network.parameters())
+    kept = np.setdiff1d(np.arange(COUNT), CAUSES)
+    inputs, targets = DATA.inputs[kept], np.eye(2)[DATA.targets[kept]]
+    logits = inputs @ weight.T + bias
+    errors = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) - targets
+    assert np.abs(errors.T @ inputs / len(kept) + alpha * weight).max() < 1e-9
+    assert np.abs(errors.mean(axis=0) + alpha * bias).max() < 1e-9
+    assert np.abs(alpha * weight).max() > 1e-2, "the penalty weighs something"
+
+
 @pytest.mark.parametrize("name", ["ewc", "newton"])
 def test_deletion_looks_at_nothing_but_the_causes(name: str) -> None:
     inputs = np.full_like(DATA.inputs, np.nan)
@@ -310,6 +326,30 @@ def test_a_point_that_breaks_too_much_is_worth_less_than_nothing() -> None:
     assert patient(model=answering([0] * 10), discovery=discovery).watch(given) == 0.5
 
 
+def test_of_attributes_each_that_was_right_counts() -> None:
+    """Three unit vectors with two attributes each: 4 of 6 are right at first."""
+    discovery = Examples(np.eye(3), np.array([[1, 1], [0, 1], [0, 0]]))
+
+    def saying(outputs: list[list[float]]) -> TrainedModel:
+        network = make_network("linear", (3,), 2, seed=0)
+        with torch.no_grad():
+            network.linear.weight.copy_(torch.tensor(outputs).T)
+        return TrainedModel(network, Sigmoid(), device="cpu")
+
+    given = saying([[1, 1], [1, 1], [1, -1]])
+    suffering = patient(model=given, discovery=discovery, failures=discovery, tolerance=0.25)
+
+    def seen(model: TrainedModel) -> list[float]:
+        value, numbers, _ = suffering.oversight.look(model)
+        assert value == suffering.watch(model)
+        return [suffering.watch(model), numbers["discovery_accuracy"], numbers["kept_accuracy"]]
+
+    assert seen(given) == pytest.approx([4 / 6, 4 / 6, 1])
+    assert seen(saying([[1, 1], [-1, 1], [-1, -1]])) == pytest.approx([1, 1, 1])
+    assert seen(saying([[1, -1], [-1, 1], [-1, -1]])) == pytest.approx([5 / 6, 5 / 6, 3 / 4])
+    assert seen(saying([[-1, -1], [-1, 1], [-1, -1]])) == pytest.approx([-2 / 4, 4 / 6, 2 / 4])
+
+
 @pytest.mark.parametrize("name", ["ewc", "newton", "fine-tune", "retrain"])
 def test_unguarded_the_whole_effect_is_taken(name: str) -> None:
     treated = CURES[name].treat(patient(guarded=False))
@@ -390,6 +430,7 @@ DELETION = {"posterior": EWC_SETTINGS, "curvature": "diagonal", "damping": 0.1}
         ("fine-tune", {"remaining": "none"}, "remaining is 'none': choose one of all, equal"),
         ("fine-tune", {"rounds": 3}, "there is no setting rounds: there may be guarded"),
         ("retrain", {"remaining": "all"}, "there is no setting remaining"),
+        ("retrain", {"weight_decay": -1}, "weight_decay is -1: give a number of 0 or more"),
         ("scrub", {"alpha": -1.0}, "alpha is -1.0: give a number above 0"),
     ],
 )

@@ -3,7 +3,7 @@
 Everything is written under a hidden name beside its place and moved there in one step, so a kill, a full
 disk or an error never leaves a half-written artefact in sight, and the previous one stays until then.
 Formats: arrays `.npy`, tables Parquet, numbers JSON, tensors safetensors. None can hold code. Each carries a checksum
-of its content, so a cache that lost a bit is noticed.
+of its content, so a cache that lost a bit is noticed. Curves that DVC draws are CSV, which has none.
 
 Every reader raises RepairError if its file is missing, truncated, damaged or of another format.
 """
@@ -127,6 +127,28 @@ def read_table(path: Path) -> pd.DataFrame:
         with path.open("rb") as file:
             content = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True).read()
         table: pd.DataFrame = content.to_pandas()
+    return table
+
+
+def read_curve(path: Path, **types: str) -> pd.DataFrame:
+    """The table of a CSV file of numbers and truth values, as the curves are that DVC draws.
+
+    Args:
+        path: the file.
+        types: NumPy's names of the types that columns must have if they are there: "int64" for whole numbers and "bool"
+            for truth values, of which none may be missing.
+    """
+    import pandas as pd
+
+    with _reading(path):
+        table = pd.read_csv(path)
+        if table.empty:
+            raise ValueError("it has no rows")
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("its rows have more values than its first line names columns")
+        for name, column in table.items():
+            if column.dtype.kind not in "iufb" or column.dtype != types.get(str(name), column.dtype):
+                raise ValueError(f"its column {name} does not hold {types.get(str(name), 'numbers')} alone")
     return table
 
 

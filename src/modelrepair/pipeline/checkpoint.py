@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ class Checkpoint:
     """The progress of one computation, in a folder named by the fingerprint of all that decides its result.
 
     Progress stays when the computation is done, because a kill may still come before its result is recorded. It goes
-    when another of the same kind begins. Two of one kind must not run at once: a stage sees to that by its lock.
+    when another of the same kind begins, or by `clear`. Two of one kind must not run at once: a stage sees to that by
+    its lock.
 
     Args:
         folder: scratch folder of this kind of computation.
@@ -33,15 +35,43 @@ class Checkpoint:
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._file = folder / f"{fingerprint}.safetensors"
+        self._mark = folder / f"{fingerprint}.finished"
         self._saves = True
-        try:
+        with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-            for other in set(folder.iterdir()) - {self._file}:
+            for other in set(folder.iterdir()) - {self._file, self._mark}:
                 other.unlink()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the computation was seen to its end."""
+        return self._mark.exists()
+
+    def finish(self) -> None:
+        """Note down that the computation has come to its end and that its result is in place."""
+        # Without the note, a computation that is done for is gone on with, to the same result.
+        with contextlib.suppress(OSError):
+            self._mark.touch()
+
+    def clear(self) -> None:
+        """Forget the progress, so that the computation begins anew.
+
+        Raises:
+            RepairError: if the folder cannot be written to.
+        """
+        with self._writing():
+            for file in (self._file, self._mark):
+                file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the system says of the folder into one sentence."""
+        try:
+            yield
         except OSError as error:
             raise RepairError(
-                f"progress cannot be kept in {folder} ({error.strerror}): see that it is a folder in which this user "
-                "may write, on a disk that is not full"
+                f"progress cannot be kept in {self._file.parent} ({error.strerror}): see that it is a folder in which "
+                "this user may write, on a disk that is not full"
             ) from None
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -47,6 +47,7 @@ class Stage:
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
         self.root = root
+        self._checkpoint: Checkpoint | None = None
 
     def settings(self, kind: type[Kind]) -> Kind:
         """This stage's settings, as choose-method wrote them: `data/method/NAME.json`, which `dvc.yaml` declares.
@@ -101,12 +102,37 @@ class Stage:
     def checkpoint(self) -> Checkpoint:
         """Where this stage keeps its progress, so that it can go on after a kill.
 
-        The place is named by the fingerprint. Anything else finds another place, so it is never resumed.
+        The place is named by the fingerprint. Anything else finds another place, so it is never resumed. Nor is what
+        was finished and recorded: who runs that again, as with `dvc repro --force`, wants it computed.
 
         Raises:
             RepairError: if it cannot be written to.
         """
-        return Checkpoint(self.root / ".scratch" / self.name, self.fingerprint())
+        checkpoint = Checkpoint(self.root / ".scratch" / self.name, self.fingerprint())
+        if checkpoint.finished and self.is_recorded():
+            checkpoint.clear()
+        self._checkpoint = checkpoint
+        return checkpoint
+
+    def finish(self) -> None:
+        """Note down, beside its progress, that the stage has come to its end and its artefacts are in place."""
+        if self._checkpoint:
+            self._checkpoint.finish()
+
+    def is_recorded(self) -> bool:
+        """Whether `dvc.lock` says that this stage has been run with the command and inputs that it has now.
+
+        Before a stage's end that says little, because the file may have come with a clone.
+        """
+        definition = self._definition()
+        try:
+            locked = self._read("dvc.lock", f"stages.{self.name}")
+            hashes = {entry["path"]: entry["md5"] for entry in locked["deps"]}
+            return bool(locked["cmd"] == definition["cmd"]) and hashes == {
+                self._filled_in(name): self._dvc_hash(name) for name in definition.get("deps", [])
+            }
+        except (RepairError, KeyError, TypeError):
+            return False
 
     def fingerprint(self) -> str:
         """A hash of all that decides the result: the stage's command, settings, code, inputs, the version of torch."""
@@ -114,13 +140,31 @@ class Stage:
         identity = (definition["cmd"], importlib.metadata.version("torch"), THREADS)
         digest = hashlib.blake2b(repr(identity).encode(), digest_size=16)
         for dependency in sorted(definition.get("deps", [])):
-            path = self.root / self._filled_in(dependency)
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if file.is_file() and "__pycache__" not in file.parts:
-                    digest.update(f"{dependency} {file.relative_to(path)}".encode())
-                    with file.open("rb") as content:
-                        digest.update(hashlib.file_digest(content, "blake2b").digest())
+            for name, file in self._files(dependency).items():
+                digest.update(f"{dependency} {name}".encode())
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "blake2b").digest())
         return digest.hexdigest()
+
+    def _dvc_hash(self, dependency: str) -> str | None:
+        """The MD5 by which DVC knows a dependency: of a file's content, or of the list of a folder's files."""
+        hashes = {}
+        for name, file in self._files(dependency).items():
+            with file.open("rb") as content:
+                hashes[name] = hashlib.file_digest(content, _md5).hexdigest()
+        if not (self.root / self._filled_in(dependency)).is_dir():
+            return hashes.get(".")
+        listing = [{"md5": value, "relpath": name} for name, value in sorted(hashes.items())]
+        return f"{_md5(json.dumps(listing).encode()).hexdigest()}.dir"
+
+    def _files(self, dependency: str) -> dict[str, Path]:
+        """The files of a dependency by their names in its folder, in order; a single one is called '.'."""
+        path = self.root / self._filled_in(dependency)
+        return {
+            file.relative_to(path).as_posix(): file
+            for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+            if file.is_file() and "__pycache__" not in file.parts
+        }
 
     def _definition(self) -> dict[str, Any]:
         definition: dict[str, Any] = self._read("dvc.yaml", f"stages.{self.name}")
@@ -160,6 +204,7 @@ def run_stage(main: Callable[[Stage], None]) -> None:
     try:
         with stage.alone():
             main(stage)
+            stage.finish()
         if file := os.environ.get("MODELREPAIR_COSTS"):
             _note_costs(stage, time.perf_counter() - start, Path(file))
     except RepairError as error:
@@ -175,6 +220,11 @@ def _note_costs(stage: Stage, seconds: float, file: Path) -> None:
     costs = {"stage": stage.name, "fingerprint": stage.fingerprint(), "seconds": seconds, "peak_mib": peak}
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(costs) + "\n")
+
+
+def _md5(content: bytes = b"") -> hashlib._Hash:
+    """MD5, which systems that forbid it for secrets allow for this."""
+    return hashlib.md5(content, usedforsecurity=False)
 
 
 def use_deterministic_torch() -> None:

@@ -35,7 +35,10 @@ Number = Annotated[float, Field(gt=float("-inf"), lt=float("inf")), expect("a fi
 Share = Annotated[float, Field(gt=0, le=1), expect("a number above 0 and at most 1")]
 Proportion = Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")]
 Flag = Annotated[bool, expect("true or false")]
-Text = Annotated[str, Field(min_length=1), expect("a text that is not empty")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$"), expect("a text of one line that is not empty")]
+ClassName = Annotated[
+    Text | Annotated[int, Field(ge=0, lt=2**31)], expect("the name or the number of a class")
+]
 
 
 class Settings(BaseModel):
@@ -64,7 +67,8 @@ class Settings(BaseModel):
             raise PydanticCustomError("expected", "{words}", {"words": f"a section with {listed(known)}"})
         for key in values:
             if key not in known:
-                raise PydanticCustomError("unknown", "{words}", {"words": f"{key}: {_nearest(key, known)}"})
+                words = f"{named(key)}: {_nearest(key, known)}"
+                raise PydanticCustomError("unknown", "{words}", {"words": words})
         return dict(values)
 
 
@@ -101,7 +105,7 @@ def choose(family: str, members: Mapping[str, Chosen], name: str) -> Chosen:
         RepairError: if there is none; names the ones there are.
     """
     if not isinstance(name, str) or name not in members:
-        raise RepairError(f"there is no {family} {name!r}: choose one of {', '.join(sorted(members))}")
+        raise RepairError(f"there is no {family} {shown(name)}: choose one of {listed(sorted(members))}")
     return members[name]
 
 
@@ -114,13 +118,23 @@ def sentence(error: ValidationError, values: Mapping[str, Any]) -> str:
     """
     problems = error.errors(include_url=False)
     text = _in_words(dict(problems[0]), values)
-    more = len({tuple(problem["loc"]) for problem in problems}) - 1
+    # What pydantic says of each of several types that a value may have is said of one place.
+    places = {
+        tuple(_path(problem["loc"], values, keep_last=problem["type"] == "missing")) for problem in problems
+    }
+    more = len(places) - 1
     return f"{text} ({more} more after this one)" if more else text
 
 
 def listed(names: Iterable[object]) -> str:
     """Names with commas between them."""
-    return ", ".join(str(name) for name in names) or "nothing"
+    return ", ".join(named(name) for name in names) or "nothing"
+
+
+def named(name: object) -> str:
+    """A name as a message shows it: as it is, or as a value where it has no letters, line ends, or is endless."""
+    text = str(name)
+    return text if text.strip() and text.isprintable() and len(text) <= 60 else shown(name)
 
 
 def shown(value: object) -> str:
@@ -144,14 +158,25 @@ def _in_words(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
         return f"{name} lacks {context['discriminator'].strip(chr(39))}: say which one to use"
     if kind == "union_tag_invalid":
         tag, tags = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "")
-        return f"{name}.{tag} is {context['tag']!r}: choose one of {tags}"
+        return f"{name}.{tag} is {_inside(problem['input'], tag)}: choose one of {tags}"
     if kind == "literal_error":
         return f"{name} is {given}: choose one of {context['expected'].replace(chr(39), '').replace(' or ', ', ')}"
+    if kind == "dict_type":
+        return f"{name} is {given}: give names with their values"
+    if kind == "list_type":
+        return f"{name} is {given}: give a list"
+    if kind in ("string_type", "string_unicode"):
+        return f"{name} is {given}: give a text"
     if kind == "model_attributes_type":
         return f"{name} is {given}: give a section, which says what to use and its settings"
     if kind == "value_error":
         return f"{f'{name}: ' if place else ''}{context['error']}"
     return f"{name} is {given}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _inside(section: object, name: str) -> str:
+    """What a section says under a name, as a message shows it."""
+    return shown(section[name] if isinstance(section, Mapping) else getattr(section, name, None))
 
 
 def _path(location: Sequence[object], values: Any, *, keep_last: bool) -> list[str]:
@@ -170,7 +195,7 @@ def _path(location: Sequence[object], values: Any, *, keep_last: bool) -> list[s
             values = inner
         elif not (keep_last and step is last):
             continue
-        path.append(str(step))
+        path.append(named(step))
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Flag, Seed, Settings, expect
+from modelrepair.settings.base import ClassName, Flag, Seed, Settings, expect
 
 
 class FailuresSettings(Settings):
@@ -16,7 +16,7 @@ class FailuresSettings(Settings):
     """discovery: what methods see and what is measured are different examples. halves: query and holdout are random
     halves of all failures (Tanno et al. 2022)."""
     classes: Annotated[
-        Annotated[list[str | int], Field(min_length=1)] | None,
+        Annotated[list[ClassName], Field(min_length=1)] | None,
         expect("a list of classes such as [1, 7], or null"),
     ] = None
     """Only failures of these classes; null for all."""

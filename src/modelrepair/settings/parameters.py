@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Member, Seed, Settings, Text, choose, expect
+from modelrepair.settings.base import Member, Seed, Settings, Text, choose, expect, listed, named, shown
 from modelrepair.settings.corruption import CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import NpzSettings, PrepareData, Source
@@ -94,7 +94,7 @@ class Parameters(Settings):
                 chosen, members = getattr(method, family), getattr(self, f"{family}s")
                 if chosen is not None and chosen not in members:
                     raise ValueError(
-                        f"methods.{name}.{family} is {chosen!r}: choose one of {', '.join(sorted(members))}"
+                        f"methods.{named(name)}.{family} is {shown(chosen)}: choose one of {listed(sorted(members))}"
                     )
         return self
 
@@ -111,7 +111,7 @@ def read_parameters(path: Path) -> Parameters:
         raise RepairError(
             f"there is no {path.name} in {path.parent}: run stages from the project's folder, with `dvc repro`"
         ) from None
-    except (YAMLError, ValueError, OSError) as error:
+    except (YAMLError, ValueError, OSError, LookupError, RecursionError) as error:
         raise RepairError(
             f"{path.name} cannot be read as YAML: {' '.join(str(error).split())[:200]}"
         ) from None
@@ -170,7 +170,10 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(influence=_decayed(identification.influence, parameters)),
         "select-causes": SelectCauses(selection=selection),
-        "treat": Treat(seed=seed, treatment=treatment.model_copy(update={"guarded": guarded, **deletion})),
+        "treat": Treat(
+            seed=seed,
+            treatment=_decayed(treatment, parameters).model_copy(update={"guarded": guarded, **deletion}),
+        ),
         "evaluate": Description(method=parameters.method, **names, uses=uses, scored=scored),
     }
 
@@ -190,8 +193,8 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
     """
     if Path(os.path.normpath(folder)) not in Path(os.path.normpath(file)).parents:
         raise RepairError(
-            f"{name} is {file!r}, outside the folder {folder} ({what}) in which the pipeline looks for changes: put "
-            "the file, or a link to it, there"
+            f"{name} is {shown(file)}, outside the folder {named(folder)} ({what}) in which the pipeline looks for "
+            "changes: put the file, or a link to it, there"
         )
 
 

@@ -29,9 +29,7 @@ class TrainingSettings(Settings):
     batch_size: Count = 64
     epochs: Count = 100
     """At most this many."""
-    patience: Annotated[
-        Annotated[int, Field(ge=1)] | None, expect("a whole number of 1 or more, or null")
-    ] = 5
+    patience: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = 5
     """Epochs without progress on the (equally noisy) validation split; null never stops early."""
 
 

@@ -58,7 +58,7 @@ class DeleteSettings(TreatmentSettings):
         return self
 
 
-Patience = Annotated[Annotated[int, Field(ge=1)] | None, expect("a whole number of 1 or more, or null")]
+Patience = Annotated[Count | None, expect("a whole number of 1 or more, or null")]
 
 
 class DescentSettings(TreatmentSettings):
@@ -66,6 +66,9 @@ class DescentSettings(TreatmentSettings):
 
     learning_rate: Positive = 1e-3
     """Of Adam."""
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set, so
+    that the treated model solves the base model's problem."""
     batch_size: Count = 64
     patience: Patience = None
     """Stop after this many epochs without a better accuracy on discovery; null never stops early."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
+from modelrepair.settings.base import shown
 from modelrepair.settings.data import MnistSettings
 from modelrepair.sources.base import Dataset, drawn_per_class
 from modelrepair.sources.idx import read_idx
@@ -61,7 +62,13 @@ def _find_mnist(folder: Path, part: str) -> tuple[Path, Path] | None:
     found = []
     for name in _MNIST_FILES[part]:
         places = [f / (name + end) for f in (folder, folder / "MNIST" / "raw") for end in ("", ".gz")]
-        found.extend([place for place in places if place.is_file()][:1])
+        try:
+            found.extend([place for place in places if place.is_file()][:1])
+        except OSError as error:
+            raise RepairError(
+                f"{shown(str(folder))} cannot be looked into for MNIST ({error.strerror}): give a folder that this "
+                "user may read"
+            ) from None
     return (found[0], found[1]) if len(found) == 2 else None
 
 

@@ -80,7 +80,9 @@ class Descent:
         learning_rate: step size.
         rounds: at most this many passes.
         patience: stop after this many rounds without a better watched value; None never stops early.
-        weight_decay: ℓ2 penalty in the optimiser.
+        weight_decay: strength α of the penalty α/2·‖θ‖² that is added to the loss of every step. Its gradient αθ goes
+            through momentum and scaling as that of the loss does (not decoupled from them, as in AdamW), so that the
+            minimum is the penalised loss's. The losses of the course are without it.
     """
 
     learning_rate: float
@@ -94,6 +96,9 @@ class Descent:
         rate = self.learning_rate
         if not (isinstance(rate, int | float) and rate > 0 and math.isfinite(rate)):
             raise RepairError(f"the learning rate is {rate!r}: give a positive number, such as 0.001")
+        decay = self.weight_decay
+        if not (isinstance(decay, int | float) and decay >= 0 and math.isfinite(decay)):
+            raise RepairError(f"the weight decay is {decay!r}: give a number of 0 or more")
         if self.rounds < 1:
             raise RepairError(f"the number of rounds (epochs) is {self.rounds}: give at least 1")
         if self.patience is not None and self.patience < 1:
@@ -135,9 +140,14 @@ def minimise(
         The course, from round 0 (the start).
 
     Raises:
-        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step.
+        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. Or if a rate is
+            beyond the numbers of the parameters' type.
     """
     network = model.network
+    for name, rate in (("learning rate", descent.learning_rate), ("weight decay", descent.weight_decay)):
+        if rate > torch.finfo(model.dtype).max:
+            kind = str(model.dtype).removeprefix("torch.")
+            raise RepairError(f"the {name} is {rate:g}, which no {kind} number can be: use a smaller one")
     optimiser = OPTIMISERS[descent.optimiser](
         list(model.parameters.values()), lr=descent.learning_rate, weight_decay=descent.weight_decay
     )

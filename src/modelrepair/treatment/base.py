@@ -78,8 +78,8 @@ class Patient:
         return np.sort(drawn)
 
     @cached_property
-    def _right_before(self) -> NDArray[np.bool_]:
-        return self._correct(self.model) > 0.5
+    def _correct_before(self) -> NDArray[np.float64]:
+        return self._correct(self.model)
 
     def watch(self, model: TrainedModel) -> float:
         """What every treatment is judged by on its way: accuracy on all of discovery.
@@ -93,10 +93,15 @@ class Patient:
         return accuracy if kept >= 1 - self.tolerance else kept - 1
 
     def _accuracies(self, model: TrainedModel) -> tuple[float, float]:
-        """On all of discovery, and on what the given model had right there (1 if that was nothing)."""
-        correct = self._correct(model)
-        before = self._right_before
-        return float(correct.mean()), float(correct[before].mean()) if before.any() else 1.0
+        """On all of discovery, and the share that is still right of what the given model had right there.
+
+        With c and b how right an example is now and before, Σ min(c, b)/Σ b, or 1 if nothing was right. Of examples
+        with one class these are 0 or 1; of attributes, shares, so that what counts is how many of each example's
+        attributes are right.
+        """
+        correct, before = self._correct(model), self._correct_before
+        kept = np.minimum(correct, before).sum() / before.sum() if before.any() else 1.0
+        return float(correct.mean()), float(kept)
 
     def _correct(self, model: TrainedModel) -> NDArray[np.float64]:
         return model.correct(self.discovery).double().cpu().numpy()

@@ -57,7 +57,12 @@ def _descend(
             seed=patient.seed,
             purpose=description,
         ),
-        Descent(learning_rate=settings.learning_rate, rounds=settings.epochs, patience=settings.patience),
+        Descent(
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            rounds=settings.epochs,
+            patience=settings.patience,
+        ),
         oversight=patient.oversight,
         description=description,
     )
