@@ -104,10 +104,11 @@ class Run:
         return f"{self.identification or 'given'}{PAIR}{self.treatment}, {given}"
 
     @property
-    def shown_failures(self) -> bool:
-        """Whether its identification looks at the failures, rather than at the model alone."""
+    def shown(self) -> str:
+        """What its identification looks at beside the model: "failures", "discovery", or nothing."""
         identification = self.parameters["identifications"][self.identification or OURS]
-        return bool(identification["posterior"]["update"] != "none")
+        queries = identification["influence"].get("queries", "")
+        return queries or ("failures" if identification["posterior"]["update"] != "none" else "")
 
     def with_seed(self, seed: int) -> dict[str, Any]:
         return {**self.parameters, "seed": seed}
@@ -286,7 +287,10 @@ def _run(
         "seed": 0,
     }
     parameters = changed(content, changes)
-    chosen = {name: parameters[name] for name in ("dataset", "corruption", "selection", "method")} | pair
+    chosen = {name: parameters[name] for name in ("dataset", "corruption", "method")} | pair
+    own = choose("identification", parameters["identifications"], pair["identification"]).get("selection")
+    if selection := parameters.get("selection") or own:
+        chosen["selection"] = selection
     for family, name in chosen.items():
         members = parameters[f"{family}s"]
         # DVC spends seconds on reading what a run does not use.

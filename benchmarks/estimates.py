@@ -3,17 +3,19 @@
     python benchmarks/estimates.py [--networks lenet5 ...] [--curvatures gram ...]
 
 fits and solves each curvature for each network on random examples in a process of its own, after a fit to a few
-examples that loads all code, and writes `benchmarks/results/estimates.csv`. The peak is by how much the resident set
-grew above what it was before the fit; it is read from Linux's /proc.
+examples that loads all code, and writes what it measured into `benchmarks/results/estimates.csv`, where other rows stay
+as they are. The peak is by how much the resident set grew above what it was before the fit; it is read from Linux's
+/proc.
+
+An estimate is judged where it or the peak is at least `JUDGED` MiB, which is what glibc may keep of freed memory. Below
+that, a ratio says more of what ran before than of the fit.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from modelrepair.curvature import estimate_fit, fit_curvature
+from modelrepair.curvature.memory import KEPT_BYTES
+from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -35,6 +39,7 @@ WORDS = 2000
 WARM_UP = 20
 MIB = 2**20
 DAMPING = 1.0
+JUDGED = KEPT_BYTES // MIB
 CURVATURES: dict[str, tuple[str, dict[str, Any]]] = {
     "diagonal": ("diagonal", {}),
     "gram": ("gram", {}),
@@ -148,32 +153,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--curvatures", nargs="+", choices=CURVATURES, default=list(CURVATURES))
-    parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.task:
-        print(json.dumps(measure(*options.task)))
-        return
-    rows = []
-    for network in options.networks:
-        for curvature in options.curvatures:
-            rows.append({"network": network, "curvature": curvature, **measured(network, curvature)})
-            print(*rows[-1].values(), flush=True)
-    table = pd.DataFrame(rows)
+    pairs = list(itertools.product(options.networks, options.curvatures))
+    for network, curvature in pairs:
+        row = {"network": network, "curvature": curvature, **measured(network, curvature)}
+        table = written(row)
+        print(*row.values(), flush=True)
+    chosen = table[[pair in pairs for pair in zip(table["network"], table["curvature"], strict=True)]]
+    print(chosen.to_string(index=False, float_format="%.4g"))
+    judged = chosen[chosen[["estimate_mib", "peak_mib"]].max(axis=1) >= JUDGED]["ratio"]
+    print(
+        f"{len(judged)} of at least {JUDGED} MiB: estimate/peak from {judged.min():.2f} to {judged.max():.2f}, "
+        f"median {judged.median():.2f}"
+    )
+
+
+def written(row: dict[str, Any]) -> pd.DataFrame:
+    """The table of results with this row in its place, which is also what the file now holds."""
+    file = RESULTS / "estimates.csv"
     RESULTS.mkdir(exist_ok=True)
-    table.to_csv(RESULTS / "estimates.csv", index=False, float_format="%.4g")
-    print(table.to_string(index=False, float_format="%.4g"))
-    ratios = table["ratio"].dropna()
-    print(f"estimate/peak from {ratios.min():.2f} to {ratios.max():.2f}, median {ratios.median():.2f}")
+    key, order = ["network", "curvature"], list(itertools.product(NETWORKS, CURVATURES))
+    rows = [pd.DataFrame([row])]
+    if file.exists():
+        rows.insert(0, pd.read_csv(file))
+    table = pd.concat(rows, ignore_index=True).drop_duplicates(key, keep="last")
+    table["place"] = [order.index(pair) for pair in zip(table["network"], table["curvature"], strict=True)]
+    table = table.sort_values("place").drop(columns="place")
+    table.to_csv(file, index=False, float_format="%.4g")
+    return table
 
 
 def measured(network: str, curvature: str) -> dict[str, Any]:
     """`measure` in a process of its own; why not in words, if it was refused."""
-    command = [sys.executable, __file__, "--task", network, curvature]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"ratio": float("nan"), "refused": done.stderr.strip().splitlines()[-1]}
-    found: dict[str, Any] = json.loads(done.stdout)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["modelrepair.curvature"])
+    answers = context.SimpleQueue()
+    process = context.Process(target=answer, args=(network, curvature, answers))
+    process.start()
+    found: dict[str, Any] = answers.get()
+    process.join()
     return found
+
+
+def answer(network: str, curvature: str, answers: Any) -> None:
+    """Put what was measured, or why it was refused, into a queue; whatever else happens, too."""
+    try:
+        answers.put(measure(network, curvature))
+    except RepairError as refusal:
+        answers.put({"refused": str(refusal)})
+    except BaseException as error:
+        answers.put({"refused": f"{type(error).__name__}: {error}"})
+        raise
 
 
 def measure(network: str, curvature: str) -> dict[str, Any]:

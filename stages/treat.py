@@ -30,6 +30,7 @@ def main(stage: Stage) -> None:
         curvature=lambda name, damping: load_curvature(
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
+        reserved=test_examples(stage.root, failures(stage.root, "reserved")),
         fresh=lambda: fresh_model(description, seed),
         guarded=bool(treatment.guarded),
         tolerance=treatment.tolerance,
@@ -42,7 +43,7 @@ def main(stage: Stage) -> None:
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
         course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)
-    which = "the best on discovery" if treatment.guarded else "the last"
+    which = "by accuracy on discovery" if treatment.guarded else "the last"
     print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, {which}")
 
 

@@ -20,7 +20,7 @@ def main(stage: Stage) -> None:
     model, description = load_model(stage.root / "models/base")
     checkpoint = stage.checkpoint()
     # Scores that look at no posterior, such as the plain loss, need none.
-    updated = insert(stage, model, settings, checkpoint) if settings.curvature else model
+    updated = insert(stage, model, settings, checkpoint) if settings.posterior.inserts else model
     with output_folder(stage.root / "models/posterior") as folder:
         save_model(folder, updated, description)
 
@@ -31,15 +31,20 @@ def insert(
     discovery = failures(stage.root, "discovery")
     evidence = test_examples(stage.root, discovery[discovery["is_query"]])
     training, _ = training_examples(stage.root)
-    name, damping = settings.insertion
+    stiffness = {}
+    if settings.insertion:
+        name, damping = settings.insertion
+        folder = stage.root / "models/fisher" / name
+        stiffness["curvature"] = load_curvature(name, folder, model, training, damping)
     edited = make_update(settings.posterior.chosen, **settings.posterior.options).insert(
         model,
         evidence,
         class_balanced_weights(evidence) if settings.balance_classes else None,
-        curvature=load_curvature(name, stage.root / "models/fisher" / name, model, training, damping),
         count=len(training),
+        kept=training,
         seed=settings.seed,
         oversight=Oversight(checkpoint=checkpoint),
+        **stiffness,
     )
     return edited.model
 

@@ -43,6 +43,9 @@ class Gaussian:
     def chance(self, outputs: Tensor) -> float:
         return -math.inf
 
+    def even_odds(self, outputs: Tensor) -> float:
+        return -math.inf
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs
 

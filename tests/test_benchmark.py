@@ -118,7 +118,7 @@ def test_a_case_is_its_runs(tmp_path: Path) -> None:
         ("", "ssse", "true"),
         ("", "retrain", "right-labels"),
     ]
-    assert [run.shown_failures for run in runs] == [True, False, False, False]
+    assert [run.shown for run in runs] == ["failures", "", "", ""]
     rules = [run.settings()["select-causes"].selection.rule for run in runs]
     assert rules == ["fraction", "fraction", "truth", "top-k"]
     assert [run.settings()["corrupt-data"].corruption.kind for run in runs] == ["label-noise"] * 3 + ["none"]

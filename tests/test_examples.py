@@ -180,3 +180,22 @@ def test_inputs_that_are_no_real_numbers_are_refused(values: NDArray[Any]) -> No
 def test_positions_that_are_none_are_refused(choose: Any, positions: Any, words: str) -> None:
     with pytest.raises(RepairError, match=words):
         choose(numbered(5), positions)
+
+
+def test_examples_behind_examples() -> None:
+    draw = np.random.default_rng(0)
+    first = Examples(draw.integers(0, 256, (6, 1, 2, 2), dtype=np.uint8), np.arange(4), [5, 0, 2, 2])
+    second = Examples(draw.integers(0, 256, (3, 1, 2, 2), dtype=np.uint8), np.arange(2), [2, 1])
+    both = first.followed_by(second)
+    assert np.array_equal(both.inputs, np.concatenate([first.inputs, second.inputs]))
+    assert both.targets.tolist() == [0, 1, 2, 3, 0, 1]
+    mixed = both.subset([5, 0, 4])
+    assert np.array_equal(mixed.inputs, both.inputs[[5, 0, 4]])
+    assert torch.equal(both.batch([4, 1])[0], torch.from_numpy(both.inputs[[4, 1]]) / 255)
+    thrice = both.followed_by(first)
+    assert np.array_equal(thrice.inputs, np.concatenate([both.inputs, first.inputs]))
+    assert first.followed_by(second.subset([])) is first
+    same = first.subset([0, 1]).followed_by(first.subset([2]))
+    assert same.rows.tolist() == [5, 0, 2]
+    with pytest.raises(RepairError, match="cannot be one set: give both in the same form"):
+        first.followed_by(Examples(np.zeros((3, 4)), np.arange(3)))

@@ -414,8 +414,13 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
         ({"model__options": {"seed": 1}}, "there is no setting seed"),
         ({"model": {"network": "linear", "options": {"bias": 3}}}, "bias is 3: give true or false"),
         (
-            {"method": "erase"},
+            {"method": "erase", "selection": "fraction"},
             "identification 'request' scores no examples, so the selection 'fraction' cannot",
+        ),
+        ({"method": "erase"}, "identification 'request' scores no examples: say which causes"),
+        (
+            {"identifications__loss__selection": None, "method": "loss-ssse"},
+            "identification 'loss' names no selection: say which causes",
         ),
         ({"identification": "request"}, "identification 'request' scores no examples"),
         (
@@ -452,8 +457,8 @@ def test_no_block_of_settings_stands_twice() -> None:
         part: {method[part] for method in CONTENT["methods"].values()}
         for part in ("identification", "treatment")
     }
-    assert used["identification"] == set(CONTENT["identifications"])
-    assert used["treatment"] == set(CONTENT["treatments"])
+    assert used["identification"] <= set(CONTENT["identifications"])
+    assert used["treatment"] <= set(CONTENT["treatments"])
 
 
 @EVERY_METHOD
@@ -475,8 +480,8 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
     treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
     assert isinstance(treatment, Treatment)
     assert treatment.model_dump() == treat.treatment.model_dump()
-    assert set(UPDATES) == {"ewc", "natural-gradient"}
-    assert set(TREATMENTS) == {"delete", "fine-tune", "retrain", "scrub"}
+    assert set(UPDATES) == {"ewc", "natural-gradient", "second-look"}
+    assert set(TREATMENTS) == {"delete", "fine-tune", "mend", "retrain", "scrub"}
     assert set(FisherTable.model_fields) == set(CURVATURES)
 
 

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelrepair.curvature.memory import Estimate
+from modelrepair.curvature.memory import Estimate, passed
 from modelrepair.errors import RepairError
 from modelrepair.gradients.recorder import Recorder
-from modelrepair.gradients.rows import WRITTEN_BYTES
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -47,15 +46,14 @@ class Curvature(ABC):
 
     @classmethod
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
-        """What `fit` with these options and a solve will take; runs a few examples only."""
-        recorder = Recorder(model, examples)
-        vectors = (
-            8 * sum(p.numel() for p in model.parameters.values()) * model.parameter_vector.element_size()
-        )
-        return Estimate(
-            vectors + recorder.batch_size * recorder.bytes_per_example + 2 * WRITTEN_BYTES,
-            len(examples) * recorder.operations_per_example,
-        )
+        """What `fit` with these options and a solve with one vector will take; runs a few examples only.
+
+        At the damping that makes it well-conditioned: what mends a solution takes more.
+        """
+        recorder, d = Recorder(model, examples), dimension(model)
+        held, touched = recorder.pass_bytes(len(examples))
+        vectors = 8 * d * model.parameter_vector.element_size()
+        return Estimate(vectors + passed(held, touched), len(examples) * recorder.operations_per_example)
 
     @abstractmethod
     def damped(self, damping: float) -> Self:
@@ -121,25 +119,25 @@ def no_options(name: str, options: dict[str, Any]) -> None:
         raise RepairError(f"curvature {name!r} has no option {', '.join(sorted(options))}: leave it out")
 
 
+def dimension(model: TrainedModel) -> int:
+    """d, how many trainable parameters there are."""
+    return sum(parameter.numel() for parameter in model.parameters.values())
+
+
 def columns(vector: Tensor, model: TrainedModel) -> Tensor:
     """(d, k) the vectors (d, k), or the one vector (d,), on which a curvature of this model acts.
 
     Raises:
         RepairError: if it is of another shape or type.
     """
-    dimension = sum(parameter.numel() for parameter in model.parameters.values())
-    if (
-        vector.ndim not in (1, 2)
-        or len(vector) != dimension
-        or not vector.numel()
-        or not vector.is_floating_point()
-    ):
+    d = dimension(model)
+    if vector.ndim not in (1, 2) or len(vector) != d or not vector.numel() or not vector.is_floating_point():
         kind = str(vector.dtype).removeprefix("torch.")
         raise RepairError(
-            f"a curvature of {dimension} parameters was given vectors of shape {tuple(vector.shape)} and type {kind}: "
-            f"give floats of shape ({dimension},), or ({dimension}, k) for k at once"
+            f"a curvature of {d} parameters was given vectors of shape {tuple(vector.shape)} and type {kind}: "
+            f"give floats of shape ({d},), or ({d}, k) for k at once"
         )
-    return vector.reshape(dimension, -1)
+    return vector.reshape(d, -1)
 
 
 def right_hand_sides(vector: Tensor, model: TrainedModel) -> Tensor:

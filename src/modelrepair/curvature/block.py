@@ -22,7 +22,7 @@ from modelrepair.curvature.base import (
     right_hand_sides,
     save_fit,
 )
-from modelrepair.curvature.memory import Estimate, require_memory
+from modelrepair.curvature.memory import Estimate, after, passed, require_memory
 from modelrepair.curvature.operators import Direct, LowRank
 from modelrepair.errors import RepairError
 from modelrepair.gradients.collected import DEFAULT_MEMORY, OPTIONS, Gradients, Layout
@@ -193,9 +193,12 @@ def _direct(
             write(touching, slice(0, count), gradients.columns[name], values)
         for matrix, part in zip(sums, parts, strict=True):
             values = part.values.double()
-            matrix += values.mT @ values
+            matrix.addmm_(values.mT, values)
+        # Before the next ones are made.
+        del parts, part, values
     return {
-        f"direct.{block.start}": matrix / len(examples) for block, matrix in zip(blocks, sums, strict=True)
+        f"direct.{block.start}": matrix.div_(len(examples))
+        for block, matrix in zip(blocks, sums, strict=True)
     }
 
 
@@ -256,16 +259,24 @@ def _wide(gradients: Gradients, bounds: list[int]) -> list[Layout]:
 
 def _estimate(gradients: Gradients, bounds: list[int]) -> Estimate:
     """Of a fit, its matrices, and their Cholesky factors, all of which a solve keeps."""
-    layouts, rows, recorder = _wide(gradients, bounds), gradients.rows, gradients.recorder
+    layouts, rows, size = _wide(gradients, bounds), gradients.rows, gradients.like.element_size()
     narrow = [size for size in _sizes(bounds) if size <= rows]
-    wide = len(bounds) - 1 - len(narrow)
-    matrices = 16 * sum(size**2 for size in narrow) + (8 + gradients.like.element_size()) * wide * rows**2
-    working = max(
-        gradients.bytes_filling() + recorder.batch_size * sum(narrow) * gradients.like.element_size(),
-        gradients.bytes_pairing(layouts),
-        gradients.bytes_applying(layouts),
-    )
-    operations = gradients.operations(layouts) + wide * rows**3 / 3
-    operations += sum(2 * rows * size**2 + size**3 / 3 for size in narrow)
+    wide = [size for size in _sizes(bounds) if size > rows]
+    matrices, factors = 8 * sum(p**2 for p in narrow), 8 * sum(p**2 for p in narrow)
+    grams = len(wide) * rows**2
+    filling, touched = gradients.bytes_filling()
+    batch = min(gradients.recorder.batch_size, rows)
+    # The rows of a batch within the blocks, and of one of them in float64.
+    direct = batch * (size * sum(narrow) + 8 * max(narrow, default=0))
     held = gradients.bytes_held(layouts) if layouts else 0
-    return Estimate(held + working + matrices, operations)
+    # Vectors in float64, of the widest block and of all answers.
+    solving = 8 * grams + factors + 8 * (3 * max(_sizes(bounds)) + bounds[-1])
+    moments = [matrices + passed(filling + direct, touched + direct)]
+    if layouts:
+        held += size * grams
+        moments.append(matrices + held + max(passed(filling, touched), gradients.bytes_pairing(layouts)))
+        solving += gradients.bytes_applying(layouts)
+    moments.append(matrices + held + after(touched, solving))
+    operations = gradients.operations(layouts) + len(wide) * rows**3 / 3
+    operations += sum(2 * rows * p**2 + p**3 / 3 for p in narrow)
+    return Estimate(max(moments), operations)

@@ -14,12 +14,14 @@ from modelrepair.curvature.base import (
     Curvature,
     checked_damping,
     columns,
+    dimension,
     load_fit,
     no_options,
     require_finite,
     right_hand_sides,
     save_fit,
 )
+from modelrepair.curvature.memory import Estimate, after, passed
 from modelrepair.errors import RepairError
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import sum_of_squares
@@ -46,15 +48,26 @@ class DiagonalFisher(Curvature):
     @classmethod
     def fit(cls, model: TrainedModel, examples: Examples, **options: Any) -> Self:
         no_options(cls.name, options)
-        parameters = model.parameters
-        sums = {name: p.new_zeros(p.numel(), dtype=torch.float64) for name, p in parameters.items()}
-        recorder = Recorder(model, examples)
+        parameters, recorder = model.parameters, Recorder(model, examples)
+        total = torch.zeros(dimension(model), dtype=torch.float64, device=model.device)
+        parts = torch.split(total, [p.numel() for p in parameters.values()])
+        sums = dict(zip(parameters, parts, strict=True))
         for _, gradients in recorder.batches(examples, set(parameters)):
             for name, rows in gradients:
                 sums[name] += sum_of_squares(rows)
-        entries = torch.cat(list(sums.values())) / len(examples)
-        require_finite(cls.name, [entries := entries.to(model.dtype)])
+        entries = total.div_(len(examples)).to(model.dtype)
+        require_finite(cls.name, [entries])
         return cls(model, examples, entries)
+
+    @classmethod
+    def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        no_options(cls.name, options)
+        recorder, d = Recorder(model, examples), dimension(model)
+        held, touched = recorder.pass_bytes(len(examples))
+        # The sums in float64, then the entries and what a solve makes of them: the damped ones, the answer, and what
+        # looks for infinity in the vector.
+        fit, solve = 8 * d + passed(held, touched), 4 * d * recorder.footprint.element + d
+        return Estimate(max(fit, after(touched, solve)), len(examples) * recorder.operations_per_example)
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)

@@ -24,13 +24,14 @@ from modelrepair.curvature.base import (
     Curvature,
     checked_damping,
     columns,
+    dimension,
     load_fit,
     no_options,
     require_finite,
     right_hand_sides,
     save_fit,
 )
-from modelrepair.curvature.memory import Estimate, require_memory
+from modelrepair.curvature.memory import Estimate, after, passed, require_memory
 from modelrepair.curvature.operators import LowRank
 from modelrepair.errors import RepairError
 from modelrepair.gradients.collected import DEFAULT_MEMORY, OPTIONS, Gradients
@@ -122,7 +123,7 @@ class GramFisher(Curvature):
         no_options(cls.name, options)
         how: dict[str, Any] = {"minibatch": minibatch, "memory": memory, "scratch": scratch}
         gradients = Gradients(model, examples, **how)
-        require_memory(_estimate(gradients), cls.name, model, examples, how)
+        require_memory(_estimate(gradients, dimension(model)), cls.name, model, examples, how)
         gram = gradients.gram()
         require_finite(cls.name, [gram])
         return cls(model, examples, gradients, gram, minibatch, memory)
@@ -130,7 +131,7 @@ class GramFisher(Curvature):
     @classmethod
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
         no_options(cls.name, {key: value for key, value in options.items() if key not in OPTIONS})
-        return _estimate(Gradients(model, examples, **options))
+        return _estimate(Gradients(model, examples, **options), dimension(model))
 
     def damped(self, damping: float) -> Self:
         if checked_damping(damping) == self.damping:
@@ -226,14 +227,14 @@ class GramFisher(Curvature):
         return fitted if left.all() else fitted.without(~left)
 
 
-def _estimate(gradients: Gradients) -> Estimate:
+def _estimate(gradients: Gradients, d: int) -> Estimate:
     """Of a fit, its Gram matrix, and its Cholesky factor."""
     rows, layouts = gradients.rows, gradients.layouts
     gram, factor = gradients.like.element_size() * rows**2, 8 * rows**2
-    held, filling = gradients.bytes_held(layouts), gradients.bytes_filling()
-    pairing = gradients.bytes_pairing(layouts)
-    if gradients.fits(layouts):
-        peak = gram + held + max(filling, pairing, factor + gradients.bytes_applying(layouts))
-    else:
-        peak = gram + max(held + filling, held + pairing, factor + filling)
-    return Estimate(peak, gradients.operations(layouts) + rows**3 / 3)
+    held, pairing = gradients.bytes_held(layouts), gradients.bytes_pairing(layouts)
+    (filling, touched), applying = gradients.bytes_filling(), gradients.bytes_applying(layouts)
+    # In float64: the vector, what G's rows make of it, and what that misses.
+    solving = factor + 3 * 8 * d + applying
+    fit = held + max(passed(filling, touched), after(touched, pairing))
+    solve = (held if gradients.fits(layouts) else 0) + after(touched, solving)
+    return Estimate(gram + max(fit, solve), gradients.operations(layouts) + rows**3 / 3)

@@ -18,14 +18,17 @@ from modelrepair.curvature.base import (
     Curvature,
     checked_damping,
     columns,
+    dimension,
     load_fit,
     require_finite,
     right_hand_sides,
     save_fit,
 )
+from modelrepair.curvature.memory import Estimate, passed
 from modelrepair.curvature.solvers import euclidean, largest_eigenvalue, largest_share, refined_gradients
 from modelrepair.errors import RepairError
 from modelrepair.gradients.products import matrix_product
+from modelrepair.gradients.recorder import Recorder
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import read_json, write_json
@@ -63,6 +66,19 @@ class _ByProducts(Curvature):
         if not len(examples):
             raise RepairError("curvature was asked for of no examples: give at least one")
         return cls(model, examples, cls.options_type(**options))
+
+    @classmethod
+    def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
+        chosen = cls.options_type(**options)
+        recorder, d = Recorder(model, examples), dimension(model)
+        batch = min(len(examples), model.batch_size)
+        # Products with a Hessian keep the change of everything beside everything.
+        passes = batch * recorder.footprint.plain(8) * (1 + (chosen.matrix == "hessian"))
+        size = recorder.footprint.element
+        # In float64: the right-hand side, the answer of before and the one sought, its change, a direction and a
+        # rest; of a product the sum, what a batch adds to it, whole and by parameter; and the model in float64.
+        vectors = 8 * d * (9 + (size != 8))
+        return Estimate(vectors + passed(passes, 2 * passes), len(examples) * recorder.operations_per_example)
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)
@@ -116,7 +132,7 @@ class _ByProducts(Curvature):
     def _multiplied(self, model: TrainedModel, vectors: Tensor, examples: Examples) -> Tensor:
         image = matrix_product(self._options.matrix, model, examples, vectors)
         require_finite(self.name, [image])
-        return image + self.damping * vectors
+        return image.add_(vectors, alpha=self.damping)
 
     @cached_property
     def _precise_model(self) -> TrainedModel:

@@ -27,17 +27,18 @@ from modelrepair.curvature.base import (
     Curvature,
     checked_damping,
     columns,
+    dimension,
     load_fit,
     no_options,
     require_finite,
     right_hand_sides,
     save_fit,
 )
-from modelrepair.curvature.memory import Estimate, require_memory
+from modelrepair.curvature.memory import Estimate, after, passed, require_memory
 from modelrepair.curvature.operators import REFINEMENTS, RESIDUAL, singular, sound
 from modelrepair.curvature.solvers import refined
 from modelrepair.gradients.recorder import Recorder
-from modelrepair.gradients.rows import Outer, sum_of_squares
+from modelrepair.gradients.rows import Outer, factors, sum_of_squares
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -108,18 +109,29 @@ class KroneckerFisher(Curvature):
 
     @classmethod
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
-        recorder, passed = Recorder(model, examples), super().estimate(model, examples)
+        no_options(cls.name, options)
+        recorder, d = Recorder(model, examples), dimension(model)
         sizes = [(features + 1, out, positions) for out, features, positions in recorder.outer.values()]
         squares = sum(features**2 + out**2 for features, out, _ in sizes)
         products = sum(features * out for features, out, _ in sizes)
-        largest = max((max(features, out) ** 2 for features, out, _ in sizes), default=0)
-        size = model.parameter_vector.element_size()
-        moments = sum(2 * positions * (features**2 + out**2) for features, out, positions in sizes)
+        wide = max((max(features, out) ** 2 for features, out, _ in sizes), default=0)
+        layer = max((features**2 + out**2 + 4 * features * out for features, out, _ in sizes), default=0)
+        size = recorder.footprint.element
+        held, touched = recorder.pass_bytes(len(examples))
+        bases = size * (squares + products) + size * (d - products)
+        moments = [
+            # Sums of moments in float64 and those of a batch, or, for EKFAC, the bases and sums of squares.
+            8 * (squares + 2 * wide) + passed(held, touched),
+            bases + cls.exact_entries * (8 * products + passed(held, touched)),
+            # A decomposition takes its matrix, the eigenvectors, and twice as much to work in.
+            after(touched, max(8 * squares, bases) + 4 * 8 * wide),
+            # Vectors in float64 as refinement holds them, and one layer's bases with its part of a vector.
+            bases + after(touched, 8 * (7 * d + layer)),
+        ]
+        batches = sum(2 * positions * (features**2 + out**2) for features, out, positions in sizes)
         cubes = sum(10 * (features**3 + out**3) for features, out, _ in sizes)
-        return Estimate(
-            passed.memory + (8 + size) * squares + (8 + size) * products + 4 * 8 * largest,
-            (1 + cls.exact_entries) * passed.operations + len(examples) * moments + cubes,
-        )
+        operations = (1 + cls.exact_entries) * recorder.operations_per_example + batches
+        return Estimate(max(moments), len(examples) * operations + cubes)
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)
@@ -207,21 +219,20 @@ def _eigenbases(
     for _, recorded in recorder.batches(examples, set(model.parameters)):
         for name, rows in recorded:
             if name in biases and isinstance(rows, Outer):
-                right = _with_ones(rows.right) if biases[name] else rows.right
-                moments = {"inputs": _second_moment(right), "outputs": _second_moment(rows.left)}
+                moments = _second_moments(rows, bias=biases[name] is not None)
             elif name in biases.values():
                 continue
             else:
                 moments = {"diagonal": sum_of_squares(rows)}
             for part, moment in moments.items():
                 key = f"{part}/{name}"
-                sums[key] = sums.get(key, 0) + moment.double()
+                sums[key] = sums[key].add_(moment) if key in sums else moment
     require_finite("of Kronecker factors", sums.values())
     layers = []
     for name, (_, _, positions) in recorder.outer.items():
         bias = biases[name]
-        values_a, vectors_a = torch.linalg.eigh(sums[f"inputs/{name}"] / len(examples))
-        values_b, vectors_b = torch.linalg.eigh(sums[f"outputs/{name}"] / (len(examples) * positions))
+        values_a, vectors_a = torch.linalg.eigh(sums.pop(f"inputs/{name}").div_(len(examples)))
+        values_b, vectors_b = torch.linalg.eigh(sums.pop(f"outputs/{name}").div_(len(examples) * positions))
         entries = torch.outer(values_b.clamp_min(0), values_a.clamp_min(0))
         names = [name, bias] if bias else [name]
         layers.append(
@@ -244,18 +255,29 @@ def _measured(layers: list[_Layer], examples: Examples, recorder: Recorder) -> l
         for name, rows in recorded:
             if isinstance(rows, Outer):
                 layer = by_name[name]
-                right = _with_ones(rows.right) if len(layer.names) > 1 else rows.right
-                rotated = Outer(layer.outputs.mT @ rows.left, layer.inputs.mT @ right)
-                sums[name] += sum_of_squares(rotated).view_as(layer.entries)
+                features = rows.sizes[2]
+                for _, part in factors(rows):
+                    # The last input is the 1 of a bias.
+                    right = layer.inputs[:features].mT @ part.right
+                    if len(layer.names) > 1:
+                        right += layer.inputs[features:].mT
+                    rotated = Outer(layer.outputs.mT @ part.left, right)
+                    sums[name] += sum_of_squares(rotated).view_as(layer.entries)
     return [replace(by_name[n], entries=(s / len(examples)).to(by_name[n].entries)) for n, s in sums.items()]
 
 
-def _with_ones(right: Tensor) -> Tensor:
-    """(R, 1, in, P) inputs with a 1 appended to each."""
-    return torch.cat([right, torch.ones_like(right[:, :, :1])], dim=2)
-
-
-def _second_moment(values: Tensor) -> Tensor:
-    """(size, size) Σᵢₚ v vᵀ of (R, 1, size, P)."""
-    columns = values[:, 0].transpose(0, 1).flatten(1)
-    return columns @ columns.mT
+def _second_moments(rows: Outer, bias: bool) -> dict[str, Tensor]:
+    """Σᵢₚ aaᵀ of the inputs, with a 1 appended to each if there is a bias, and Σᵢₚ bbᵀ of the slopes, in float64."""
+    _, out, features, _ = rows.sizes
+    inputs = rows.like.new_zeros(features + bias, features + bias, dtype=torch.float64)
+    outputs = rows.like.new_zeros(out, out, dtype=torch.float64)
+    for _, part in factors(rows):
+        left, right = (factor[:, 0].transpose(0, 1).flatten(1) for factor in (part.left, part.right))
+        outputs += left @ left.mT
+        inputs[:features, :features] += right @ right.mT
+        if bias:
+            inputs[features, :features] += right.sum(1)
+            inputs[features, features] += right.shape[1]
+    if bias:
+        inputs[:features, features] = inputs[features, :features]
+    return {"inputs": inputs, "outputs": outputs}

@@ -15,6 +15,26 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 
+KEPT_BYTES = 64 * 2**20
+"""What glibc keeps of freed memory: it learns to take blocks of up to 32 MiB from its heap, and gives the heap's end
+back once twice as much of it is free. Larger blocks it asks of the system, and gives back, one by one.
+"""
+LARGEST_KEPT = KEPT_BYTES // 2
+
+
+def passed(held: int, touched: int) -> int:
+    """Bytes at the worst moment of passes that hold so much of what they allocate and free in all.
+
+    What is freed is seldom used again for what is larger, and kept up to a bound.
+    """
+    return held + min(touched - held, KEPT_BYTES)
+
+
+def after(touched: int, wanted: int) -> int:
+    """Bytes of what is wanted after passes have freed so much, which can be used again for small blocks."""
+    kept = min(touched, KEPT_BYTES)
+    return wanted + kept if wanted > LARGEST_KEPT else max(wanted, kept)
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -168,11 +168,12 @@ class LowRank:
         while True:
             spanned = self.transposed_times(coefficients)
             image = self.times(spanned)
-            missed = self.transposed_times(goal - image) / shift - spanned
+            missed = self.transposed_times(goal - image).div_(shift).sub_(spanned)
             residual = largest_share(missed, length) + rounding
+            del missed
             halved = best is None or residual <= best.residual / 2
             if best is None or residual < best.residual:
-                solution = (wanted - spanned) / self.damping
+                solution = spanned.sub_(wanted).div_(-self.damping)
                 best = Solution(solution, residual, REFINEMENTS - left, math.inf)
             if not (residual > RESIDUAL and halved and left):
                 return best

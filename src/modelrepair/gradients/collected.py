@@ -31,7 +31,7 @@ from modelrepair.gradients.pieces import (
     write,
 )
 from modelrepair.gradients.recorder import Recorder
-from modelrepair.gradients.rows import WRITTEN_BYTES, gather
+from modelrepair.gradients.rows import gather
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -112,16 +112,25 @@ class Gradients:
         tile = 2 * self.like.element_size() * TILE_ROWS * positions * self.rows
         return max([tile, *self._bytes_filed(layouts)])
 
-    def bytes_filling(self) -> int:
-        """What a pass over the examples takes beside the pieces."""
-        return self.recorder.batch_size * self.recorder.bytes_per_example + WRITTEN_BYTES
+    def bytes_filling(self) -> tuple[int, int]:
+        """What a pass over the examples takes beside the pieces at the worst moment, and what it frees again in all."""
+        return self.recorder.pass_bytes(len(self._examples))
 
     def bytes_applying(self, layouts: list[Layout]) -> int:
-        """What products with these pieces take beside them."""
-        factors = max((sum(layout.sizes) - layout.sizes[2] for layout in layouts if layout.sizes), default=0)
+        """What products in float64 with these pieces take beside them and the vectors."""
+        if not self.fits(layouts):
+            # A pass forth and back in float64, with a model of that type, what it is copied from, and the gradient.
+            batch = min(len(self._examples), self._model.batch_size)
+            d, size = len(self._model.parameter_vector), self.like.element_size()
+            return batch * self.recorder.footprint.plain(8) + d * (8 * (3 + (size != 8)))
+        widest = max((sum(layout.sizes) - layout.sizes[2] for layout in layouts if layout.sizes), default=0)
         positions = max((layout.sizes[2] for layout in layouts if layout.sizes), default=0)
-        cast = (8 + self.like.element_size()) * CAST_ENTRIES
-        return max(cast, 8 * min(TILE_ROWS, self.rows) * positions * factors)
+        # Copies of factors, and their products with vectors.
+        entries = max(CAST_ENTRIES, widest * positions) if widest else 0
+        return max(
+            8 * 2 * min(entries, self.rows * widest * positions),
+            (8 + self.like.element_size()) * CAST_ENTRIES,
+        )
 
     def operations(self, layouts: list[Layout]) -> float:
         """Floating-point operations of the Gram matrix of these pieces, with the passes that fill them."""

@@ -13,7 +13,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from modelrepair.gradients.rows import Outer, Rows, written_out
+from modelrepair.gradients.rows import Outer, Rows, factors, written_out
 from modelrepair.models.precision import full_precision
 
 TILE_ROWS = 1024
@@ -36,6 +36,7 @@ class Dense:
         self, columns: slice, rows: int, like: Tensor, file: IO[bytes] | None = None, offset: int = 0
     ) -> None:
         self.columns = columns
+        self.rows = rows
         self._shape = (rows, columns.stop - columns.start)
         self._like = like
         self._file = file
@@ -81,12 +82,10 @@ class Dense:
             product[rows] = _applied(values, vectors)
         return product
 
-    def transposed_times(self, weights: Tensor) -> Tensor:
-        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
-        total = weights.new_zeros(self._shape[1], weights.shape[1])
+    def add_transposed_times(self, weights: Tensor, total: Tensor) -> None:
+        """Add the transposed piece times (rows, k), in the weights' dtype, to (width, k)."""
         for rows, values in self._tiles(weights.dtype):
             total += _applied(values.mT, weights[rows])
-        return total
 
     def _tiles(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """A few rows at a time with their values in this dtype, each in the place of those before.
@@ -127,6 +126,7 @@ class Factored:
     def __init__(self, columns: slice, rows: int, sizes: tuple[int, int, int], like: Tensor) -> None:
         out, features, positions = sizes
         self.columns = columns
+        self.rows = rows
         self._bias = columns.stop - columns.start > out * features
         self._left = like.new_zeros(rows, positions, out)
         self._right = like.new_zeros(rows, positions, features)
@@ -155,27 +155,33 @@ class Factored:
     def times(self, vectors: Tensor) -> Tensor:
         """(rows, k) this piece times (width, k), in the vectors' dtype."""
         weights, biases = self._split(vectors)
-        parts = []
-        for tile in tiles(len(self._left), TILE_ROWS):
+        product = vectors.new_empty(len(self._left), vectors.shape[1])
+        for tile in self._tiles():
             left, right = self._left[tile].to(vectors.dtype), self._right[tile].to(vectors.dtype)
-            columns = []
-            for weight, bias in zip(weights, biases, strict=True):
-                columns.append(((right @ weight.mT + bias) * left).sum((1, 2)))
-            parts.append(torch.stack(columns, dim=1))
-        return torch.cat(parts)
+            for column, weight, bias in zip(product[tile].mT, weights, biases, strict=True):
+                column.copy_(((right @ weight.mT).add_(bias).mul_(left)).sum((1, 2)))
+            del left, right
+        return product
 
-    def transposed_times(self, weights: Tensor) -> Tensor:
-        """(width, k) the transposed piece times (rows, k), in the weights' dtype."""
-        total = weights.new_zeros(self.columns.stop - self.columns.start, weights.shape[1])
+    def add_transposed_times(self, weights: Tensor, total: Tensor) -> None:
+        """Add the transposed piece times (rows, k), in the weights' dtype, to (width, k)."""
         matrices, biases = self._split(total)
-        for tile in tiles(len(self._left), TILE_ROWS):
+        for tile in self._tiles():
             left, right = self._left[tile].to(weights.dtype), self._right[tile].to(weights.dtype)
             for column, matrix, bias in zip(weights[tile].mT, matrices, biases, strict=True):
                 weighted = (left * column[:, None, None]).flatten(0, 1)
-                matrix += weighted.mT @ right.flatten(0, 1)
+                if matrix.stride(1) == 1:
+                    matrix.addmm_(weighted.mT, right.flatten(0, 1))
+                else:
+                    matrix += weighted.mT @ right.flatten(0, 1)
                 if self._bias:
                     bias += weighted.sum(0)
-        return total
+            del left, right
+
+    def _tiles(self) -> Iterator[slice]:
+        """Rows, few at a time: copies of their factors in another dtype take about `CAST_ENTRIES` numbers."""
+        rows, positions, out = self._left.shape
+        yield from tiles(rows, max(1, CAST_ENTRIES // (positions * (out + self._right.shape[2]))))
 
     def _split(self, vectors: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Views of (width, k) as k weights (out, in) and k biases (out,), or zeros for no bias."""
@@ -199,7 +205,8 @@ def write(pieces: list[Piece], rows: slice, columns: slice, values: Rows) -> Non
         if isinstance(piece, Factored):
             assert isinstance(values, Outer) or columns.start > piece.columns.start
             if isinstance(values, Outer):
-                piece.write(rows, values)
+                for chunk, part in factors(values):
+                    piece.write(slice(rows.start + chunk.start, rows.start + chunk.stop), part)
     plain = [piece for piece in pieces if isinstance(piece, Dense)]
     for chunk, gradients in written_out(values) if plain else ():
         within = slice(rows.start + chunk.start, rows.start + chunk.stop)
@@ -218,14 +225,22 @@ def times(pieces: list[Piece], vectors: Tensor) -> Tensor:
     """(rows, k) these columns times vectors (width, k)."""
     start = pieces[0].columns.start
     with full_precision():
-        parts = [p.times(vectors[p.columns.start - start : p.columns.stop - start]) for p in pieces]
-        return torch.stack(parts).sum(0)
+        total = vectors.new_zeros(pieces[0].rows, vectors.shape[1])
+        for piece in pieces:
+            total += piece.times(vectors[piece.columns.start - start : piece.columns.stop - start])
+    return total
 
 
 def transposed_times(pieces: list[Piece], weights: Tensor) -> Tensor:
     """(width, k) these columns, transposed, times weights (rows, k)."""
+    start, stop = pieces[0].columns.start, pieces[-1].columns.stop
+    total = weights.new_zeros(stop - start, weights.shape[1])
     with full_precision():
-        return torch.cat([piece.transposed_times(weights) for piece in pieces])
+        for piece in pieces:
+            piece.add_transposed_times(
+                weights, total[piece.columns.start - start : piece.columns.stop - start]
+            )
+    return total
 
 
 def symmetrised(gram: Tensor) -> Tensor:

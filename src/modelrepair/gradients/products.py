@@ -54,7 +54,7 @@ def matrix_product(matrix: str, model: TrainedModel, examples: Examples, vectors
                 return torch.cat([image[name].flatten() for name in values])
 
             total += _mapped(single, rows).detach()
-    return (total.mT / len(examples)).to(vectors.dtype)
+    return total.div_(len(examples)).mT.to(vectors.dtype)
 
 
 def _mapped(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -12,66 +12,42 @@ examples by index, every batch is compared in the same way.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from torch.func import grad, vmap
 from tqdm import tqdm
 
 from modelrepair.errors import RepairError
-from modelrepair.gradients.rows import Outer, Rows, dense, gather, layer_rows, sees_examples, written_out
+from modelrepair.gradients.footprint import Footprint
+from modelrepair.gradients.rows import (
+    WORKING_BYTES,
+    Convolved,
+    Outer,
+    Rows,
+    dense,
+    gather,
+    layer_rows,
+    written_out,
+)
+from modelrepair.gradients.watching import Operations, Use, calls, saved_bytes
 from modelrepair.models.differentiable import plain_kernels
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
-from modelrepair.models.probe import refuse_batchwise_layers
+from modelrepair.models.probe import influence, refuse_batchwise_layers, run_alone, same_outputs
 from modelrepair.models.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 8
 BATCH_BYTES = 256 * 2**20
 SHORT = 3.0
 """Seconds that pass before a pass through the examples shows how far it is."""
-PICKING = ("Index", "Gather", "Scatter", "Take", "Sort", "Topk", "MaskedSelect")
-"""In the names of nodes of an autograd graph: those that may take examples apart by their values."""
-INFLUENCE = (
-    "so examples influence each other: curvature needs a network that treats examples one by one in eval mode"
-)
-
+GOLDEN = (5**0.5 - 1) / 2
 Objective = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One run of a layer: what it received, the shape of what it sent on, and the edge of the graph that sent it."""
-
-    module: nn.Module
-    inputs: Tensor
-    outputs_shape: torch.Size
-    edge: Any
-
-
-@dataclass(frozen=True)
-class _Use:
-    """One run of a layer in which it used a parameter.
-
-    Attributes:
-        call: the run.
-        slot: what the parameter is to the layer: its "weight" or "bias".
-        slopes: the gradient of the objective by the layer's output.
-    """
-
-    call: _Call
-    slot: str
-    slopes: Tensor
-
-    def of_examples(self, count: int) -> bool:
-        """Whether the layer may have seen so many examples along the first axis."""
-        return sees_examples(self.call.module, self.call.inputs, count)
 
 
 class Recorder:
@@ -84,9 +60,9 @@ class Recorder:
 
     Attributes:
         outer: (out, in, positions of one example) of every weight whose row is one `Outer` without groups in every
-            batch; none if what layers see depends on the examples' values.
+            batch; none if what layers see may depend on the examples' values.
         biases: the bias of every weight in `outer` that shares its one call of a layer.
-        bytes_per_example: what a pass holds for each example of a batch.
+        footprint: what passes hold for each example of a batch.
         operations_per_example: floating-point operations of a pass for each example.
 
     Raises:
@@ -121,20 +97,27 @@ class Recorder:
                 self._owners[module] = owned
         self.outer: dict[str, tuple[int, int, int]] = {}
         self.biases: dict[str, str] = {}
-        self.bytes_per_example = 0
+        self.footprint = Footprint(model.parameter_vector.element_size())
         self.operations_per_example = 0.0
         # Those whose rows come from their layers, and those that are differentiated example by example.
         self._known: set[str] = set()
         self._single: set[str] = set()
         self._static = self._mappable = True
         self._picks = False
+        # How layers used each parameter whose rows come from them.
+        self._kinds: dict[str, list[Any]] = {}
         with full_precision():
             self._probe(examples)
+
+    def pass_bytes(self, count: int) -> tuple[int, int]:
+        """What passes over so many examples hold at the worst moment, and what each frees again in all."""
+        batch = min(count, self.batch_size)
+        return batch * self.footprint.held + WORKING_BYTES, batch * self.footprint.touched + WORKING_BYTES
 
     @property
     def batch_size(self) -> int:
         """Examples in a pass: whole rows, and so few that a pass holds about `BATCH_BYTES`."""
-        fitting = min(self.model.batch_size, max(1, BATCH_BYTES // self.bytes_per_example))
+        fitting = min(self.model.batch_size, max(1, BATCH_BYTES // self.footprint.held))
         return max(1, fitting // self.minibatch) * self.minibatch
 
     def batches(
@@ -163,6 +146,13 @@ class Recorder:
         """These parameters with their rows of a batch, each in the way that the probe found for it."""
         known, single = names & self._known, names & self._single
         uses = self._watch(inputs, targets, known, objective)[0] if known else {}
+        found = {name: [use.kind for use in used] for name, used in uses.items()}
+        alike = found == {name: self._kinds[name] for name in known}
+        if not (alike and all(use.of_examples(len(inputs)) for used in uses.values() for use in used)):
+            # The network runs this batch in another way than those that were compared.
+            del uses
+            yield from self._compared(inputs, targets, names, minibatch, objective)
+            return
         for name in list(uses):
             yield name, self._rows(uses.pop(name), minibatch)
         if single:
@@ -179,9 +169,7 @@ class Recorder:
             RepairError: if the rows do not sum to what the batch as a whole gives, or are not finite.
         """
         count = -(-len(inputs) // minibatch)
-        # All different, of both signs and far from 0.
-        weights = torch.arange(1, count + 1, device=inputs.device, dtype=self.model.dtype)
-        weights = (0.5 + weights / count) * (-1) ** torch.arange(count, device=inputs.device)
+        weights = _weights(count).to(inputs.device, self.model.dtype)
         each = weights.repeat_interleave(minibatch)[: len(inputs)]
         uses, expected = self._watch(inputs, targets, names, objective, each)
         largest = max((float(torch.linalg.vector_norm(e)) for e in expected.values()), default=0.0)
@@ -200,10 +188,17 @@ class Recorder:
                 if right(name, rows):
                     single.discard(name)
                     self._known.add(name)
+                    self._kinds[name] = [use.kind for use in used]
                     yield name, rows
         # Whoever asked for these was promised that they come as products.
-        wrong = list(single & set(self.outer))
-        single -= set(wrong)
+        broken = single & set(self.outer)
+        if broken:
+            raise RepairError(
+                f"layers use {', '.join(sorted(broken))} in a batch of {len(inputs)} otherwise than in one of "
+                f"{PROBE_EXAMPLES}, as where a network works through a batch in parts: give the model a batch_size of "
+                f"at most {PROBE_EXAMPLES}"
+            )
+        wrong = []
         for name, rows in self._one_by_one(single, inputs, targets, minibatch, objective) if single else ():
             if right(name, rows):
                 self._single.add(name)
@@ -211,9 +206,8 @@ class Recorder:
             else:
                 wrong.append(name)
         if wrong:
-            raise RepairError(
-                f"the gradient of a batch by {', '.join(sorted(wrong))} is not the sum over its examples one by "
-                f"one, {INFLUENCE}"
+            raise influence(
+                f"the gradient of a batch by {', '.join(sorted(wrong))} is not the sum over its examples one by one"
             )
         for name in names - set(expected):
             yield name, self._zeros(name, len(inputs), minibatch)
@@ -225,31 +219,31 @@ class Recorder:
         names: set[str],
         objective: Objective,
         weights: Tensor | None = None,
-    ) -> tuple[dict[str, list[_Use]], dict[str, Tensor]]:
+    ) -> tuple[dict[str, list[Use]], dict[str, Tensor]]:
         """Where layers used these parameters in a forward pass of a batch, and how the objective depends on it.
 
         With weights (n,) also the gradient of the weighted sum by each parameter that it depends on.
         """
         modules = [module for module, owned in self._owners.items() if names & set(owned.values())]
-        with _calls(modules) as calls:
+        with calls(modules) as noted:
             values = objective(self._run(inputs), targets)
-        uses: dict[str, list[_Use]] = {}
+        uses: dict[str, list[Use]] = {}
         expected: dict[str, Tensor] = {}
         if not values.requires_grad:
             return uses, expected
-        calls = [call for call in calls if call.edge is not None]
+        noted = [call for call in noted if call.edge is not None]
         slopes = (
             torch.autograd.grad(
-                values.sum(), [c.edge for c in calls], allow_unused=True, retain_graph=weights is not None
+                values.sum(), [c.edge for c in noted], allow_unused=True, retain_graph=weights is not None
             )
-            if calls
+            if noted
             else ()
         )
-        for call, slope in zip(calls, slopes, strict=True):
+        for call, slope in zip(noted, slopes, strict=True):
             if slope is not None:
                 for slot, name in self._owners[call.module].items():
                     if name in names:
-                        uses.setdefault(name, []).append(_Use(call, slot, slope.detach()))
+                        uses.setdefault(name, []).append(Use(call, slot, slope.detach()))
         if weights is not None and names:
             parameters = {name: self.model.parameters[name] for name in names}
             sums = torch.autograd.grad(weights @ values, list(parameters.values()), allow_unused=True)
@@ -258,14 +252,20 @@ class Recorder:
             _require_finite(gradient, name)
         return uses, expected
 
-    def _rows(self, uses: list[_Use], minibatch: int) -> Rows:
+    def _rows(self, uses: list[Use], minibatch: int) -> Rows:
         """A parameter's rows from all uses that layers made of it."""
         made = []
         for use in uses:
             make = layer_rows(use.call.module)
             assert make is not None
             made.append(make(use.call.module, use.slot, use.call.inputs, use.slopes, minibatch))
-        return made[0] if len(made) == 1 else torch.stack([dense(rows) for rows in made]).sum(0)
+        if len(made) == 1:
+            return made[0]
+        total = dense(made.pop())
+        while made:
+            # No more than one use at a time is written out beside the sum.
+            total = total.add_(dense(made.pop()))
+        return total
 
     def _zeros(self, name: str, examples: int, minibatch: int) -> Tensor:
         parameter = self.model.parameters[name]
@@ -282,7 +282,9 @@ class Recorder:
         for name in list(gradients):
             gradient = gradients.pop(name)
             _require_finite(gradient, name)
-            yield name, gather(gradient.detach().reshape(len(inputs), -1), minibatch).sum(1)
+            rows = gradient.detach().reshape(len(inputs), -1)
+            del gradient
+            yield name, rows if minibatch == 1 else gather(rows, minibatch).sum(1)
 
     def _mapped(
         self, names: set[str], inputs: Tensor, targets: Tensor, objective: Objective
@@ -306,27 +308,13 @@ class Recorder:
         parameters = {name: self.model.parameters[name] for name in names}
         gradients = {name: p.new_zeros(len(inputs), *p.shape) for name, p in parameters.items()}
         for i in range(len(inputs)):
-            values = objective(self._alone(inputs[i : i + 1]), targets[i : i + 1])
+            values = objective(run_alone(self.model.network, inputs[i : i + 1]), targets[i : i + 1])
             if values.requires_grad:
                 found = torch.autograd.grad(values.sum(), list(parameters.values()), allow_unused=True)
                 for name, gradient in zip(parameters, found, strict=True):
                     if gradient is not None:
                         gradients[name][i] = gradient
         return gradients
-
-    def _alone(self, inputs: Tensor) -> Tensor:
-        """(1, ...) outputs of one example.
-
-        Raises:
-            RepairError: if the network cannot be run on it alone.
-        """
-        try:
-            return self._run(inputs)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RepairError(
-                f"the network cannot be run on one example alone ({type(error).__name__}: {reason}), {INFLUENCE}"
-            ) from error
 
     def _run(self, inputs: Tensor) -> Tensor:
         """The network's outputs; it may overwrite its inputs, which others need."""
@@ -338,10 +326,11 @@ class Recorder:
         # Neither the first ones nor in order: examples may be sorted, and networks may sort them.
         drawn = np.random.default_rng(0).permutation(len(examples))[:PROBE_EXAMPLES]
         inputs, targets = examples.batch(drawn, device=self.model.device, dtype=self.model.dtype)
-        with _saved_bytes(self.model.parameters) as saved, _calls(list(self._owners)) as calls:
+        operations = Operations()
+        with saved_bytes(self.model.parameters) as saved, calls(list(self._owners)) as noted, operations:
             outputs = self._run(inputs)
         self._static = self._mappable = self._maps(inputs, outputs.detach())
-        self._picks = _picks(outputs)
+        self._picks = operations.pick
         # Any function of the outputs will do; log-likelihoods of a confident model would have no slope to see.
         slopes = torch.arange(1, outputs[0].numel() + 1, device=outputs.device, dtype=outputs.dtype).cos()
 
@@ -360,15 +349,18 @@ class Recorder:
             bias = slots.get("bias")
             if bias in self._known and sum(bias in other.values() for other in self._owners.values()) == 1:
                 self.biases[slots["weight"]] = bias
-        count = len(inputs)
-        received = {call.inputs.data_ptr(): call.inputs.numel() for call in calls}
-        sent = sum(call.outputs_shape.numel() for call in calls)
-        recorded = (sum(received.values()) + sent) * inputs.element_size()
-        # The forward pass keeps what is saved; after the backward pass, what was recorded is worked up.
-        self.bytes_per_example = max(sum(saved) // count, recorded // count + self.bytes_per_example)
+        count, size = len(inputs), inputs.element_size()
+        received = {call.inputs.data_ptr(): call.inputs.numel() for call in noted}
+        sent = [call.outputs_shape.numel() for call in noted]
+        footprint = self.footprint
+        footprint.inputs = inputs[0].numel() * size
+        footprint.saved = sum(saved) // count
+        footprint.received = sum(received.values()) * footprint.element // count
+        footprint.sent = sum(sent) * footprint.element // count
+        footprint.largest = max([*received.values(), *sent], default=0) * footprint.element // count
         if self._single:
             entries = sum(self.model.parameters[name].numel() for name in self._single)
-            self.bytes_per_example += 2 * sum(saved) // count + entries * outputs.element_size()
+            footprint.single = footprint.saved + 2 * entries * footprint.element
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether `torch.func` can map the network over these examples, of which a batch gave these outputs.
@@ -379,57 +371,56 @@ class Recorder:
         alone = None
         with contextlib.suppress(Exception), _mapping(self.model.network), torch.no_grad():
             alone = vmap(lambda x: self._run(x.unsqueeze(0)).squeeze(0))(inputs)
-        mapped = alone is not None
-        if alone is None:
-            with torch.no_grad():
-                alone = torch.cat([self._alone(x) for x in torch.split(inputs, 1)])
         if outputs.isnan().any():
             raise RepairError(
                 "the output of the network holds NaN or infinity: look for what overflows or divides by 0 in the "
                 "network or its inputs"
             )
-        if alone.shape == outputs.shape:
-            # Infinite outputs, as of classes that are ruled out, are equal or not.
-            change = torch.where(alone == outputs, 0, alone - outputs)
-            length = torch.linalg.vector_norm(outputs.nan_to_num(posinf=0, neginf=0))
-            if torch.linalg.vector_norm(change) <= torch.finfo(outputs.dtype).eps ** 0.5 * length:
-                return mapped
-        raise RepairError(
-            "the network gives other outputs for an example alone than for the same in a batch, because it draws "
-            f"random numbers or computes with the batch as a whole, {INFLUENCE}"
-        )
+        mapped = alone is not None
+        if alone is None:
+            with torch.no_grad():
+                alone = torch.cat([run_alone(self.model.network, x) for x in torch.split(inputs, 1)])
+        if not same_outputs(outputs, alone):
+            raise influence(
+                "the network gives other outputs for an example alone than for the same in a batch, because it draws "
+                "random numbers or computes with the batch as a whole"
+            )
+        return mapped
 
     def _note(self, name: str, rows: Rows) -> None:
         """Keep the shape and the size of a parameter's rows."""
-        size = self.model.parameters[name].numel()
-        if isinstance(rows, Outer):
-            groups, out, features, positions = rows.sizes
-            size = groups * (out + features) * positions
-            # Products of the forward pass, of the backward pass, and of the rows.
-            self.operations_per_example += 6 * groups * out * features * positions
-            if groups == 1 and self._static:
-                self.outer[name] = out, features, positions
-        self.bytes_per_example = max(
-            self.bytes_per_example, size * self.model.parameters[name].element_size()
-        )
+        footprint = self.footprint
+        if not isinstance(rows, Outer):
+            if name in self._known:
+                # What normalisation layers multiply to make them is as large as what they sent on.
+                weights = [slopes for _, slot, _, slopes in self._kinds[name] if slot == "weight"]
+                sent = max(map(math.prod, weights), default=0)
+                held = (rows[0].numel() + 2 * sent) * footprint.element
+                footprint.rows = max(footprint.rows, held)
+            return
+        groups, out, features, positions = rows.sizes
+        # Products of the forward pass, of the backward pass, and of the rows.
+        self.operations_per_example += 6 * groups * out * features * positions
+        if isinstance(rows, Convolved):
+            footprint.patches = max(footprint.patches, groups * features * positions * footprint.element)
+        if groups == 1 and self._static and not self._picks:
+            self.outer[name] = out, features, positions
 
 
-def _picks(outputs: Tensor) -> bool:
-    """Whether entries were picked by index on the way to these outputs, as when examples are sorted."""
-    seen, left = set(), [outputs.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            left += [following for following, _ in node.next_functions]
-    return any(word in node.name() for node in seen for word in PICKING)
+def _weights(count: int) -> Tensor:
+    """(count,) numbers of 0.5 to 1.5 and of both signs, among which any two neighbours are far apart.
+
+    A sum with them tells rows that were exchanged, whether they are neighbours or not.
+    """
+    numbers = torch.arange(1, count + 1, dtype=torch.float64)
+    return (0.5 + numbers * GOLDEN % 1) * (-1) ** numbers
 
 
 def _difference(rows: Rows, weights: Tensor, expected: Tensor) -> tuple[float, float]:
     """‖Σ wᵣGᵣ − expected‖, and the length ‖(wᵣGᵣ)ᵣ‖ of its terms all together."""
     rest, squares = -expected, weights.new_zeros(())
     for chunk, values in written_out(rows):
-        rest = rest + weights[chunk] @ values
+        rest += weights[chunk] @ values
         squares += (weights[chunk].square() @ values.square()).sum()
     return float(torch.linalg.vector_norm(rest)), float(squares.sqrt())
 
@@ -453,40 +444,3 @@ def _mapping(network: nn.Module) -> Iterator[None]:
     with warnings.catch_warnings(), plain_kernels(network):
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _calls(modules: list[nn.Module]) -> Iterator[list[_Call]]:
-    """Note every call of these modules while the block runs."""
-    calls: list[_Call] = []
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        # The edge stands for the output as it is now, also if the network then overwrites it in place.
-        edge = get_gradient_edge(outputs) if outputs.requires_grad else None
-        calls.append(_Call(module, inputs.detach(), outputs.shape, edge))
-
-    # First, so that what hooks of the network's own make of the outputs is not taken for them.
-    handles = [module.register_forward_hook(note, with_kwargs=True, prepend=True) for module in modules]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextlib.contextmanager
-def _saved_bytes(parameters: dict[str, nn.Parameter]) -> Iterator[list[int]]:
-    """Sizes of the tensors that autograd keeps for a backward pass of the block, parameters excepted."""
-    seen = {parameter.untyped_storage().data_ptr() for parameter in parameters.values()}
-    sizes: list[int] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            sizes.append(storage.nbytes())
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield sizes

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WRITTEN_BYTES = 16 * 2**20
+WORKING_BYTES = 16 * 2**20
+"""What is worked on at a time where the rows of a batch would take more."""
 
 
 class Outer:
@@ -33,18 +34,31 @@ class Outer:
         self.right = right
 
     @property
+    def like(self) -> Tensor:
+        """A tensor of their dtype and device."""
+        return self.left
+
+    @property
     def sizes(self) -> tuple[int, int, int, int]:
         """(groups, out, in, P)."""
         _, groups, out, positions = self.left.shape
         return groups, out, self.right.shape[2], positions
 
+    @property
+    def entries_written(self) -> int:
+        """How many numbers a row takes while it is written out and its entries are squared."""
+        groups, out, features, _ = self.sizes
+        return 2 * groups * out * features
+
     def __len__(self) -> int:
         return len(self.left)
 
-    def dense(self, rows: slice = slice(None)) -> Tensor:
-        """(R, groups · out · in) these rows written out."""
-        left, right = self.left[rows], self.right[rows]
-        return torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT).view(len(left), -1)
+    def __getitem__(self, rows: slice) -> Outer:
+        return Outer(self.left[rows], self.right[rows])
+
+    def dense(self) -> Tensor:
+        """(R, groups · out · in) the rows written out."""
+        return torch.bmm(self.left.flatten(0, 1), self.right.flatten(0, 1).mT).view(len(self), -1)
 
 
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -67,13 +81,29 @@ class Convolved(Outer):
         self._padding = padding
 
     @property
+    def like(self) -> Tensor:
+        return self._slopes
+
+    @property
     def sizes(self) -> tuple[int, int, int, int]:
         groups, weight = self._module.groups, self._module.weight
         positions = self._slopes.shape[1] * self._slopes[0, 0, 0].numel()
         return groups, len(weight) // groups, weight[0].numel(), positions
 
+    @property
+    def entries_written(self) -> int:
+        if self._inputs.is_cuda:
+            groups, out, features, positions = self.sizes
+            return super().entries_written + groups * (out + features) * positions
+        # Beside the result and what is made of it, libraries hold the inputs, the slopes and three copies of the
+        # result in orders of their own, in one of which blocks of 16 channels are filled up.
+        return 3 * super().entries_written + self._inputs[0].numel() + self._slopes[0].numel()
+
     def __len__(self) -> int:
         return len(self._slopes)
+
+    def __getitem__(self, rows: slice) -> Convolved:
+        return Convolved(self._module, self._inputs[rows], self._slopes[rows], self._padding)
 
     @cached_property
     def left(self) -> Tensor:  # type: ignore[override]
@@ -98,11 +128,11 @@ class Convolved(Outer):
         order = (0, *range(2, 3 + axes), 1, *range(3 + axes, 3 + 2 * axes))
         return patches.permute(order).reshape(len(self), module.groups, -1, self.sizes[3])
 
-    def dense(self, rows: slice = slice(None)) -> Tensor:
+    def dense(self) -> Tensor:
         if self._inputs.is_cuda:
-            return super().dense(rows)
+            return super().dense()
         # One convolution in which every row is a group of its own; on CPUs it is faster than cutting patches.
-        inputs, slopes = self._inputs[rows], self._slopes[rows]
+        inputs, slopes = self._inputs, self._slopes
         module, count = self._module, len(inputs)
         shape = (count * module.out_channels, *module.weight.shape[1:])
         gradient: Tensor = torch.ops.aten.convolution_backward(
@@ -130,22 +160,43 @@ def dense(rows: Rows) -> Tensor:
 
 
 def written_out(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-    """Rows written out, about `WRITTEN_BYTES` at a time, and which they are."""
-    if not isinstance(rows, Outer):
-        yield slice(0, len(rows)), rows
-        return
-    groups, out, features, _ = rows.sizes
-    size = max(1, WRITTEN_BYTES // (8 * groups * out * features))
-    for start in range(0, len(rows), size):
-        chunk = slice(start, min(start + size, len(rows)))
-        yield chunk, rows.dense(chunk)
+    """A few rows at a time, written out, and which they are; takes about `WORKING_BYTES` beside them."""
+    if isinstance(rows, Outer):
+        size = rows.entries_written * rows.like.element_size()
+    else:
+        size = 2 * rows[:1].numel() * rows.element_size()
+    for part in _parts(len(rows), size):
+        yield part, dense(rows[part])
+
+
+def factors(rows: Outer) -> Iterator[tuple[slice, Outer]]:
+    """A few rows at a time, and which they are, so that copies of their factors take about `WORKING_BYTES`."""
+    groups, out, features, positions = rows.sizes
+    for part in _parts(len(rows), 4 * groups * (out + features) * positions * rows.like.element_size()):
+        yield part, rows[part]
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    """0 to count in slices of about `WORKING_BYTES`, where one takes this size."""
+    step = max(1, WORKING_BYTES // max(1, size))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
 
 
 def sum_of_squares(rows: Rows) -> Tensor:
-    """(numel,) Σᵣ Gᵣ² entry by entry."""
-    if isinstance(rows, Outer) and rows.sizes[0] == rows.sizes[3] == 1:
-        return (rows.left[:, 0, :, 0].square().mT @ rows.right[:, 0, :, 0].square()).flatten()
-    return torch.stack([part.square().sum(0) for _, part in written_out(rows)]).sum(0)
+    """(numel,) Σᵣ Gᵣ² entry by entry, in float64."""
+    if isinstance(rows, Outer):
+        groups, out, features, positions = rows.sizes
+        total = rows.like.new_zeros(groups * out * features, dtype=torch.float64)
+        if groups == positions == 1:
+            for _, part in factors(rows):
+                total += (part.left[:, 0, :, 0].square().mT @ part.right[:, 0, :, 0].square()).flatten()
+            return total
+    else:
+        total = rows.new_zeros(rows.shape[1], dtype=torch.float64)
+    for _, values in written_out(rows):
+        total += values.square().sum(0)
+    return total
 
 
 def gather(values: Tensor, minibatch: int) -> Tensor:

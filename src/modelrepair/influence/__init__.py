@@ -1,6 +1,6 @@
 """How harmful is each training example?
 
-Imports `models` and `settings`.
+Imports `valuation`, `models` and `settings`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
-from modelrepair.influence.posterior_shift import Linear, LossChange
+from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
+from modelrepair.influence.shapley import NearestNeighbours
 from modelrepair.influence.training_signal import Loss, Margin, NoScore
 from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
+    "knn-shapley": NearestNeighbours,
     "linear": Linear,
     "loss": Loss,
+    "loss-after": LossAfter,
     "loss-change": LossChange,
     "margin": Margin,
     "none": NoScore,
@@ -28,8 +31,10 @@ __all__ = [
     "Investigation",
     "Linear",
     "Loss",
+    "LossAfter",
     "LossChange",
     "Margin",
+    "NearestNeighbours",
     "NoScore",
     "influence_scores",
 ]

@@ -1,8 +1,8 @@
-"""Scores that compare the model with and without the failures in its posterior.
+"""Scores that look at the model with the failures in its posterior, or compare it with the one without.
 
 A model trained with weight decay α has the mean of −log p(z | θ) + α/2·‖θ‖² at its minimum, so each example carries
 its share of the penalty (Peste et al. 2021, section 3.1: ℓ holds all regularisation), and takes it away when it goes.
-What is scored is therefore log p(z | θ) − α/2·‖θ‖². Its gradient ∇ log p(z | θ̂) − αθ̂ sums to 0 over the training
+What is compared is therefore log p(z | θ) − α/2·‖θ‖². Its gradient ∇ log p(z | θ̂) − αθ̂ sums to 0 over the training
 examples; without the share every linear score would be off by the same α⟨θ̂, θ̂₊F − θ̂⟩, and many would have the wrong
 sign. The failures are judged without a penalty, so they are to be inserted without one: θ̂₊F by an update whose own
 `weight_decay` is 0.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.influence.base import Influence, Investigation
-from modelrepair.settings.influence import LinearSettings, LossChangeSettings
+from modelrepair.settings.influence import LinearSettings, LossAfterSettings, LossChangeSettings
 
 
 class LossChange(LossChangeSettings, Influence):
@@ -47,3 +47,10 @@ class Linear(LinearSettings, Influence):
         slopes = base.directional_derivatives(investigation.examples, displacement).double()
         penalty = self.weight_decay * float(start.double() @ displacement.double())
         return (penalty - slopes).cpu().numpy()
+
+
+class LossAfter(LossAfterSettings, Influence):
+    """−log p(z | θ̂₊F), in nats: a model that knows the failures finds a wrong label unlikely."""
+
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
+        return -investigation.updated.log_likelihoods(investigation.examples).double().cpu().numpy()

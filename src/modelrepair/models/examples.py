@@ -45,6 +45,25 @@ def chosen_positions(given: ArrayLike, count: int) -> NDArray[np.int64]:
     return chosen.astype(np.int64)
 
 
+class _Stacked:
+    """Two arrays of inputs, one behind the other, of which nothing is read until rows are asked for."""
+
+    def __init__(self, first: NDArray[np.generic], second: NDArray[np.generic]) -> None:
+        self._parts = first, second
+        self.shape, self.dtype = (len(first) + len(second), *first.shape[1:]), first.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        first, second = self._parts
+        result = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        early = rows < len(first)
+        result[early] = first[rows[early]]
+        result[~early] = second[rows[~early] - len(first)]
+        return result
+
+
 class Examples:
     """n labelled examples z = (x, y): chosen rows of an array of inputs, of which nothing is read until it is used.
 
@@ -90,6 +109,30 @@ class Examples:
         """
         chosen = chosen_positions(positions, len(self))
         return Examples(self._inputs, self.targets[chosen], self.rows[chosen])
+
+    def followed_by(self, other: Examples) -> Examples:
+        """These examples and, behind them, others of the same kind.
+
+        Raises:
+            RepairError: if inputs or targets are of another shape or type.
+        """
+        if not len(other):
+            return self
+        kinds = [
+            [(array.shape[1:], array.dtype) for array in (one._inputs, one.targets)] for one in (self, other)
+        ]
+        if kinds[0] != kinds[1]:
+            raise RepairError(
+                f"examples with inputs and targets of shapes and types {kinds[0]} and {kinds[1]} cannot be one set: "
+                "give both in the same form"
+            )
+        if self._inputs is other._inputs:
+            inputs, rows = self._inputs, other.rows
+        else:
+            inputs, rows = _Stacked(self._inputs, other._inputs), other.rows + len(self._inputs)  # type: ignore[assignment]
+        return Examples(
+            inputs, np.concatenate([self.targets, other.targets]), np.concatenate([self.rows, rows])
+        )
 
     def batch(
         self,

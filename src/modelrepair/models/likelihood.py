@@ -33,6 +33,10 @@ class Likelihood(Protocol):
         """log p(y | x) in nats of a guess that knows nothing."""
         ...
 
+    def even_odds(self, outputs: Tensor) -> float:
+        """log p(y | x) in nats below which a target is less likely than all that it could be instead."""
+        ...
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Predicted probabilities, in the shape of the outputs."""
         ...
@@ -68,6 +72,9 @@ class Softmax:
     def chance(self, outputs: Tensor) -> float:
         return -math.log(outputs.shape[1])
 
+    def even_odds(self, outputs: Tensor) -> float:
+        return -math.log(2)
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(dim=1)
 
@@ -102,6 +109,10 @@ class Sigmoid:
 
     def chance(self, outputs: Tensor) -> float:
         return -math.log(2) * outputs.shape[1]
+
+    def even_odds(self, outputs: Tensor) -> float:
+        """That of every attribute by itself: the geometric mean of their likelihoods at ½."""
+        return self.chance(outputs)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +19,10 @@ def refuse_batchwise_layers(network: nn.Module) -> None:
     """
     for path, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-            raise _influence(f"layer {path} normalises by the statistics of the batch")
+            raise influence(f"layer {path} normalises by the statistics of the batch")
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             if module.scale_grad_by_freq:
-                raise _influence(f"layer {path} divides gradients by how often the batch holds a token")
+                raise influence(f"layer {path} divides gradients by how often the batch holds a token")
             if module.max_norm is not None:
                 raise _unsteady(f"layer {path} shortens its own weights (max_norm) as it runs")
 
@@ -60,25 +58,45 @@ def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
             )
         if len(few) < 2:
             return False
-        try:
-            apart = torch.cat([network(few[:-1].flip(0)).flip(0), network(few[-1:].clone())])
-        except (RuntimeError, ValueError) as error:
-            raise _influence(f"it cannot run a single example ({_words(error)})") from error
+        apart = torch.cat([network(few[:-1].flip(0)).flip(0), run_alone(network, few[-1:])])
         if versions != [tensor._version for tensor in state]:
             raise _unsteady("parameters or buffers of the network change as it runs")
-        scale = together.abs().max()
-        tolerance = scale * torch.finfo(together.dtype).eps ** 0.5
-        if not math.isfinite(float(scale)):
-            # What is NaN has its own refusals, and cannot be compared.
+        if bool(together.isnan().any()):
+            # It has its own refusals, and cannot be compared.
             return False
-        if not bool((together - apart).abs().max() <= tolerance):
-            if not bool((together - network(few.clone())).abs().max() <= tolerance):
+        if not same_outputs(together, apart):
+            if not same_outputs(together, network(few.clone())):
                 raise _unsteady("the network says something else when it runs again")
-            raise _influence("the network's outputs for some examples differ when others run with them")
+            raise influence("the network's outputs for some examples differ when others run with them")
     return bool((together != together[:1]).any())
 
 
-def _influence(how: str) -> RepairError:
+def run_alone(network: nn.Module, example: Tensor) -> Tensor:
+    """(1, ...) the outputs for one example (1, ...), which the network may then not change.
+
+    Raises:
+        RepairError: if the network cannot run it alone.
+    """
+    try:
+        outputs: Tensor = network(example.clone())
+    except Exception as error:
+        raise influence(
+            f"the network cannot be run on one example alone ({type(error).__name__}: {_words(error)})"
+        ) from error
+    return outputs
+
+
+def same_outputs(outputs: Tensor, others: Tensor) -> bool:
+    """Whether outputs without NaN are equal up to the rounding of other kernels; what is infinite must be equal."""
+    if outputs.shape != others.shape:
+        return False
+    scale = outputs.nan_to_num(posinf=0, neginf=0).abs().max()
+    change = torch.where(outputs == others, 0, outputs - others).abs().max()
+    return bool(change <= scale * torch.finfo(outputs.dtype).eps ** 0.5)
+
+
+def influence(how: str) -> RepairError:
+    """What to raise when examples influence each other; says how that was seen."""
     return RepairError(
         f"{how}, so examples influence each other: give a network that treats examples one by one in eval mode"
     )

@@ -224,6 +224,14 @@ class TrainedModel:
         """(n,) how far the given target's output leads all others; negative where it does not."""
         return self._measured(self.likelihood.margin, examples)
 
+    def believes(self, examples: Examples) -> Tensor:
+        """(n,) truth values: whether each given target is at least as likely as all others together."""
+
+        def measure(outputs: Tensor, targets: Tensor) -> Tensor:
+            return self.likelihood.log_likelihood(outputs, targets) >= self.likelihood.even_odds(outputs)
+
+        return self._measured(measure, examples).bool()
+
     def correct(self, examples: Examples) -> Tensor:
         """(n,) in [0, 1]: how right the prediction for each example is."""
         return self._measured(self.likelihood.correct, examples)

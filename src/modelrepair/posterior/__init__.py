@@ -8,11 +8,13 @@ from __future__ import annotations
 from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights, walk
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.natural_gradient import NaturalGradient
+from modelrepair.posterior.second_look import SecondLook
 from modelrepair.settings.base import choose
 
 UPDATES: dict[str, type[PosteriorUpdate]] = {
     "ewc": ElasticWeightConsolidation,
     "natural-gradient": NaturalGradient,
+    "second-look": SecondLook,
 }
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "ElasticWeightConsolidation",
     "NaturalGradient",
     "PosteriorUpdate",
+    "SecondLook",
     "class_balanced_weights",
     "make_update",
     "walk",

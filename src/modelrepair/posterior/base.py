@@ -94,9 +94,9 @@ def walk(
         candidate = model.with_parameter_vector(start + fraction * step) if point else model
         value, numbers, _ = oversight.look(candidate)
         trace.append({"round": point, name: fraction * length, "watched": value, **numbers})
-        if value is None or value > best_value:
+        if oversight.prefers(value, best_value):
             best, best_round = candidate, point
-            best_value = -float("inf") if value is None else value
+            best_value = best_value if value is None else max(value, best_value)
     return Edited(best, trace, best_round)
 
 

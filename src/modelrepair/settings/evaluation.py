@@ -10,7 +10,8 @@ class Description(Settings):
 
     Attributes:
         uses: what the method was given beside the training data and the model: "failures" (the query alone), "guard"
-            (and accuracy on discovery, to judge points by), "request" (no failures, the causes).
+            (and accuracy on discovery, to judge points by), "reserved" (and a clean set to train on), "discovery" (and
+            its examples to train on), "request" (no failures, the causes).
         scored: whether training examples were ranked.
     """
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Member, NonNegative, Settings
+from modelrepair.settings.base import Count, Member, NonNegative, Settings
 
 
 class ScoreSettings(Member):
@@ -48,10 +48,27 @@ class LossSettings(ScoreSettings):
     score: Literal["loss"] = "loss"
 
 
+class LossAfterSettings(ScoreSettings):
+    """The loss at the model with the failures inserted."""
+
+    score: Literal["loss-after"] = "loss-after"
+    compares: ClassVar[bool] = True
+
+
 class MarginSettings(ScoreSettings):
     """The area under the margin (Pleiss et al. 2020)."""
 
     score: Literal["margin"] = "margin"
+
+
+class NearestNeighboursSettings(ScoreSettings):
+    """Exact Shapley values of a nearest-neighbour classifier on the network's features (Jia et al. 2019)."""
+
+    score: Literal["knn-shapley"] = "knn-shapley"
+    neighbours: Count = 5
+    """k of the classifier."""
+    queries: Literal["failures", "discovery"] = "failures"
+    """What the classifier is to get right."""
 
 
 class NoScoreSettings(ScoreSettings):
@@ -62,7 +79,13 @@ class NoScoreSettings(ScoreSettings):
 
 
 Score = Annotated[
-    LinearSettings | LossChangeSettings | LossSettings | MarginSettings | NoScoreSettings,
+    LinearSettings
+    | LossAfterSettings
+    | LossChangeSettings
+    | LossSettings
+    | MarginSettings
+    | NearestNeighboursSettings
+    | NoScoreSettings,
     Field(discriminator="score"),
 ]
 

@@ -25,7 +25,7 @@ from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
-from modelrepair.settings.treatment import DeleteSettings, Treat, Treatment
+from modelrepair.settings.treatment import DeleteSettings, TeachingSettings, Treat, Treatment
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
@@ -37,10 +37,12 @@ class Identification(InsertionSettings):
     """A way to find causes: a posterior update that inserts the failures, and a score."""
 
     influence: Score
+    selection: OptionalName = None
+    """The selection that goes with its scores, unless the run or the method names another."""
 
     @model_validator(mode="after")
     def _compares(self) -> Identification:
-        if self.influence.compares and self.posterior.chosen == "none":
+        if self.influence.compares and not self.posterior.inserts:
             raise ValueError(
                 f"the score {self.influence.chosen} compares the model with and without the failures, and "
                 "posterior.update none inserts none: choose a posterior update, or another score"
@@ -72,8 +74,8 @@ class Parameters(Settings):
     """One of `datasets`."""
     corruption: Name
     """One of `corruptions`."""
-    selection: Name
-    """One of `selections`."""
+    selection: OptionalName = None
+    """One of `selections`, in place of the identification's."""
     own_data: Text
     """The folder of your own data files. What reads it runs again when anything in it changes."""
     datasets: dict[Name, Source]
@@ -132,12 +134,19 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         RepairError: if a name is not there, or identification, treatment, selection and corruption do not fit.
     """
     method = choose("method", parameters.methods, parameters.method)
+    name = parameters.identification or method.identification
+    identification = choose("identification", parameters.identifications, name)
+    selected = method.selection or parameters.selection or identification.selection
+    if selected is None:
+        how = "names no selection" if identification.influence.ranks else "scores no examples"
+        raise RepairError(
+            f"the identification {name!r} {how}: say which causes are taken, as with -S selection=class"
+        )
     names = {
-        "identification": parameters.identification or method.identification,
+        "identification": name,
         "treatment": parameters.treatment or method.treatment,
-        "selection": method.selection or parameters.selection,
+        "selection": selected,
     }
-    identification = choose("identification", parameters.identifications, names["identification"])
     treatment = choose("treatment", parameters.treatments, names["treatment"])
     selection = choose("selection", parameters.selections, names["selection"])
     corruption = choose("corruption", parameters.corruptions, parameters.corruption)
@@ -152,6 +161,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
 
     guarded = scored if treatment.guarded is None else treatment.guarded
     uses = "guard" if guarded else "failures" if scored else "request"
+    if getattr(identification.influence, "queries", "") == "discovery":
+        uses = "discovery"
+    elif isinstance(treatment, TeachingSettings):
+        # More than to judge points by.
+        uses = next((part for part in ("discovery", "reserved") if part in treatment.trains_on), uses)
     asked = [identification.curvature, treatment.curvature if isinstance(treatment, DeleteSettings) else None]
     curvatures = sorted({name for name in asked if name is not None})
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}

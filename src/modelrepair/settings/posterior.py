@@ -6,14 +6,31 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modelrepair.settings.base import Count, Flag, Member, NonNegative, Positive, Seed, Settings, expect
+from modelrepair.settings.base import (
+    Count,
+    Flag,
+    Member,
+    NonNegative,
+    Positive,
+    Proportion,
+    Seed,
+    Settings,
+    expect,
+)
 from modelrepair.settings.curvature import CurvatureName
 
 
 class UpdateSettings(Member):
-    """Of any posterior update."""
+    """Of any posterior update.
+
+    Attributes:
+        stiff: whether the posterior is held as its mode and a curvature there.
+        inserts: whether it inserts the failures at all.
+    """
 
     tag: ClassVar[str] = "update"
+    stiff: ClassVar[bool] = True
+    inserts: ClassVar[bool] = True
 
 
 class EwcSettings(UpdateSettings):
@@ -47,10 +64,27 @@ class NaturalGradientSettings(UpdateSettings):
     `training` unless it is set."""
 
 
+class SecondLookSettings(UpdateSettings):
+    """Training on, on the failures and on what is believed of the training data (after Shen & Sanghavi 2019)."""
+
+    update: Literal["second-look"] = "second-look"
+    stiff: ClassVar[bool] = False
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    looks: Count = 12
+    """Passes through what is believed; what that is, is judged anew before each."""
+    memory: Proportion = 0.7
+    """Share that the judge keeps of itself in each look; the rest is the look's last point."""
+    batch_size: Count = 64
+    """Examples in a step."""
+
+
 class NoUpdateSettings(UpdateSettings):
     """Nothing is inserted: for scores that look at the base model alone."""
 
     update: Literal["none"] = "none"
+    stiff: ClassVar[bool] = False
+    inserts: ClassVar[bool] = False
 
 
 Update = Annotated[EwcSettings | NaturalGradientSettings, Field(discriminator="update")]
@@ -60,7 +94,8 @@ class InsertionSettings(Settings):
     """How the failures are inserted into the posterior."""
 
     posterior: Annotated[
-        EwcSettings | NaturalGradientSettings | NoUpdateSettings, Field(discriminator="update")
+        EwcSettings | NaturalGradientSettings | SecondLookSettings | NoUpdateSettings,
+        Field(discriminator="update"),
     ]
     """The posterior update; `update: none` where the score needs none."""
     curvature: CurvatureName | None = None
@@ -73,10 +108,11 @@ class InsertionSettings(Settings):
     @model_validator(mode="after")
     def _fits(self) -> InsertionSettings:
         needed = [name for name in ("curvature", "damping") if getattr(self, name) is None]
-        if self.posterior.chosen == "none":
+        if not self.posterior.stiff:
             if len(needed) < 2:
                 raise ValueError(
-                    "with posterior.update none no curvature is used: leave curvature and damping out"
+                    f"with posterior.update {self.posterior.chosen} no curvature is used: leave curvature and damping "
+                    "out"
                 )
         elif needed:
             raise ValueError(
@@ -93,11 +129,9 @@ class InsertionSettings(Settings):
         return self
 
     @property
-    def insertion(self) -> tuple[CurvatureName, float]:
-        """Name and damping of the curvature, where there is a posterior update."""
-        assert self.curvature is not None
-        assert self.damping is not None
-        return self.curvature, self.damping
+    def insertion(self) -> tuple[CurvatureName, float] | None:
+        """Name and damping of the curvature, where the posterior update uses one."""
+        return None if self.curvature is None or self.damping is None else (self.curvature, self.damping)
 
 
 class UpdatePosterior(InsertionSettings):

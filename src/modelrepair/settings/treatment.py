@@ -18,7 +18,7 @@ from modelrepair.settings.base import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
-from modelrepair.settings.posterior import Update
+from modelrepair.settings.posterior import SecondLookSettings, Update
 
 
 class TreatmentSettings(Member):
@@ -74,13 +74,40 @@ class DescentSettings(TreatmentSettings):
     """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
 
 
-class FineTuneSettings(DescentSettings):
+Taught = Literal["discovery", "failures", "remaining", "reserved"]
+
+
+class TeachingSettings(TreatmentSettings):
+    """Of treatments that choose what they train on."""
+
+    trains_on: Annotated[list[Taught], Field(min_length=1)] = Field(default=["remaining"])
+    """remaining: the training examples without the causes. failures: those that the repair is for. discovery: four
+    fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean."""
+
+    @model_validator(mode="after")
+    def _once(self) -> TeachingSettings:
+        if len(set(self.trains_on)) < len(self.trains_on):
+            raise ValueError("trains_on names something twice: name each once")
+        if {"discovery", "failures"} <= set(self.trains_on):
+            raise ValueError("trains_on names discovery and failures, which are part of it: name one of them")
+        return self
+
+
+class FineTuneSettings(DescentSettings, TeachingSettings):
     """Train on without the causes."""
 
     kind: Literal["fine-tune"] = "fine-tune"
     epochs: Count = 10
     remaining: Literal["all", "equal"] = "all"
     """all of D \\ C, or as many random ones as there are causes."""
+
+
+class MendSettings(TeachingSettings):
+    """Train on, on what is right and on what is believed of the rest."""
+
+    kind: Literal["mend"] = "mend"
+    posterior: SecondLookSettings = SecondLookSettings()
+    """How what is believed is found out."""
 
 
 class RetrainSettings(DescentSettings):
@@ -103,7 +130,8 @@ class ScrubSettings(TreatmentSettings):
 
 
 Treatment = Annotated[
-    DeleteSettings | FineTuneSettings | RetrainSettings | ScrubSettings, Field(discriminator="kind")
+    DeleteSettings | FineTuneSettings | MendSettings | RetrainSettings | ScrubSettings,
+    Field(discriminator="kind"),
 ]
 
 

@@ -38,6 +38,8 @@ class Oversight:
     Attributes:
         watch: judges a point, higher is better. It is asked at the start and after every round, and the
             best point wins; ties go to the earlier one. Without it, the last point is the result.
+        slack: how far below the best value so far a later point may be and still be preferred: by how much a value is
+            uncertain, where longer is otherwise better.
         observe: what else to write down at those moments: numbers for the trace, and tensors, which are
             stacked over the rounds.
         checkpoint: where to keep progress, to go on after a kill.
@@ -46,6 +48,16 @@ class Oversight:
     watch: Watch | None = None
     observe: Observe | None = None
     checkpoint: Checkpoint | None = None
+    slack: float = 0.0
+
+    def prefers(self, value: float | None, best: float) -> bool:
+        """Whether a point of this value takes the place of the one kept so far; always, if nobody watches.
+
+        Args:
+            value: of the point.
+            best: the highest value so far.
+        """
+        return value is None or value > best - self.slack
 
     def look(self, model: TrainedModel) -> tuple[float | None, dict[str, float], dict[str, Tensor]]:
         """The watched value, the numbers and the tensors at a point; what is observed comes first."""
@@ -122,6 +134,7 @@ def minimise(
     descent: Descent,
     *,
     oversight: Oversight = UNATTENDED,
+    carried: dict[str, Tensor] | None = None,
     training_mode: bool = True,
     description: str = "descending",
 ) -> Course:
@@ -130,9 +143,11 @@ def minimise(
     Args:
         model: where to start; its network is changed.
         losses: for round r = 1, 2, …, yields the scalar loss of each step, computed at the current
-            parameters when it is asked for. It must depend on r alone, not on earlier calls.
+            parameters when it is asked for. It must depend on r and on what is carried alone, not on earlier calls.
         descent: how.
         oversight: who judges the points, what is written down, where progress is kept.
+        carried: tensors, by name, that `losses` and who looks on keep from round to round, in this dictionary; what is
+            there now is where they start. They are part of the progress.
         training_mode: whether normalisation and dropout layers are in training mode during the steps.
         description: shown beside the progress bar and in messages.
 
@@ -152,6 +167,7 @@ def minimise(
         list(model.parameters.values()), lr=descent.learning_rate, weight_decay=descent.weight_decay
     )
     checkpoint = oversight.checkpoint
+    carried = {} if carried is None else carried
     saved = checkpoint.load() if checkpoint else None
     if saved is None:
         value, numbers, tensors = oversight.look(model)
@@ -166,6 +182,7 @@ def minimise(
         network.load_state_dict(_unprefixed(tensors, "network."))
         best_state = _unprefixed(tensors, "best.")
         _load_optimiser(optimiser, _unprefixed(tensors, "optimiser."))
+        carried.update({name: t.to(model.device) for name, t in _unprefixed(tensors, "carried.").items()})
         print(
             f"{description}: resuming after round {trace[-1]['round']} of at most {descent.rounds}",
             flush=True,
@@ -181,8 +198,9 @@ def minimise(
         trace.append({"round": number, "loss": loss, "watched": value, **numbers})
         for name, tensor in tensors.items():
             observed[name].append(tensor)
-        if value is None or best_value is None or value > best_value:
-            best_round, best_value = number, value
+        if best_value is None or oversight.prefers(value, best_value):
+            best_round = number
+            best_value = value if value is None or best_value is None else max(value, best_value)
             best_state = _copy(network.state_dict())
         bar.set_postfix(loss=loss, watched=value, refresh=False)
         if checkpoint:
@@ -192,6 +210,7 @@ def minimise(
                     **{f"best.{k}": v for k, v in best_state.items()},
                     **{f"optimiser.{k}": v for k, v in _optimiser_tensors(optimiser).items()},
                     **{f"observed.{k}": torch.stack(rows) for k, rows in observed.items()},
+                    **{f"carried.{k}": v for k, v in carried.items()},
                 },
                 {"trace": trace, "best_round": best_round, "best_value": best_value},
             )

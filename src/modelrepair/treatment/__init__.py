@@ -9,11 +9,13 @@ from modelrepair.settings.base import choose
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
+from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.scrubbing import Scrub
 
 TREATMENTS: dict[str, type[Treatment]] = {
     "delete": Delete,
     "fine-tune": FineTune,
+    "mend": Mend,
     "retrain": Retrain,
     "scrub": Scrub,
 }
@@ -22,6 +24,7 @@ __all__ = [
     "TREATMENTS",
     "Delete",
     "FineTune",
+    "Mend",
     "Patient",
     "Retrain",
     "Scrub",

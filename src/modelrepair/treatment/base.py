@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +20,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.settings.treatment import Taught
 from modelrepair.training.descent import Oversight
 
 
@@ -31,7 +34,9 @@ class Patient:
         causes: positions among them, most harmful first.
         discovery: examples outside training, right and wrong ones. A treatment stops where accuracy on all
             of them is best; watching the failures alone would sacrifice the rest.
-        failures: the failures that the repair is for; their accuracy is written down, never acted on.
+        failures: the failures that the repair is for; their accuracy is written down, and they are acted on only by a
+            treatment that is told to train on them.
+        reserved: clean examples outside discovery, for treatments that are told to train on them.
         curvature: fetches a fitted curvature by name and damping.
         fresh: makes the same network untrained; only retraining needs it.
         tolerance: share of what the model has right on discovery that a treatment may break.
@@ -47,6 +52,7 @@ class Patient:
     discovery: Examples
     failures: Examples
     curvature: Callable[[str, float], Curvature]
+    reserved: Examples | None = None
     fresh: Callable[[], TrainedModel] | None = None
     tolerance: float = 0.01
     guarded: bool = True
@@ -68,6 +74,33 @@ class Patient:
         """Positions of D \\ C, ascending."""
         return np.setdiff1d(np.arange(len(self.examples)), self.causes)
 
+    def taught_with(self, parts: Sequence[Taught]) -> tuple[Patient, Examples]:
+        """The patient as a treatment sees it that trains on more than D \\ C, and these further examples.
+
+        Where it trains on discovery, a random fifth of discovery is left to judge it by.
+
+        Raises:
+            RepairError: if a part has no examples.
+        """
+        seen, further = self, self.failures.subset([])
+        for part in parts:
+            if part == "discovery":
+                order = generator(self.seed, "a fifth of discovery").permutation(len(self.discovery))
+                count = len(order) // 5
+                seen = dataclasses.replace(self, discovery=self.discovery.subset(np.sort(order[:count])))
+                examples: Examples | None = self.discovery.subset(np.sort(order[count:]))
+            else:
+                examples = {"failures": self.failures, "reserved": self.reserved}.get(part)
+            if part == "remaining":
+                continue
+            if examples is None or not len(examples) or not len(seen.discovery):
+                raise RepairError(
+                    f"the treatment is to train on {part}, of which there are too few examples: choose another "
+                    "trains_on, or a data set with more"
+                )
+            further = further.followed_by(examples)
+        return seen, further
+
     def remaining_sample(self) -> NDArray[np.int64]:
         """As many random positions of D \\ C as there are causes, or all if there are fewer.
 
@@ -85,12 +118,15 @@ class Patient:
         """What every treatment is judged by on its way: accuracy on all of discovery.
 
         A point that breaks more than `tolerance` of what the given model had right there is no repair, however
-        much it fixes: it is worth minus the share that it breaks.
+        much it fixes: it is worth minus the share that it breaks. That share is measured on few examples, n, so a point
+        is refused only if it is above the tolerance τ by more than its standard error there, √(τ(1 − τ)/n).
         """
         return self._worth(*self._accuracies(model))
 
     def _worth(self, accuracy: float, kept: float) -> float:
-        return accuracy if kept >= 1 - self.tolerance else kept - 1
+        count = max(float(self._correct_before.sum()), 1.0)
+        allowed = self.tolerance + math.sqrt(self.tolerance * (1 - self.tolerance) / count)
+        return accuracy if kept >= 1 - allowed else kept - 1
 
     def _accuracies(self, model: TrainedModel) -> tuple[float, float]:
         """On all of discovery, and the share that is still right of what the given model had right there.

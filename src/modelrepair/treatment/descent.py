@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelrepair.errors import RepairError
+from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
 from modelrepair.training.descent import Descent, mean_losses, minimise
@@ -15,12 +13,16 @@ from modelrepair.treatment.base import Patient, Treated, Treatment
 class FineTune(FineTuneSettings, Treatment):
     """Train on from θ̂ on D \\ C (Tanno et al. 2022, section 2.2, example 1); every epoch is a point.
 
-    With the true causes this is the paper's semi-oracle.
+    With the true causes this is the paper's semi-oracle. Told to train on labelled examples that the model was tested
+    on, instead or besides, it is what anybody would do who has some.
     """
 
     def treat(self, patient: Patient) -> Treated:
-        kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
-        return _descend(patient.model.copy(), patient, kept, self, "fine-tuning")
+        seen, examples = patient.taught_with(self.trains_on)
+        if "remaining" in self.trains_on:
+            kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
+            examples = patient.examples.subset(kept).followed_by(examples)
+        return _descend(patient.model.copy(), seen, examples, self, "fine-tuning")
 
 
 class Retrain(RetrainSettings, Treatment):
@@ -31,7 +33,9 @@ class Retrain(RetrainSettings, Treatment):
             raise RepairError(
                 "retraining needs an untrained network: give the patient a function `fresh` that makes one"
             )
-        treated = _descend(patient.fresh(), patient, patient.remaining, self, "retraining")
+        treated = _descend(
+            patient.fresh(), patient, patient.examples.subset(patient.remaining), self, "retraining"
+        )
         if patient.guarded and patient.watch(treated.model) < patient.watch(patient.model):
             watched, numbers, _ = patient.oversight.look(patient.model)
             given = {"round": 0, "loss": None, "watched": watched, **numbers}
@@ -42,17 +46,17 @@ class Retrain(RetrainSettings, Treatment):
 def _descend(
     model: TrainedModel,
     patient: Patient,
-    kept: NDArray[np.int64],
+    examples: Examples,
     settings: FineTune | Retrain,
     description: str,
 ) -> Treated:
-    if not len(kept):
+    if not len(examples):
         raise RepairError("no training examples remain without the causes: select fewer causes")
     course = minimise(
         model,
         mean_losses(
             model,
-            patient.examples.subset(kept),
+            examples,
             settings.batch_size,
             seed=patient.seed,
             purpose=description,

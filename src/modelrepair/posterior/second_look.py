@@ -1,0 +1,103 @@
+"""A second look: train on, on the failures and on what is still believed of the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelrepair.curvature.base import Curvature
+from modelrepair.errors import RepairError
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
+from modelrepair.settings.posterior import SecondLookSettings
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+
+
+class SecondLook(SecondLookSettings, PosteriorUpdate):
+    """Maximise, over θ and over which training examples S are believed, Σᵢ wᵢ log p(zᵢ | θ) + Σ_{z∈S} log p(z | θ).
+
+    A model that fails because of wrong labels is not the best judge of them, one that has been repaired is a better
+    one. So each look judges the training examples, believes those whose given target is at least as likely as all
+    others together, and trains on for an epoch on these and on what is inserted (iterative trimmed loss minimisation,
+    Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). The judge is the
+    exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780),
+    which starts as θ̂ and is what comes out.
+
+    It needs the training data, as `kept`, and no curvature. What is deleted counts as not among `kept`, and is not
+    looked at.
+    """
+
+    def edit(
+        self,
+        model: TrainedModel,
+        evidence: Examples,
+        weights: NDArray[np.float64],
+        *,
+        curvature: Curvature | None = None,
+        count: int | None = None,
+        kept: Examples | None = None,
+        seed: int = 0,
+        oversight: Oversight = UNATTENDED,
+    ) -> Edited:
+        """The judge after the last look or, where somebody watches, the best of those after each; see the base."""
+        if kept is None:
+            raise RepairError(
+                "a second look trains on: give it the training examples that stay as `kept`, or choose another "
+                "posterior update"
+            )
+        weights = checked_weights(evidence, weights)
+        inserted = evidence.subset(weights > 0)
+        edited, start = model.copy(), model.parameter_vector
+        shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
+        carried = {"judge": start, "best": start, "best_value": torch.tensor(-torch.inf, dtype=torch.float64)}
+        carried["round"] = carried["best_round"] = torch.tensor(0)
+        share_believed = 0.0
+
+        def losses(look: int) -> Iterator[Tensor]:
+            nonlocal share_believed
+            believes = model.with_parameter_vector(carried["judge"]).believes(kept).cpu().numpy()
+            share_believed = float(believes.mean()) if len(believes) else 0.0
+            positions = np.flatnonzero(believes)
+            if not len(positions) + len(inserted):
+                raise RepairError(
+                    f"the model finds none of the {len(kept)} given targets of the training examples likely, and "
+                    "nothing is inserted: there is nothing left to train on"
+                )
+            pool = inserted.followed_by(kept.subset(positions))
+            each = torch.cat([shares, shares.new_ones(len(positions))])
+            for chosen in epoch_batches(
+                len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
+            ):
+                inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
+                yield -(each[chosen] * edited.log_likelihood(edited.network(inputs), targets)).mean()
+            carried["judge"] = self.memory * carried["judge"] + (1 - self.memory) * edited.parameter_vector
+
+        def observe(_: TrainedModel) -> dict[str, float | Tensor]:
+            value, numbers, tensors = oversight.look(model.with_parameter_vector(carried["judge"]))
+            best = float(carried["best_value"])
+            if oversight.prefers(value, best):
+                carried["best"] = carried["judge"]
+                carried["best_round"] = carried["round"]
+            if value is not None:
+                carried["best_value"] = torch.tensor(max(value, best), dtype=torch.float64)
+            carried["round"] = carried["round"] + 1
+            judged = {} if value is None else {"judged": value}
+            return {**numbers, **tensors, **judged, "believed": share_believed}
+
+        course = minimise(
+            edited,
+            losses,
+            Descent(learning_rate=self.learning_rate, rounds=self.looks),
+            oversight=Oversight(observe=observe, checkpoint=oversight.checkpoint),
+            carried=carried,
+            # The mean of parameters is a model only with the same statistics of normalisation layers.
+            training_mode=False,
+            description="looking again",
+        )
+        trace = [{**row, "watched": row.pop("judged", None)} for row in course.trace]
+        return Edited(model.with_parameter_vector(carried["best"]), trace, int(carried["best_round"]))

@@ -1,0 +1,125 @@
+"""The features on which the last linear layer of a network decides, and what all valuations check of such."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from modelrepair.errors import RepairError
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+
+
+@torch.no_grad()
+def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
+    """(n, f) the input of the linear layer that the network applies last, one row an example, on the model's device.
+
+    Which layer that is is seen as the network runs, so it need not be the last in the order of the modules. A layer
+    whose weights are used without the layer being called (as in attention) is not seen.
+
+    Args:
+        model: at θ̂; nothing of it is changed.
+        examples: n of them, at least one.
+
+    Raises:
+        RepairError: if there are no examples, the network applies no linear layer, or the last of them is not applied
+            to one vector an example.
+    """
+    if not len(examples):
+        raise RepairError("features were asked for of no examples: give at least one")
+    last: list[tuple[nn.Module, Tensor]] = []
+
+    def remember(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        last[:] = [(layer, arguments[0])]
+
+    linear: dict[nn.Module, str] = {
+        layer: path for path, layer in model.network.named_modules() if isinstance(layer, nn.Linear)
+    }
+    hooks = [layer.register_forward_pre_hook(remember) for layer in linear]
+    rows = []
+    try:
+        for _, inputs, _ in model.batches(examples):
+            last.clear()
+            model.network(inputs)
+            if not last:
+                there = f"none of its {len(linear)} linear layers" if linear else "no linear layer"
+                raise RepairError(
+                    f"network {type(model.network).__name__} applies {there}, so it has no penultimate features: give "
+                    "a network that ends in a linear layer, or features of your own"
+                )
+            layer, features = last[0]
+            if features.ndim != 2 or len(features) != len(inputs):
+                raise RepairError(
+                    f"linear layer {linear[layer]}, the last that is applied, takes inputs of shape "
+                    f"{tuple(features.shape)} for {len(inputs)} examples, not one vector for each: give features of "
+                    "your own"
+                )
+            # The network may change it in place afterwards, and it may be a view of something larger.
+            rows.append(features.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(rows)
+
+
+def labelled_features(
+    features: ArrayLike | Tensor, labels: ArrayLike | Tensor, what: str
+) -> tuple[Tensor, Tensor]:
+    """Features (n, f) in float64 and class numbers (n,), on the device of the features.
+
+    Raises:
+        RepairError: if they do not belong together, a feature is NaN or infinite, there are no examples, or the labels
+            are no class numbers; names them as `what`.
+    """
+    arrays = []
+    for given in (features, labels):
+        array = given if torch.is_tensor(given) else np.array(given)
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+            raise RepairError(
+                f"an array of type {array.dtype} was given for the {what} examples: give real numbers as features and "
+                "class numbers as labels"
+            )
+        arrays.append((array if torch.is_tensor(array) else torch.from_numpy(array)).detach())
+    matrix, numbers = arrays[0].to(torch.float64), arrays[1]
+    if matrix.ndim != 2 or not len(matrix) or numbers.shape != matrix.shape[:1]:
+        raise RepairError(
+            f"features of shape {tuple(matrix.shape)} and labels of shape {tuple(numbers.shape)} were given for the "
+            f"{what} examples: give one row of features and one class number for each of at least one example"
+        )
+    bad = int((~torch.isfinite(matrix)).any(dim=1).sum())
+    if bad:
+        raise RepairError(
+            f"the features of {bad} of {len(matrix)} {what} examples are NaN or infinite: check those inputs"
+        )
+    if numbers.is_floating_point() or numbers.dtype == torch.bool or int(numbers.min()) < 0:
+        kind = str(numbers.dtype).removeprefix("torch.")
+        raise RepairError(
+            f"labels of type {kind}, the lowest {numbers.min().item()}, were given for the {what} examples: give class "
+            "numbers, whole numbers of 0 or more"
+        )
+    return matrix, numbers.to(matrix.device, torch.int64)
+
+
+def on_same_footing(
+    features: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    query_features: ArrayLike | Tensor,
+    query_labels: ArrayLike | Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training features (n, f) and labels (n,), query features (q, f) and labels (q,), all on the device of the first.
+
+    Raises:
+        RepairError: as `labelled_features`, or if the two have different numbers of features.
+    """
+    training, given = labelled_features(features, labels, "training")
+    query, right = labelled_features(query_features, query_labels, "query")
+    if training.shape[1] != query.shape[1]:
+        raise RepairError(
+            f"training examples have {training.shape[1]} features and query examples {query.shape[1]}: take both from "
+            "the same layer of the same network"
+        )
+    return training, given, query.to(training.device), right.to(training.device)

@@ -1,0 +1,189 @@
+"""The second look against the same computation by hand, and what it is for: a better judge of the training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+
+from modelrepair.errors import RepairError
+from modelrepair.influence import Investigation, influence_scores
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Sigmoid, Softmax
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.posterior import SecondLook
+from modelrepair.training.descent import Descent, Oversight, epoch_batches, mean_losses, minimise
+from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
+
+BASE = make_model("mlp")
+KEPT, INSERTED = make_examples("mlp", count=40), make_examples("mlp", count=9, seed=1)
+WEIGHTS = np.linspace(0.5, 2, 9)
+LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16)
+
+
+def believed_by_hand(model: TrainedModel) -> np.ndarray:
+    inputs, targets = KEPT.batch(slice(None), dtype=torch.float64)
+    chances = torch.softmax(model.network(inputs), dim=1)
+    return np.flatnonzero((chances[torch.arange(len(KEPT)), targets] >= 0.5).numpy())
+
+
+def by_hand(seed: int) -> tuple[torch.Tensor, list[float]]:
+    """θ of the judge after four looks, and the share that each look believed."""
+    edited, judge, shares = BASE.copy(), BASE.parameter_vector, []
+    optimiser = torch.optim.Adam(edited.network.parameters(), lr=0.02)
+    x_new, y_new = INSERTED.batch(slice(None), dtype=torch.float64)
+    x_old, y_old = KEPT.batch(slice(None), dtype=torch.float64)
+    for look in range(1, 5):
+        trusted = believed_by_hand(BASE.with_parameter_vector(judge))
+        shares.append(len(trusted) / len(KEPT))
+        x, y = torch.cat([x_new, x_old[trusted]]), torch.cat([y_new, y_old[trusted]])
+        weights = torch.cat([torch.from_numpy(WEIGHTS), torch.ones(len(trusted), dtype=torch.float64)])
+        for batch in epoch_batches(len(x), 16, seed=seed, purpose="second look", epoch=look):
+            losses = torch.nn.functional.cross_entropy(edited.network(x[batch]), y[batch], reduction="none")
+            optimiser.zero_grad()
+            (weights[batch] * losses).mean().backward()
+            optimiser.step()
+        judge = 0.6 * judge + 0.4 * edited.parameter_vector
+    return judge, shares
+
+
+def test_it_is_the_computation_by_hand() -> None:
+    before = state_bytes(BASE)
+    edited = LOOK.insert(BASE, INSERTED, WEIGHTS, kept=KEPT, seed=3)
+    expected, shares = by_hand(3)
+    assert_equal(edited.model.parameter_vector, expected, 1e-12)
+    assert [row["believed"] for row in edited.trace] == [0.0, *shares]
+    assert 0 < shares[0] < 1
+    assert edited.best_round == 4
+    assert state_bytes(BASE) == before
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+def test_passes_through_the_model_change_nothing(batch_size: int) -> None:
+    other = TrainedModel(BASE.copy().network, Softmax(), batch_size=batch_size, device="cpu")
+    expected = LOOK.insert(BASE, INSERTED, kept=KEPT).model.parameter_vector
+    assert_equal(LOOK.insert(other, INSERTED, kept=KEPT).model.parameter_vector, expected, 1e-12)
+
+
+def test_what_is_deleted_is_not_looked_at() -> None:
+    alone = LOOK.insert(BASE, INSERTED, kept=KEPT).model
+    both = Examples(
+        np.concatenate([INSERTED.inputs, KEPT.inputs[:5]]),
+        np.concatenate([INSERTED.targets, (KEPT.targets[:5] + 1) % 3]),
+    )
+    mixed = LOOK.edit(BASE, both, np.array([1.0] * 9 + [-1.0] * 5), kept=KEPT).model
+    assert state_bytes(mixed) == state_bytes(alone)
+
+
+def test_where_somebody_watches_the_best_judge_comes_out() -> None:
+    values, seen = [0.1, 0.3, 0.9, 0.9, 0.2], []
+
+    def watch(model: TrainedModel) -> float:
+        seen.append(model.parameter_vector)
+        return values[len(seen) - 1]
+
+    edited = LOOK.insert(BASE, INSERTED, kept=KEPT, oversight=Oversight(watch=watch))
+    assert edited.best_round == 2, "the earlier one of equals"
+    assert [row["watched"] for row in edited.trace] == values
+    assert torch.equal(edited.model.parameter_vector, seen[2])
+    unwatched = SecondLook(**{**LOOK.model_dump(), "looks": 2}).insert(BASE, INSERTED, kept=KEPT)
+    assert torch.equal(seen[2], unwatched.model.parameter_vector)
+
+
+@pytest.mark.parametrize(("slack", "expected"), [(0.0, 2), (0.05, 3), (0.15, 4), (0.9, 4)])
+def test_a_later_judge_is_preferred_within_the_slack(slack: float, expected: int) -> None:
+    values = iter([0.1, 0.3, 0.9, 0.9, 0.8])
+    oversight = Oversight(watch=lambda model: next(values), slack=slack)
+    assert LOOK.insert(BASE, INSERTED, kept=KEPT, oversight=oversight).best_round == expected
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_it_goes_on_after_a_kill_to_the_byte(tmp_path: Path, watched: bool) -> None:
+    def look(checkpoint: Checkpoint | None, last: int) -> Any:
+        left = iter(range(last))
+
+        def observe(model: TrainedModel) -> dict[str, Any]:
+            if next(left, None) is None:
+                raise SystemExit
+            return {"length": float(model.parameter_vector.norm())}
+
+        watch = (lambda model: -abs(float(model.parameter_vector.norm()) - 3)) if watched else None
+        return LOOK.insert(BASE, INSERTED, kept=KEPT, oversight=Oversight(watch, observe, checkpoint))
+
+    expected = look(None, 9)
+    with pytest.raises(SystemExit):
+        look(Checkpoint(tmp_path, "one"), 3)
+    again = look(Checkpoint(tmp_path, "one"), 2)
+    assert state_bytes(again.model) == state_bytes(expected.model)
+    assert again.trace == expected.trace
+    assert again.best_round == expected.best_round
+
+
+def test_it_judges_wrong_labels_better_than_the_model_that_learned_them() -> None:
+    examples, swapped = blobs(300, flipped=0.3, seed=4)
+    keep = (examples.targets[swapped] == 0) & (np.arange(len(swapped)) % 5 > 0)
+    right = examples.targets.copy()
+    right[swapped[keep]] = 1
+    # One way, so that the failures of the base have a reason.
+    data = Examples(examples.inputs, right)
+    failing, _ = blobs(400, seed=5)
+    wrong = np.setdiff1d(swapped, swapped[keep])
+    model = TrainedModel(
+        torch.nn.Sequential(torch.nn.Linear(2, 40), torch.nn.Tanh(), torch.nn.Linear(40, 2)).double(),
+        Softmax(),
+        device="cpu",
+    )
+    minimise(
+        model,
+        mean_losses(model, data, 32, seed=0, purpose="base"),
+        Descent(learning_rate=0.02, rounds=60),
+    )
+    failures = failing.subset(~model.believes(failing).numpy())
+    updated = SecondLook(learning_rate=0.02).insert(model, failures, kept=data).model
+    investigation = Investigation(model, updated, data)
+
+    def area(name: str) -> float:
+        ranks = rankdata(influence_scores(investigation, name))[wrong]
+        return float(ranks.sum() - len(wrong) * (len(wrong) + 1) / 2) / (
+            len(wrong) * (len(data) - len(wrong))
+        )
+
+    assert area("loss-after") > area("loss") + 0.02
+
+
+def test_the_loss_after_is_minus_the_log_likelihood_with_the_failures() -> None:
+    other = BASE.with_parameter_vector(BASE.parameter_vector + 0.3)
+    inputs, targets = KEPT.batch(slice(None), dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(other.network(inputs), targets, reduction="none").detach()
+    found = torch.from_numpy(influence_scores(Investigation(BASE, other, KEPT), "loss-after"))
+    assert_equal(found, expected)
+
+
+def test_even_odds() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]], dtype=torch.float64)
+    model = TrainedModel(torch.nn.Linear(2, 2, bias=False).double(), Softmax(), device="cpu")
+    with torch.no_grad():
+        model.network.weight.copy_(torch.eye(2))
+    assert model.believes(Examples(logits.numpy(), np.zeros(3, np.int64))).tolist() == [True, True, False]
+    attributes = TrainedModel(model.network, Sigmoid(), device="cpu")
+    targets = np.array([[1.0, 0.0]] * 3)
+    # σ(0)² is even odds; a likelier and a less likely attribute of equal size cannot make up for each other.
+    assert attributes.believes(Examples(logits.numpy(), targets)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"kept": None}, "give it the training examples that stay as `kept`"),
+        ({"kept": KEPT, "weights": np.ones(4)}, "weights of shape .4,.* for 9 examples"),
+        ({"kept": KEPT.subset([]), "weights": -np.ones(9)}, "nothing left to train on"),
+    ],
+)
+def test_what_it_refuses(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        LOOK.edit(BASE, INSERTED, **{"weights": np.ones(9), **how})
