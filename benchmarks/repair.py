@@ -60,8 +60,8 @@ OBVIOUS = (
     "finetune-remaining-discovery",
 )
 COMPETITORS = {"found": ("loss", OBVIOUS), "true": ("", OBVIOUS)}
-"""By causes, what anybody would do first: drop the highest losses, or the true causes, and train on or anew; or train on
-whatever labelled examples there are. Each competes with what is given as much."""
+"""By causes, what anybody would do first: drop the highest losses, or the true causes, and train on or anew; or train
+on whatever labelled examples there are. Each competes with what is given as much."""
 SHOWN = ("all", "noisy_classes", "holdout", "remaining")
 
 Row = dict[str, Any]
@@ -134,7 +134,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE,…", help="a parameter, to choose its value"
     )
-    parser.add_argument("--seeds", type=int, metavar="COUNT", help="only so many seeds of each case, the first")
+    parser.add_argument(
+        "--seeds", type=int, metavar="COUNT", help="only so many seeds of each case, the first"
+    )
     parser.add_argument("--output", type=Path, help="a CSV file; rows of other cases in it are kept")
     parser.add_argument(
         "--work", type=Path, default=PROJECT / ".scratch/benchmarks", help="folder of the cache"

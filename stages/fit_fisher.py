@@ -5,7 +5,7 @@ import environment  # noqa: F401
 from modelrepair.curvature import estimate_fit, fit_curvature
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import training_examples
-from modelrepair.pipeline.artifacts import output_folder
+from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.curvature import FitFisher
 
@@ -16,6 +16,8 @@ def main(stage: Stage) -> None:
     model, _ = load_model(stage.root / "models/base")
     examples, _ = training_examples(stage.root)
     with output_folder(stage.root / "models/fisher") as folder:
+        # DVC warns of an empty folder, which that of a method without curvature would be.
+        write_json(folder / "curvatures.json", curvatures)
         for name, options in curvatures.items():
             (folder / name).mkdir()
             estimate = estimate_fit(name, model, examples, **options)

@@ -95,6 +95,21 @@ def test_a_network_that_works_through_a_batch_in_parts_is_right_or_refused(name:
             equal(fitted.matvec(identity).trace(), gradients.square().sum() / len(examples))
 
 
+def test_examples_with_equal_outputs_are_told_apart() -> None:
+    """As many sequences as positions, all alike but in their labels, in a layer that has positions first."""
+
+    def network() -> nn.Module:
+        def swapped(x: Tensor, layer: nn.Module) -> Tensor:
+            return layer(x.transpose(0, 1)).transpose(0, 1).tanh()
+
+        nearly_equal = Function(lambda x: 1 + 1e-10 * x)
+        layer = Function(swapped, nn.Linear(2, 2))
+        return nn.Sequential(nearly_equal, layer, Function(lambda x: x.mean(1)), nn.Linear(2, CLASSES))
+
+    examples = make_examples((4, 2), 4)
+    equal(*rows_of(network, Examples(examples.inputs, np.array([0, 1, 2, 0]))))
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("name", ["gram", "diagonal", "kfac"])
 def test_few_examples_that_are_in_order_by_chance_are_no_promise(name: str, count: int) -> None:

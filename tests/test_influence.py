@@ -415,7 +415,8 @@ def test_names_and_options_that_are_not_there() -> None:
     model, examples = make_model(), make_examples()
     investigation = Investigation(model, model, examples)
     with pytest.raises(
-        RepairError, match="no influence score 'shapley': choose one of linear, loss, loss-change"
+        RepairError,
+        match="no influence score 'shapley': choose one of knn-shapley, linear, loss, loss-after, loss-change",
     ):
         influence_scores(investigation, "shapley")
     with pytest.raises(RepairError, match="there is no setting damping: there may be score"):
@@ -426,3 +427,29 @@ def test_every_score_is_an_influence() -> None:
     from modelrepair.influence import INFLUENCES
 
     assert all(issubclass(member, Influence) for member in INFLUENCES.values())
+
+
+def test_the_nearest_neighbours_score_is_minus_the_value() -> None:
+    model, examples = make_model("mlp"), make_examples("mlp", count=12)
+    queries = make_examples("mlp", count=5, seed=3)
+    investigation = Investigation(model, model, examples, discovery=queries, failures=queries.subset([1, 4]))
+    features = model.network[:-1](examples.batch(slice(None), dtype=torch.float64)[0]).detach().numpy()
+    asked = model.network[:-1](queries.batch(slice(None), dtype=torch.float64)[0]).detach().numpy()
+    for name, chosen in (("discovery", np.arange(5)), ("failures", np.array([1, 4]))):
+        values = np.zeros(12)
+        for i in chosen:
+            order = np.argsort(((features - asked[i]) ** 2).sum(1), kind="stable")
+            same = (examples.targets[order] == queries.targets[i]).astype(float)
+            value = same[-1] * min(3, 12) / (3 * 12)
+            values[order[-1]] += value
+            for place in range(10, -1, -1):
+                value += (same[place] - same[place + 1]) / 3 * min(3, place + 1) / (place + 1)
+                values[order[place]] += value
+        found = influence_scores(investigation, "knn-shapley", neighbours=3, queries=name)
+        assert found == pytest.approx(-values / len(chosen), abs=1e-12)
+    with pytest.raises(RepairError, match="asks what helps to answer the failures, and there are none"):
+        influence_scores(Investigation(model, model, examples), "knn-shapley")
+    attributes = make_examples("mlp", "sigmoid")
+    several = Investigation(make_model("mlp", "sigmoid"), model, attributes, failures=attributes)
+    with pytest.raises(RepairError, match="needs examples with one class each"):
+        influence_scores(several, "knn-shapley")

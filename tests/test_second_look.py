@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_it_judges_wrong_labels_better_than_the_model_that_learned_them() -> Non
         mean_losses(model, data, 32, seed=0, purpose="base"),
         Descent(learning_rate=0.02, rounds=60),
     )
-    failures = failing.subset(~model.believes(failing).numpy())
+    failures = failing.subset(model.disbelief(failing).numpy() > 0)
     updated = SecondLook(learning_rate=0.02).insert(model, failures, kept=data).model
     investigation = Investigation(model, updated, data)
 
@@ -156,10 +157,11 @@ def test_it_judges_wrong_labels_better_than_the_model_that_learned_them() -> Non
     assert area("loss-after") > area("loss") + 0.02
 
 
-def test_the_loss_after_is_minus_the_log_likelihood_with_the_failures() -> None:
+def test_the_loss_after_is_that_with_the_failures_above_even_odds() -> None:
     other = BASE.with_parameter_vector(BASE.parameter_vector + 0.3)
     inputs, targets = KEPT.batch(slice(None), dtype=torch.float64)
-    expected = torch.nn.functional.cross_entropy(other.network(inputs), targets, reduction="none").detach()
+    losses = torch.nn.functional.cross_entropy(other.network(inputs), targets, reduction="none").detach()
+    expected = losses - math.log(2)
     found = torch.from_numpy(influence_scores(Investigation(BASE, other, KEPT), "loss-after"))
     assert_equal(found, expected)
 
@@ -169,11 +171,14 @@ def test_even_odds() -> None:
     model = TrainedModel(torch.nn.Linear(2, 2, bias=False).double(), Softmax(), device="cpu")
     with torch.no_grad():
         model.network.weight.copy_(torch.eye(2))
-    assert model.believes(Examples(logits.numpy(), np.zeros(3, np.int64))).tolist() == [True, True, False]
+    disbelief = model.disbelief(Examples(logits.numpy(), np.zeros(3, np.int64)))
+    assert disbelief.tolist() == pytest.approx(
+        [0, math.log((1 + math.exp(-0.1)) / 2), math.log((1 + math.exp(0.1)) / 2)]
+    )
     attributes = TrainedModel(model.network, Sigmoid(), device="cpu")
     targets = np.array([[1.0, 0.0]] * 3)
     # σ(0)² is even odds; a likelier and a less likely attribute of equal size cannot make up for each other.
-    assert attributes.believes(Examples(logits.numpy(), targets)).tolist() == [True, True, False]
+    assert (attributes.disbelief(Examples(logits.numpy(), targets)) <= 0).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(

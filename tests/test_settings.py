@@ -326,7 +326,7 @@ def what_runs(**values: Any) -> dict[str, Any]:
 
 
 def test_every_stage_gets_its_own() -> None:
-    found = what_runs()
+    found = what_runs(method="ewc")
     assert found["prepare-data"] == {
         "seed": 0,
         "dataset": CONTENT["datasets"]["mnist-sample"],
@@ -398,7 +398,16 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
     assert not erase["evaluate"]["scored"]
     guarded = what_runs(method="erase", selection="class", treatments__erase__guarded=True)
     assert guarded["treat"]["treatment"]["guarded"]
-    assert what_runs(treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
+    assert what_runs(method="ewc", treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
+    for treatment, uses in (
+        ("mend", "guard"),
+        ("mend-discovery", "discovery"),
+        ("finetune-failures", "guard"),
+        ("finetune-reserved", "reserved"),
+        ("finetune-remaining-discovery", "discovery"),
+    ):
+        assert what_runs(identification="loss", treatment=treatment)["evaluate"]["uses"] == uses
+    assert what_runs(identification="knn-shapley")["evaluate"]["uses"] == "discovery"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch import Tensor
 from modelrepair.curvature.memory import Estimate, passed
 from modelrepair.errors import RepairError
 from modelrepair.gradients.recorder import Recorder
+from modelrepair.gradients.rows import all_finite
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -147,8 +148,8 @@ def right_hand_sides(vector: Tensor, model: TrainedModel) -> Tensor:
         RepairError: if they are of another shape or type, or hold NaN or infinity.
     """
     vectors = columns(vector, model)
-    bad = ~torch.isfinite(vectors)
-    if bool(bad.any()):
+    if not all_finite(vectors):
+        bad = ~torch.isfinite(vectors)
         raise RepairError(
             f"{int(bad.any(0).sum())} of {vectors.shape[1]} right-hand sides hold NaN or infinity, in {int(bad.sum())} "
             "places: check the inputs and targets of the evidence that they are gradients of"
@@ -162,7 +163,7 @@ def require_finite(name: str, measured: Iterable[Tensor]) -> None:
     Raises:
         RepairError: if it is not.
     """
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in measured):
+    if not all(map(all_finite, measured)):
         raise RepairError(
             f"the curvature {name} of these examples holds NaN or infinity: check the model and the examples' inputs "
             "and targets, or convert the model to a wider floating-point type"

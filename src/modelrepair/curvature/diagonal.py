@@ -64,9 +64,8 @@ class DiagonalFisher(Curvature):
         no_options(cls.name, options)
         recorder, d = Recorder(model, examples), dimension(model)
         held, touched = recorder.pass_bytes(len(examples))
-        # The sums in float64, then the entries and what a solve makes of them: the damped ones, the answer, and what
-        # looks for infinity in the vector.
-        fit, solve = 8 * d + passed(held, touched), 4 * d * recorder.footprint.element + d
+        # The sums in float64, then the entries and what a solve makes of them: the damped ones and the answer.
+        fit, solve = 8 * d + passed(held, touched), 3 * d * recorder.footprint.element
         return Estimate(max(fit, after(touched, solve)), len(examples) * recorder.operations_per_example)
 
     def damped(self, damping: float) -> Self:

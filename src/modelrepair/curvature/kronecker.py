@@ -126,7 +126,7 @@ class KroneckerFisher(Curvature):
             # A decomposition takes its matrix, the eigenvectors, and twice as much to work in.
             after(touched, max(8 * squares, bases) + 4 * 8 * wide),
             # Vectors in float64 as refinement holds them, and one layer's bases with its part of a vector.
-            bases + after(touched, 8 * (7 * d + layer)),
+            bases + after(touched, 8 * max(5 * d, 4 * d + layer)),
         ]
         batches = sum(2 * positions * (features**2 + out**2) for features, out, positions in sizes)
         cubes = sum(10 * (features**3 + out**3) for features, out, _ in sizes)

@@ -30,6 +30,7 @@ from modelrepair.gradients.rows import (
     Convolved,
     Outer,
     Rows,
+    all_finite,
     dense,
     gather,
     layer_rows,
@@ -325,19 +326,22 @@ class Recorder:
         """Find out how the rows of each parameter are made, and compare them with a weighted backward pass."""
         # Neither the first ones nor in order: examples may be sorted, and networks may sort them.
         drawn = np.random.default_rng(0).permutation(len(examples))[:PROBE_EXAMPLES]
-        inputs, targets = examples.batch(drawn, device=self.model.device, dtype=self.model.dtype)
+        inputs, _ = examples.batch(drawn, device=self.model.device, dtype=self.model.dtype)
         operations = Operations()
         with saved_bytes(self.model.parameters) as saved, calls(list(self._owners)) as noted, operations:
             outputs = self._run(inputs)
         self._static = self._mappable = self._maps(inputs, outputs.detach())
         self._picks = operations.pick
-        # Any function of the outputs will do; log-likelihoods of a confident model would have no slope to see.
-        slopes = torch.arange(1, outputs[0].numel() + 1, device=outputs.device, dtype=outputs.dtype).cos()
+        # Any function of the outputs will do, but one of its own for each example: under the same one, examples whose
+        # outputs differ little have gradients that can be exchanged unseen. Log-likelihoods of a confident model have
+        # no slope to see.
+        slopes = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
+        slopes = slopes.cos().to(outputs.dtype).view(len(outputs), -1)
 
-        def objective(outputs: Tensor, targets: Tensor) -> Tensor:
-            return outputs.flatten(1) @ slopes
+        def objective(outputs: Tensor, slopes: Tensor) -> Tensor:
+            return (outputs.flatten(1) * slopes).sum(1)
 
-        for name, rows in self._compared(inputs, targets, set(self.model.parameters), 1, objective):
+        for name, rows in self._compared(inputs, slopes, set(self.model.parameters), 1, objective):
             self._note(name, rows)
         if self._static and not self._known | self._single:
             raise RepairError(
@@ -431,7 +435,7 @@ def _require_finite(gradient: Tensor, name: str) -> None:
     Raises:
         RepairError: if they are not.
     """
-    if not torch.isfinite(gradient).all():
+    if not all_finite(gradient):
         raise RepairError(
             f"the gradient of some example by {name} holds NaN or infinity: look for what overflows or divides by 0 "
             "in the network or its inputs"

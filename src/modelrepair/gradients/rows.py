@@ -199,6 +199,11 @@ def sum_of_squares(rows: Rows) -> Tensor:
     return total
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether no number is NaN or infinite; unlike `torch.isfinite` without a copy of them."""
+    return not values.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(values))
+
+
 def gather(values: Tensor, minibatch: int) -> Tensor:
     """(n, ...) to (R, minibatch, ...), the last row filled up with zeros."""
     missing = -len(values) % minibatch

@@ -23,17 +23,17 @@ class Investigation:
         base: the model that fails, at θ̂.
         updated: the same model with the failures inserted into its posterior, at θ̂₊F.
         examples: the n training examples, with the labels that they were given.
+        margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
         discovery: labelled examples outside training, right and wrong ones, or None.
         failures: those of them that the search is for, or None.
-        margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
     """
 
     base: TrainedModel
     updated: TrainedModel
     examples: Examples
+    margins: NDArray[np.float32] | None = None
     discovery: Examples | None = None
     failures: Examples | None = None
-    margins: NDArray[np.float32] | None = None
 
 
 class Influence(ABC):

@@ -50,7 +50,10 @@ class Linear(LinearSettings, Influence):
 
 
 class LossAfter(LossAfterSettings, Influence):
-    """−log p(z | θ̂₊F), in nats: a model that knows the failures finds a wrong label unlikely."""
+    """How far log p(z | θ̂₊F) is below even odds, in nats: a model that knows the failures finds a wrong label unlikely.
+
+    The loss there but for a constant, so that it is positive where the given target is less likely than all others.
+    """
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
-        return -investigation.updated.log_likelihoods(investigation.examples).double().cpu().numpy()
+        return investigation.updated.disbelief(investigation.examples).double().cpu().numpy()

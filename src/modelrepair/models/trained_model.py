@@ -224,13 +224,16 @@ class TrainedModel:
         """(n,) how far the given target's output leads all others; negative where it does not."""
         return self._measured(self.likelihood.margin, examples)
 
-    def believes(self, examples: Examples) -> Tensor:
-        """(n,) truth values: whether each given target is at least as likely as all others together."""
+    def disbelief(self, examples: Examples) -> Tensor:
+        """(n,) in nats, how far each log p(yᵢ | xᵢ, θ̂) is below even odds.
+
+        Positive where the given target is less likely than all that it could be instead.
+        """
 
         def measure(outputs: Tensor, targets: Tensor) -> Tensor:
-            return self.likelihood.log_likelihood(outputs, targets) >= self.likelihood.even_odds(outputs)
+            return self.likelihood.even_odds(outputs) - self.likelihood.log_likelihood(outputs, targets)
 
-        return self._measured(measure, examples).bool()
+        return self._measured(measure, examples)
 
     def correct(self, examples: Examples) -> Tensor:
         """(n,) in [0, 1]: how right the prediction for each example is."""

@@ -60,7 +60,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal share_believed
-            believes = model.with_parameter_vector(carried["judge"]).believes(kept).cpu().numpy()
+            judge = model.with_parameter_vector(carried["judge"])
+            believes = judge.disbelief(kept).cpu().numpy() <= 0
             share_believed = float(believes.mean()) if len(believes) else 0.0
             positions = np.flatnonzero(believes)
             if not len(positions) + len(inserted):
