@@ -2,7 +2,8 @@
 
 import environment  # noqa: F401
 
-from modelrepair.curvature import load_curvature
+from modelrepair.curvature import damping_sensitivity, load_curvature
+from modelrepair.curvature.sensitivity import in_words
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import failures, test_examples, training_examples
@@ -31,15 +32,19 @@ def insert(
     discovery = failures(stage.root, "discovery")
     evidence = test_examples(stage.root, discovery[discovery["is_query"]])
     training, _ = training_examples(stage.root)
+    weights = class_balanced_weights(evidence) if settings.balance_classes else None
     stiffness = {}
     if settings.insertion:
         name, damping = settings.insertion
         folder = stage.root / "models/fisher" / name
-        stiffness["curvature"] = load_curvature(name, folder, model, training, damping)
+        curvature = stiffness["curvature"] = load_curvature(name, folder, model, training, damping)
+        if damping:
+            gradient = model.weighted_gradient(evidence, weights)
+            print(in_words(damping, damping_sensitivity(model, training, gradient, curvature)), flush=True)
     edited = make_update(settings.posterior.chosen, **settings.posterior.options).insert(
         model,
         evidence,
-        class_balanced_weights(evidence) if settings.balance_classes else None,
+        weights,
         count=len(training),
         kept=training,
         seed=settings.seed,

@@ -97,7 +97,7 @@ def vector_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shape]:
         lambda: nn.PReLU(pick(random, 1, features)),
         lambda: nn.BatchNorm1d(features),
         lambda: nn.LayerNorm(features),
-        lambda: nn.RMSNorm(features),
+        lambda: nn.RMSNorm(features, eps=1e-5),
         lambda: nn.GroupNorm(1, features),
         lambda: pick(random, nn.Tanh(), nn.ReLU(inplace=True), nn.GELU(), nn.Dropout(), nn.Softplus()),
         lambda: Function(lambda x, layer: x + layer(x).tanh(), square),
@@ -123,13 +123,15 @@ def image_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shape]:
     out = groups * int(random.integers(1, 3))
     mode = pick(random, "zeros", "zeros", "circular", "reflect", "replicate")
     kernel = pick(random, 1, 2, 3, (3, 1))
+    stride, padding, dilation = pick(random, 1, 1, 2), pick(random, 0, 1), pick(random, 1, 1, 2)
     convolution = nn.Conv2d(
         channels,
         out,
         kernel,
-        stride=pick(random, 1, 1, 2),
-        padding=pick(random, 0, 1),
-        dilation=pick(random, 1, 1, 2),
+        stride=stride,
+        padding=padding,
+        # Three times a dilation of 2 reach over 5 pixels.
+        dilation=dilation if min(shape[1:]) >= 5 else 1,
         groups=groups,
         padding_mode=mode,
         bias=pick(random, True, True, False),
@@ -192,7 +194,7 @@ def sequence_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shape]:
         ),
         nn.Linear(features, out),
         nn.LayerNorm(pick(random, features, shape)),
-        nn.RMSNorm(features),
+        nn.RMSNorm(features, eps=1e-5),
         Function(lambda x, at: x + at, at=nn.Parameter(torch.randn(shape))),
         Function(
             lambda x, layer: layer(x.mT).mT,

@@ -17,6 +17,7 @@ from modelrepair.curvature.identity import Identity
 from modelrepair.curvature.iterative import ConjugateGradient, Lissa
 from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
 from modelrepair.curvature.memory import Estimate
+from modelrepair.curvature.sensitivity import damping_sensitivity
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.base import choose
@@ -45,6 +46,7 @@ __all__ = [
     "Identity",
     "KroneckerFisher",
     "Lissa",
+    "damping_sensitivity",
     "estimate_fit",
     "fit_curvature",
     "load_curvature",

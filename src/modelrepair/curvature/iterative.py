@@ -27,6 +27,7 @@ from modelrepair.curvature.base import (
 from modelrepair.curvature.memory import Estimate, passed
 from modelrepair.curvature.solvers import euclidean, largest_eigenvalue, largest_share, refined_gradients
 from modelrepair.errors import RepairError
+from modelrepair.gradients.footprint import in_small_batches
 from modelrepair.gradients.products import matrix_product
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.models.examples import Examples
@@ -71,7 +72,7 @@ class _ByProducts(Curvature):
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
         chosen = cls.options_type(**options)
         recorder, d = Recorder(model, examples), dimension(model)
-        batch = min(len(examples), model.batch_size)
+        batch = min(len(examples), recorder.footprint.small_batch(model.batch_size))
         # Products with a Hessian keep the change of everything beside everything.
         passes = batch * recorder.footprint.plain(8) * (1 + (chosen.matrix == "hessian"))
         size = recorder.footprint.element
@@ -119,7 +120,7 @@ class _ByProducts(Curvature):
 
     def _product(self, vectors: Tensor, examples: Examples) -> Tensor:
         """(d, k) F̂v, with M the mean over these examples, by the network in its own type."""
-        return self._multiplied(self._model, vectors, examples)
+        return self._multiplied(self._batched, vectors, examples)
 
     def _coarse_product(self, vectors: Tensor) -> Tensor:
         """(d, k) F̂v by the network in its own type."""
@@ -135,8 +136,12 @@ class _ByProducts(Curvature):
         return image.add_(vectors, alpha=self.damping)
 
     @cached_property
+    def _batched(self) -> TrainedModel:
+        return in_small_batches(self._model, self._examples)
+
+    @cached_property
     def _precise_model(self) -> TrainedModel:
-        return self._model.in_dtype(torch.float64)
+        return self._batched.in_dtype(torch.float64)
 
     def _remedy(self) -> str:
         return " or matrix: ggn" if self._options.matrix == "hessian" else ""
@@ -154,7 +159,7 @@ class ConjugateGradient(_ByProducts):
             vectors,
             tolerance=self._options.tolerance,
             iterations=self._options.iterations,
-            coarse=None if self._precise_model is self._model else self._coarse_product,
+            coarse=None if self._precise_model is self._batched else self._coarse_product,
         )
         self.residual = found.residual
         if not found.residual <= self._options.tolerance and not found.curvature > 0:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from modelrepair.errors import RepairError
+from modelrepair.gradients.footprint import in_small_batches
 from modelrepair.gradients.pieces import (
     CAST_ENTRIES,
     TILE_ROWS,
@@ -120,7 +121,7 @@ class Gradients:
         """What products in float64 with these pieces take beside them and the vectors."""
         if not self.fits(layouts):
             # A pass forth and back in float64, with a model of that type, what it is copied from, and the gradient.
-            batch = min(len(self._examples), self._model.batch_size)
+            batch = min(len(self._examples), self.recorder.footprint.small_batch(self._model.batch_size))
             d, size = len(self._model.parameter_vector), self.like.element_size()
             return batch * self.recorder.footprint.plain(8) + d * (8 * (3 + (size != 8)))
         widest = max((sum(layout.sizes) - layout.sizes[2] for layout in layouts if layout.sizes), default=0)
@@ -197,7 +198,9 @@ class Gradients:
         if self.pieces is not None:
             return times(self.pieces, vectors)
         with full_precision():
-            derivatives = [self._model.directional_derivatives(self._examples, v) for v in vectors.unbind(1)]
+            derivatives = [
+                self._batched.directional_derivatives(self._examples, v) for v in vectors.unbind(1)
+            ]
         return gather(torch.stack(derivatives, dim=1), self._minibatch).sum(1).to(vectors.dtype)
 
     def transposed_times(self, weights: Tensor) -> Tensor:
@@ -206,8 +209,13 @@ class Gradients:
             return transposed_times(self.pieces, weights)
         each = weights.repeat_interleave(self._minibatch, dim=0)[: len(self._examples)]
         with full_precision():
-            sums = [self._model.weighted_gradient(self._examples, column) for column in each.unbind(1)]
+            sums = [self._batched.weighted_gradient(self._examples, column) for column in each.unbind(1)]
         return torch.stack(sums, dim=1).to(weights.dtype)
+
+    @cached_property
+    def _batched(self) -> TrainedModel:
+        """The model for passes that make no rows."""
+        return in_small_batches(self._model, self._examples)
 
     @cached_property
     def columns(self) -> dict[str, slice]:

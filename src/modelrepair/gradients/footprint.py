@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from modelrepair.gradients.watching import Call, calls, saved_bytes
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+
+PROBE_EXAMPLES = 4
+PASS_BYTES = 64 * 2**20
 
 
 @dataclass
@@ -32,6 +44,27 @@ class Footprint:
     rows: int = 0
     single: int = 0
 
+    @classmethod
+    def seen(cls, inputs: Tensor, element: int, saved: list[int], noted: list[Call]) -> Self:
+        """What a forward pass of these inputs showed: sizes of what was saved, and the calls of layers."""
+        count = len(inputs)
+        received = {call.inputs.data_ptr(): call.inputs.numel() for call in noted}
+        sent = [call.outputs_shape.numel() for call in noted]
+        patches = [
+            call.outputs_shape[2:].numel() * call.module.weight[0].numel() * call.module.groups
+            for call in noted
+            if isinstance(call.module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        ]
+        return cls(
+            element,
+            inputs=inputs[0].numel() * inputs.element_size(),
+            saved=sum(saved) // count,
+            received=sum(received.values()) * element // count,
+            sent=sum(sent) * element // count,
+            largest=max([*received.values(), *sent], default=0) * element // count,
+            patches=max(patches, default=0) * element,
+        )
+
     @property
     def _forward(self) -> int:
         # The batch, and the copy of it that the network may change.
@@ -48,8 +81,28 @@ class Footprint:
         """All that a pass allocates and frees one after the other, where nothing freed is used again."""
         return max(self.held, self._forward + self.sent + self.rows + self.single)
 
+    def small_batch(self, size: int) -> int:
+        """How many examples, up to this size, a pass in float64 takes if it is to hold about `PASS_BYTES`."""
+        return min(size, max(1, PASS_BYTES // max(1, self.plain(8))))
+
     def plain(self, element: int) -> int:
         """At the worst moment of a forward and a backward pass in a type of so many bytes a number."""
         # Convolutions in float64 have no kernels on CPUs but products with patches.
         numbers = 2 * self.inputs + self.saved + 2 * self.largest + (self.patches if element == 8 else 0)
         return numbers * element // self.element
+
+
+def in_small_batches(model: TrainedModel, examples: Examples) -> TrainedModel:
+    """The same network, run in batches so small that a pass in float64 holds about `PASS_BYTES`.
+
+    Passes in which every operation makes new tensors leave holes between those that others keep, and larger ones the
+    larger the batch is.
+    """
+    inputs, _ = examples.batch(slice(0, PROBE_EXAMPLES), device=model.device, dtype=model.dtype)
+    modules = list(model.network.modules())
+    with torch.enable_grad(), saved_bytes(model.parameters) as saved, calls(modules) as noted:
+        model.network(inputs.clone())
+    other = copy.copy(model)
+    footprint = Footprint.seen(inputs, model.parameter_vector.element_size(), saved, noted)
+    other.batch_size = footprint.small_batch(model.batch_size)
+    return other

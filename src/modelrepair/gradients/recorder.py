@@ -27,7 +27,6 @@ from modelrepair.errors import RepairError
 from modelrepair.gradients.footprint import Footprint
 from modelrepair.gradients.rows import (
     WORKING_BYTES,
-    Convolved,
     Outer,
     Rows,
     all_finite,
@@ -330,6 +329,7 @@ class Recorder:
         operations = Operations()
         with saved_bytes(self.model.parameters) as saved, calls(list(self._owners)) as noted, operations:
             outputs = self._run(inputs)
+        self.footprint = Footprint.seen(inputs, self.footprint.element, saved, noted)
         self._static = self._mappable = self._maps(inputs, outputs.detach())
         self._picks = operations.pick
         # Any function of the outputs will do, but one of its own for each example: under the same one, examples whose
@@ -353,18 +353,11 @@ class Recorder:
             bias = slots.get("bias")
             if bias in self._known and sum(bias in other.values() for other in self._owners.values()) == 1:
                 self.biases[slots["weight"]] = bias
-        count, size = len(inputs), inputs.element_size()
-        received = {call.inputs.data_ptr(): call.inputs.numel() for call in noted}
-        sent = [call.outputs_shape.numel() for call in noted]
-        footprint = self.footprint
-        footprint.inputs = inputs[0].numel() * size
-        footprint.saved = sum(saved) // count
-        footprint.received = sum(received.values()) * footprint.element // count
-        footprint.sent = sum(sent) * footprint.element // count
-        footprint.largest = max([*received.values(), *sent], default=0) * footprint.element // count
         if self._single:
-            entries = sum(self.model.parameters[name].numel() for name in self._single)
-            footprint.single = footprint.saved + 2 * entries * footprint.element
+            sizes = [self.model.parameters[name].numel() for name in self._single]
+            # All of them at once, and one that is summed into rows.
+            entries = sum(sizes) + (max(sizes) if self.minibatch > 1 else 0)
+            self.footprint.single = self.footprint.saved + entries * self.footprint.element
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether `torch.func` can map the network over these examples, of which a batch gave these outputs.
@@ -405,8 +398,6 @@ class Recorder:
         groups, out, features, positions = rows.sizes
         # Products of the forward pass, of the backward pass, and of the rows.
         self.operations_per_example += 6 * groups * out * features * positions
-        if isinstance(rows, Convolved):
-            footprint.patches = max(footprint.patches, groups * features * positions * footprint.element)
         if groups == 1 and self._static and not self._picks:
             self.outer[name] = out, features, positions
 

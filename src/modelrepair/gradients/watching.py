@@ -72,7 +72,9 @@ def calls(modules: list[nn.Module]) -> Iterator[list[Call]]:
     noted: list[Call] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
-        inputs = args[0] if args else next(iter(kwargs.values()))
+        inputs = args[0] if args else next(iter(kwargs.values()), None)
+        if not (torch.is_tensor(inputs) and torch.is_tensor(outputs)):
+            return
         # The edge stands for the output as it is now, also if the network then overwrites it in place.
         edge = get_gradient_edge(outputs) if outputs.requires_grad else None
         noted.append(Call(module, inputs.detach(), outputs.shape, edge))

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, Number, Seed, Settings, Share, Text
+from modelrepair.settings.base import ClassName, Count, Member, Number, Seed, Settings, Share, Text
 
 
 class SelectionSettings(Member):
@@ -64,7 +64,7 @@ class OfClassSettings(SelectionSettings):
 
     rule: Literal["of-class"] = "of-class"
     by_score: ClassVar[bool] = False
-    name: str | int
+    name: ClassName
     """Of the class or, where examples have several, of the attribute."""
     fraction: Share = 1.0
     """Share of its examples; at least one is taken."""

@@ -47,7 +47,7 @@ def draw(path: str | PathLike[str], evidence: Evidence) -> None:
         )
         pitch = (WIDTH - MARGIN) / len(accuracies)
         for number, (name, accuracy) in enumerate(accuracies.items()):
-            left, width = MARGIN + number * pitch + 0.5, pitch - 0.62
+            left, width = MARGIN + number * pitch + 0.6, pitch - 0.76
             known = ~np.isnan(accuracy)
             label = name.removesuffix("_accuracy").replace("_", " ").capitalize()
             canvas.text(left, 0.78, label, size=9.5, bold=True)
