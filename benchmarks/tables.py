@@ -137,9 +137,29 @@ def accuracies(case: str, *, paper: bool) -> tuple[Column, ...]:
     return (*shown, *said)
 
 
-def repair(label: str, identification: str, treatment: str, causes: str) -> Row:
+def repair(label: str, identification: str, treatment: str, causes: str, uses: str = "guard") -> Row:
     shown = {"": "", "found": "found", "true": "true", "right-labels": "no label wrong"}[causes]
-    return Row((label, shown), {"identification": identification, "treatment": treatment, "causes": causes})
+    return Row(
+        (label, shown, uses), {"identification": identification, "treatment": treatment, "causes": causes}
+    )
+
+
+def ranking(label: str, identification: str) -> Row:
+    return Row((label,), {"identification": identification, "treatment": "", "causes": "found"})
+
+
+def rankings(case: str) -> tuple[Column, ...]:
+    """The columns of a case's identifications."""
+    headings = {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "selected_precision": "precision of the causes taken",
+        "selected_recall": "recall",
+    }
+    return tuple(
+        Column(heading, {"case": case, "metric": name}, mean_and_spread(3))
+        for name, heading in headings.items()
+    )
 
 
 def erased(label: str, method: str) -> Row:
@@ -173,26 +193,58 @@ def solves(network: str, count: int) -> tuple[Column, ...]:
 
 
 TABLES = {
+    "rankings-lenet": Table(
+        file="repair.csv",
+        names=("case", "identification", "treatment", "causes", "uses", "metric"),
+        labels=("identification",),
+        columns=rankings("mnist-label-lenet"),
+        rows=(
+            ranking("**`second-look`**", "second-look"),
+            ranking("`ewc`", "ewc"),
+            ranking("`ewc-full`", "ewc-full"),
+            ranking("`linear`", "linear"),
+            ranking("plain loss", "loss"),
+            ranking("`margin`", "margin"),
+            ranking("`knn-shapley`, which sees all of discovery", "knn-shapley"),
+        ),
+    ),
     "repair-lenet": Table(
         file="repair.csv",
         names=("case", "identification", "treatment", "causes", "uses", "metric"),
-        labels=("method", "causes"),
+        labels=("method", "causes", "uses"),
         columns=accuracies("mnist-label-lenet", paper=True),
         rows=(
-            repair("before repair", "", "none", ""),
+            repair("before repair", "", "none", "", ""),
+            repair("**`mend`**", "second-look", "mend", "found"),
+            repair("`second-look`, then `ewc`", "second-look", "ewc", "found"),
             repair("`ewc`", "ewc", "ewc", "found"),
             repair("`ewc-full`", "ewc-full", "ewc-full", "found"),
             repair("`ewc-ssse`", "ewc", "ssse", "found"),
-            repair("`ewc-newton`", "ewc", "newton", "found"),
             repair("`ssse`", "linear", "ssse", "found"),
             repair("`linear`", "linear", "newton", "found"),
-            repair("`loss-ssse`", "loss", "ssse", "found"),
-            repair("`finetune` (reference)", "ewc", "finetune", "found"),
-            repair("`retrain` (reference)", "ewc", "retrain", "found"),
             repair("highest losses dropped, `finetune`", "loss", "finetune", "found"),
             repair("highest losses dropped, `retrain`", "loss", "retrain", "found"),
+            repair("lowest margins dropped, `finetune`", "margin", "finetune", "found"),
+            repair("`finetune-failures`", "loss", "finetune-failures", "found"),
+            repair("`finetune-reserved`", "loss", "finetune-reserved", "found", "reserved"),
+            repair(
+                "**`second-look`, then `mend-discovery`**",
+                "second-look",
+                "mend-discovery",
+                "found",
+                "discovery",
+            ),
+            repair("`finetune-discovery`", "loss", "finetune-discovery", "found", "discovery"),
+            repair(
+                "highest losses dropped, `finetune-remaining-discovery`",
+                "loss",
+                "finetune-remaining-discovery",
+                "found",
+                "discovery",
+            ),
+            repair("lowest values dropped, `finetune`", "knn-shapley", "finetune", "found", "discovery"),
+            repair("`mend`", "", "mend", "true"),
             repair("`ewc`", "", "ewc", "true"),
-            repair("`ewc-full`", "", "ewc-full", "true"),
             repair("`ssse`", "", "ssse", "true"),
             repair("`linear`", "", "newton", "true"),
             repair("`finetune` (semi-oracle)", "", "finetune", "true"),
