@@ -245,7 +245,7 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> type[Imagined]:
 
 def options(folder: Path, **values: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"processes": 1, "work": folder, "output": folder / "out.csv", "set": [], **values}
+        **{"processes": 1, "work": folder, "output": folder / "out.csv", "set": [], "seeds": None, **values}
     )
 
 
@@ -290,6 +290,10 @@ def test_means_and_spreads_by_hand(
     assert (
         len(table[(table["treatment"] == "none") & (table["metric"] == "all") & (table["case"] == "c")]) == 1
     )
+
+    repair.benchmark(planned(tmp_path, c=small_case()), options(tmp_path, seeds=1))
+    rows = results_table.read(tmp_path / "out.csv", repair.NAMES).set_index(repair.NAMES)
+    assert rows.loc[("c", "ewc", "ewc", "found", "guard", "all"), ["mean", "seeds"]].tolist() == [90.0, 1]
 
     printed = capsys.readouterr().out
     assert re.search(r"ewc +ewc +found +guard +92\.0 ± 2\.8 .* loss/finetune 93\.0 +loses", printed)
