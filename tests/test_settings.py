@@ -129,6 +129,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"treatments__ewc__guarded": "no"},
         "treatments.ewc.guarded is 'no': give true, false or null",
     ),
+    "nothing to train on": (
+        {"treatments__mend__trains_on": []},
+        "treatments.mend: trains_on is empty: name at least one of discovery",
+    ),
+    "a judge that never learns": (
+        {"identifications__second-look__posterior__memory": 1.0},
+        "memory is 1.0: give a number of 0 or more, below 1",
+    ),
+    "a curvature that is not used": (
+        {"identifications__second-look__curvature": "gram"},
+        "identifications.second-look: with posterior.update second-look no curvature is used",
+    ),
     "a negative tolerance": (
         {"treatments__finetune__tolerance": -0.1},
         "tolerance is -0.1: give a number from 0 to 1",

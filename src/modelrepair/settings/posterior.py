@@ -12,7 +12,6 @@ from modelrepair.settings.base import (
     Member,
     NonNegative,
     Positive,
-    Proportion,
     Seed,
     Settings,
     expect,
@@ -73,7 +72,7 @@ class SecondLookSettings(UpdateSettings):
     """Of Adam."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
-    memory: Proportion = 0.7
+    memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     batch_size: Count = 64
     """Examples in a step."""

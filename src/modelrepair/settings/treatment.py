@@ -80,12 +80,16 @@ Taught = Literal["discovery", "failures", "remaining", "reserved"]
 class TeachingSettings(TreatmentSettings):
     """Of treatments that choose what they train on."""
 
-    trains_on: Annotated[list[Taught], Field(min_length=1)] = Field(default=["remaining"])
+    trains_on: list[Taught] = Field(default=["remaining"])
     """remaining: the training examples without the causes. failures: those that the repair is for. discovery: four
     fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean."""
 
     @model_validator(mode="after")
     def _once(self) -> TeachingSettings:
+        if not self.trains_on:
+            raise ValueError(
+                "trains_on is empty: name at least one of discovery, failures, remaining, reserved"
+            )
         if len(set(self.trains_on)) < len(self.trains_on):
             raise ValueError("trains_on names something twice: name each once")
         if {"discovery", "failures"} <= set(self.trains_on):
