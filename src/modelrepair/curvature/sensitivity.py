@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from scipy.stats import spearmanr
+import pandas as pd
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
@@ -32,31 +32,27 @@ def damping_sensitivity(
         factor: between λ and its neighbours.
 
     Returns:
-        The correlation by damping, λ/factor and factor·λ; None where F̂ is too near singular for an exact solution,
-        or all scores are equal.
-
-    Raises:
-        RepairError: if F̂ is singular with λ itself.
+        The correlation by damping, λ/factor and factor·λ. None where there are no such scores: F̂ is too near singular
+        for an exact solution, a layer has no derivative in forward mode, or all scores are equal.
     """
 
-    def scores(damping: float) -> Tensor:
-        step = curvature.damped(damping).solve(gradient)
-        return -model.directional_derivatives(examples, step).double().cpu()
-
-    here = scores(curvature.damping)
-    found: dict[float, float | None] = {}
-    for damping in (curvature.damping / factor, curvature.damping * factor):
+    def ranks(damping: float) -> pd.Series[float] | None:
         try:
             with warnings.catch_warnings():
                 # A solution that is not exact says so.
                 warnings.simplefilter("error", RuntimeWarning)
-                there = scores(damping)
+                step = curvature.damped(damping).solve(gradient)
+                scores = -model.directional_derivatives(examples, step).double().cpu()
         except (RepairError, RuntimeWarning):
-            found[damping] = None
-            continue
-        # Ranks of scores that are all equal correlate with nothing.
-        steady = min(float(s.max() - s.min()) for s in (here, there)) > 0
-        found[damping] = float(spearmanr(here.numpy(), there.numpy()).statistic) if steady else None
+            return None
+        return pd.Series(scores.numpy()).rank() if scores.max() > scores.min() else None
+
+    here = ranks(curvature.damping)
+    found: dict[float, float | None] = {}
+    for damping in (curvature.damping / factor, curvature.damping * factor):
+        there = None if here is None else ranks(damping)
+        # The correlation of ranks, ties at their mean, is Spearman's.
+        found[damping] = None if here is None or there is None else float(here.corr(there))
     return found
 
 

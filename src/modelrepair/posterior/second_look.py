@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -52,53 +53,39 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             )
         weights = checked_weights(evidence, weights)
         inserted = evidence.subset(weights > 0)
-        edited, start = model.copy(), model.parameter_vector
+        edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
-        carried = {"judge": start, "best": start, "best_value": torch.tensor(-torch.inf, dtype=torch.float64)}
-        carried["round"] = carried["best_round"] = torch.tensor(0)
-        share_believed = 0.0
+        believed = np.empty(0, dtype=bool)
 
         def losses(look: int) -> Iterator[Tensor]:
-            nonlocal share_believed
-            judge = model.with_parameter_vector(carried["judge"])
-            believes = judge.disbelief(kept).cpu().numpy() <= 0
-            share_believed = float(believes.mean()) if len(believes) else 0.0
-            positions = np.flatnonzero(believes)
-            if not len(positions) + len(inserted):
+            nonlocal believed
+            believed = judge.disbelief(kept).cpu().numpy() <= 0
+            pool = inserted.followed_by(kept.subset(believed))
+            if not len(pool):
                 raise RepairError(
                     f"the model finds none of the {len(kept)} given targets of the training examples likely, and "
                     "nothing is inserted: there is nothing left to train on"
                 )
-            pool = inserted.followed_by(kept.subset(positions))
-            each = torch.cat([shares, shares.new_ones(len(positions))])
+            each = torch.cat([shares, shares.new_ones(len(pool) - len(inserted))])
             for chosen in epoch_batches(
                 len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
             ):
                 inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
                 yield -(each[chosen] * edited.log_likelihood(edited.network(inputs), targets)).mean()
-            carried["judge"] = self.memory * carried["judge"] + (1 - self.memory) * edited.parameter_vector
 
-        def observe(_: TrainedModel) -> dict[str, float | Tensor]:
-            value, numbers, tensors = oversight.look(model.with_parameter_vector(carried["judge"]))
-            best = float(carried["best_value"])
-            if oversight.prefers(value, best):
-                carried["best"] = carried["judge"]
-                carried["best_round"] = carried["round"]
-            if value is not None:
-                carried["best_value"] = torch.tensor(max(value, best), dtype=torch.float64)
-            carried["round"] = carried["round"] + 1
-            judged = {} if value is None else {"judged": value}
-            return {**numbers, **tensors, **judged, "believed": share_believed}
+        def observe(point: TrainedModel) -> dict[str, float | Tensor]:
+            further = oversight.observe(point) if oversight.observe else {}
+            return {**further, "believed": float(believed.sum() / max(len(believed), 1))}
 
         course = minimise(
             edited,
             losses,
-            Descent(learning_rate=self.learning_rate, rounds=self.looks),
-            oversight=Oversight(observe=observe, checkpoint=oversight.checkpoint),
-            carried=carried,
+            Descent(learning_rate=self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay),
+            oversight=dataclasses.replace(oversight, observe=observe),
+            judge=judge,
+            memory=self.memory,
             # The mean of parameters is a model only with the same statistics of normalisation layers.
             training_mode=False,
             description="looking again",
         )
-        trace = [{**row, "watched": row.pop("judged", None)} for row in course.trace]
-        return Edited(model.with_parameter_vector(carried["best"]), trace, int(carried["best_round"]))
+        return Edited(judge, course.trace, course.best_round)

@@ -76,6 +76,8 @@ class SecondLookSettings(UpdateSettings):
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     batch_size: Count = 64
     """Examples in a step."""
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
 
 
 class NoUpdateSettings(UpdateSettings):

@@ -134,20 +134,22 @@ def minimise(
     descent: Descent,
     *,
     oversight: Oversight = UNATTENDED,
-    carried: dict[str, Tensor] | None = None,
+    judge: TrainedModel | None = None,
+    memory: float = 0.0,
     training_mode: bool = True,
     description: str = "descending",
 ) -> Course:
-    """Move the model's network, in place, down the losses, and leave it at the best point seen.
+    """Move the model's network, in place, down the losses, and leave it, or its judge, at the best point seen.
 
     Args:
         model: where to start; its network is changed.
         losses: for round r = 1, 2, …, yields the scalar loss of each step, computed at the current
-            parameters when it is asked for. It must depend on r and on what is carried alone, not on earlier calls.
+            parameters when it is asked for. It must depend on r and on the judge alone, not on earlier calls.
         descent: how.
         oversight: who judges the points, what is written down, where progress is kept.
-        carried: tensors, by name, that `losses` and who looks on keep from round to round, in this dictionary; what is
-            there now is where they start. They are part of the progress.
+        judge: a copy of the model that follows it, and stands for it wherever points are looked at, kept and returned:
+            after each round its parameters θ̄ become memory·θ̄ + (1 − memory)·θ, an exponential mean over the rounds.
+        memory: from 0 to below 1.
         training_mode: whether normalisation and dropout layers are in training mode during the steps.
         description: shown beside the progress bar and in messages.
 
@@ -167,14 +169,14 @@ def minimise(
         list(model.parameters.values()), lr=descent.learning_rate, weight_decay=descent.weight_decay
     )
     checkpoint = oversight.checkpoint
-    carried = {} if carried is None else carried
+    judged = model if judge is None else judge
     saved = checkpoint.load() if checkpoint else None
     if saved is None:
-        value, numbers, tensors = oversight.look(model)
+        value, numbers, tensors = oversight.look(judged)
         trace: list[dict[str, Any]] = [{"round": 0, "loss": None, "watched": value, **numbers}]
         observed = {name: [tensor] for name, tensor in tensors.items()}
         best_round, best_value = 0, value
-        best_state = _copy(network.state_dict())
+        best_state = _copy(judged.network.state_dict())
     else:
         tensors, state = saved
         trace, best_round, best_value = state["trace"], state["best_round"], state["best_value"]
@@ -182,7 +184,8 @@ def minimise(
         network.load_state_dict(_unprefixed(tensors, "network."))
         best_state = _unprefixed(tensors, "best.")
         _load_optimiser(optimiser, _unprefixed(tensors, "optimiser."))
-        carried.update({name: t.to(model.device) for name, t in _unprefixed(tensors, "carried.").items()})
+        if judge is not None:
+            judge.network.load_state_dict(_unprefixed(tensors, "judge."))
         print(
             f"{description}: resuming after round {trace[-1]['round']} of at most {descent.rounds}",
             flush=True,
@@ -194,14 +197,16 @@ def minimise(
         if descent.patience is not None and number - 1 - best_round >= descent.patience:
             break
         loss = _one_round(network, optimiser, losses(number), training_mode, description, number)
-        value, numbers, tensors = oversight.look(model)
+        if judge is not None:
+            _follow(judge, model, memory)
+        value, numbers, tensors = oversight.look(judged)
         trace.append({"round": number, "loss": loss, "watched": value, **numbers})
         for name, tensor in tensors.items():
             observed[name].append(tensor)
         if best_value is None or oversight.prefers(value, best_value):
             best_round = number
             best_value = value if value is None or best_value is None else max(value, best_value)
-            best_state = _copy(network.state_dict())
+            best_state = _copy(judged.network.state_dict())
         bar.set_postfix(loss=loss, watched=value, refresh=False)
         if checkpoint:
             checkpoint.save(
@@ -210,13 +215,13 @@ def minimise(
                     **{f"best.{k}": v for k, v in best_state.items()},
                     **{f"optimiser.{k}": v for k, v in _optimiser_tensors(optimiser).items()},
                     **{f"observed.{k}": torch.stack(rows) for k, rows in observed.items()},
-                    **{f"carried.{k}": v for k, v in carried.items()},
+                    **{f"judge.{k}": v for k, v in (judge.network.state_dict() if judge else {}).items()},
                 },
                 {"trace": trace, "best_round": best_round, "best_value": best_value},
             )
     bar.close()
-    network.load_state_dict(best_state)
-    network.eval()
+    judged.network.load_state_dict(best_state)
+    judged.network.eval()
     return Course(trace, best_round, {name: torch.stack(rows) for name, rows in observed.items()})
 
 
@@ -294,6 +299,13 @@ def _one_round(
         )
     network.eval()
     return total / max(steps, 1)
+
+
+@torch.no_grad()
+def _follow(judge: TrainedModel, model: TrainedModel, memory: float) -> None:
+    """θ̄ ← memory·θ̄ + (1 − memory)·θ."""
+    for mean, parameter in zip(judge.parameters.values(), model.parameters.values(), strict=True):
+        mean.copy_(memory * mean + (1 - memory) * parameter)
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

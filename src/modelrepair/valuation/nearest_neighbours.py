@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from modelrepair.errors import RepairError
@@ -104,6 +103,9 @@ def _weights(n: int, neighbours: int, smallest: int) -> NDArray[np.float64]:
     if smallest == 0:
         weights[:-1] = np.minimum(neighbours, rank) / rank / neighbours
         return weights
+    # A second to load, for this option alone.
+    from scipy.stats import hypergeom
+
     first = smallest - 1
     # (n - 1, K) probabilities that 0 … K-1 of the nearer ones are in a subset of s, for one s after the other: one more
     # is drawn each time.
