@@ -106,9 +106,7 @@ class Run:
     @property
     def shown(self) -> str:
         """What its identification looks at beside the model: "failures", "discovery", or nothing."""
-        identification = self.parameters["identifications"][self.identification or OURS]
-        queries = identification["influence"].get("queries", "")
-        return queries or ("failures" if identification["posterior"]["update"] != "none" else "")
+        return Parameters(**self.parameters).identifications[self.identification or OURS].sees
 
     def with_seed(self, seed: int) -> dict[str, Any]:
         return {**self.parameters, "seed": seed}

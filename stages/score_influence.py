@@ -4,7 +4,7 @@ import environment  # noqa: F401
 
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.files import load_model
-from modelrepair.models.workspace import failures, test_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, read_array, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
@@ -14,13 +14,13 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     settings = stage.settings(ScoreInfluence).influence
     examples, table = training_examples(stage.root)
-    discovery = failures(stage.root, "discovery")
+    discovery, failures = discovery_examples(stage.root)
     investigation = Investigation(
         base=load_model(stage.root / "models/base")[0],
         updated=load_model(stage.root / "models/posterior")[0],
         examples=examples,
-        discovery=test_examples(stage.root, discovery),
-        failures=test_examples(stage.root, discovery[discovery["is_query"]]),
+        discovery=discovery,
+        failures=failures,
         margins=read_array(stage.root / "models/base/margins.npy"),
     )
     scores = influence_scores(investigation, settings.chosen, **settings.options)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from modelrepair.curvature import load_curvature
 from modelrepair.models.files import fresh_model, load_model, save_model
-from modelrepair.models.workspace import failures, test_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, failures, test_examples, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.treatment import Treat
@@ -18,19 +18,19 @@ def main(stage: Stage) -> None:
     settings = stage.settings(Treat)
     treatment, seed = settings.treatment, settings.seed
     model, description = load_model(stage.root / "models/base")
-    discovery = failures(stage.root, "discovery")
+    discovery, query = discovery_examples(stage.root)
     training, _ = training_examples(stage.root)
     checkpoint = stage.checkpoint()
     patient = Patient(
         model=model,
         examples=training,
         causes=read_table(stage.root / "data/causes/causes.parquet")["position"].to_numpy(),
-        discovery=test_examples(stage.root, discovery[discovery["is_watched"]]),
-        failures=test_examples(stage.root, discovery[discovery["is_query"]]),
+        discovery=discovery,
+        failures=query,
         curvature=lambda name, damping: load_curvature(
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
-        reserved=test_examples(stage.root, failures(stage.root, "reserved")),
+        reserved=lambda: test_examples(stage.root, failures(stage.root, "reserved")),
         fresh=lambda: fresh_model(description, seed),
         guarded=bool(treatment.guarded),
         tolerance=treatment.tolerance,

@@ -6,7 +6,7 @@ from modelrepair.curvature import damping_sensitivity, load_curvature
 from modelrepair.curvature.sensitivity import in_words
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import failures, test_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
@@ -29,8 +29,7 @@ def main(stage: Stage) -> None:
 def insert(
     stage: Stage, model: TrainedModel, settings: UpdatePosterior, checkpoint: Checkpoint
 ) -> TrainedModel:
-    discovery = failures(stage.root, "discovery")
-    evidence = test_examples(stage.root, discovery[discovery["is_query"]])
+    _, evidence = discovery_examples(stage.root)
     training, _ = training_examples(stage.root)
     weights = class_balanced_weights(evidence) if settings.balance_classes else None
     stiffness = {}

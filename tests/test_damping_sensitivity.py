@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelrepair.curvature import GramFisher, Identity, damping_sensitivity
 from modelrepair.curvature.sensitivity import in_words
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 from models import make_examples, make_model, one_thread, per_example_gradients  # noqa: F401
 
 
@@ -36,3 +40,30 @@ def test_how_far_a_ranking_depends_on_the_damping() -> None:
     )
     assert nothing == {0.1: None, 10.0: None}
     assert "unknown with 0.1, unknown with 10 " in in_words(1.0, nothing)
+
+
+def test_where_there_are_no_such_scores_it_says_so_and_stops_nothing() -> None:
+    model, examples = make_model("mlp"), make_examples("mlp")
+    vector = per_example_gradients(model, examples).sum(0)
+    # λ/10 rounds to nothing beside M, whose rank is below d.
+    singular = damping_sensitivity(model, examples, vector, GramFisher.fit(model, examples).damped(1e-19))
+    assert set(singular.values()) == {None}
+
+    class NoForward(torch.autograd.Function):
+        """A function that knows its gradient and no derivative in forward mode."""
+
+        @staticmethod
+        def forward(context: Any, x: Tensor) -> Tensor:
+            return 2 * x
+
+        @staticmethod
+        def backward(context: Any, slope: Tensor) -> Tensor:
+            return 2 * slope
+
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return NoForward.apply(x)
+
+    backward_only = TrainedModel(nn.Sequential(model.network, Layer()), Softmax(), device="cpu")
+    identity = Identity.fit(backward_only, examples).damped(1.0)
+    assert damping_sensitivity(backward_only, examples, vector, identity) == {0.1: None, 10.0: None}

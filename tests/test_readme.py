@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from conftest import ROOT, Project
@@ -66,6 +67,13 @@ def test_the_readme_names_what_is_there() -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
     assert pictures
     assert [name for name in pictures if not (ROOT / name).is_file()] == []
+
+
+def test_the_readme_says_over_how_many_seeds() -> None:
+    results = pd.read_csv(ROOT / "benchmarks/results/repair.csv")
+    seeds = set(results.loc[results["case"] == "mnist-label-lenet", "seeds"])
+    (word,) = re.findall(r"standard deviation over (\w+) seeds", " ".join(README.split()))
+    assert seeds == {["no", "one", "two", "three", "four", "five"].index(word)}
 
 
 def test_the_readme_says_of_its_run_what_was_measured() -> None:

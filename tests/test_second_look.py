@@ -33,7 +33,7 @@ def believed_by_hand(model: TrainedModel) -> np.ndarray:
     return np.flatnonzero((chances[torch.arange(len(KEPT)), targets] >= 0.5).numpy())
 
 
-def by_hand(seed: int) -> tuple[torch.Tensor, list[float]]:
+def by_hand(seed: int, decay: float = 0.0) -> tuple[torch.Tensor, list[float]]:
     """θ of the judge after four looks, and the share that each look believed."""
     edited, judge, shares = BASE.copy(), BASE.parameter_vector, []
     optimiser = torch.optim.Adam(edited.network.parameters(), lr=0.02)
@@ -47,7 +47,8 @@ def by_hand(seed: int) -> tuple[torch.Tensor, list[float]]:
         for batch in epoch_batches(len(x), 16, seed=seed, purpose="second look", epoch=look):
             losses = torch.nn.functional.cross_entropy(edited.network(x[batch]), y[batch], reduction="none")
             optimiser.zero_grad()
-            (weights[batch] * losses).mean().backward()
+            penalty = decay / 2 * sum(p.square().sum() for p in edited.network.parameters())
+            ((weights[batch] * losses).mean() + penalty).backward()
             optimiser.step()
         judge = 0.6 * judge + 0.4 * edited.parameter_vector
     return judge, shares
@@ -62,6 +63,13 @@ def test_it_is_the_computation_by_hand() -> None:
     assert 0 < shares[0] < 1
     assert edited.best_round == 4
     assert state_bytes(BASE) == before
+
+
+def test_the_penalty_of_the_base_goes_on() -> None:
+    look = SecondLook(**{**LOOK.model_dump(), "weight_decay": 0.1})
+    expected, _ = by_hand(0, decay=0.1)
+    assert_equal(look.insert(BASE, INSERTED, WEIGHTS, kept=KEPT).model.parameter_vector, expected, 1e-12)
+    assert float((expected - by_hand(0)[0]).norm()) > 1e-3
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 500])

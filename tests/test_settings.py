@@ -133,6 +133,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"treatments__mend__trains_on": []},
         "treatments.mend: trains_on is empty: name at least one of discovery",
     ),
+    "a share of what is left out": (
+        {"treatments__finetune-failures__remaining": "equal"},
+        "treatments.finetune-failures: remaining is 'equal', and trains_on leaves the remaining out",
+    ),
     "a judge that never learns": (
         {"identifications__second-look__posterior__memory": 1.0},
         "memory is 1.0: give a number of 0 or more, below 1",
@@ -365,6 +369,12 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
     assert found["score-influence"]["influence"]["weight_decay"] == 0.01
     assert found["treat"]["treatment"]["posterior"]["weight_decay"] == 0.01
     assert found["update-posterior"]["posterior"]["weight_decay"] == 0.0
+    looks = what_runs(method="mend", training__weight_decay=0.01)
+    for stage, section in (
+        ("update-posterior", looks["update-posterior"]),
+        ("treat", looks["treat"]["treatment"]),
+    ):
+        assert section["posterior"]["weight_decay"] == 0.01, f"{stage} trains on the training data"
     own = what_runs(method="ssse", training__weight_decay=0.01, treatments__ssse__posterior__weight_decay=0.5)
     assert own["treat"]["treatment"]["posterior"]["weight_decay"] == 0.5
     for treatment in ("finetune", "retrain"):

@@ -164,7 +164,7 @@ def test_what_a_treatment_is_taught_with() -> None:
     assert np.array_equal(np.sort(both, axis=0), np.sort(DISCOVERY.inputs, axis=0)), "each example once"
     again, _ = whole.taught_with(["discovery"])
     assert np.array_equal(again.discovery.inputs, seen.discovery.inputs)
-    seen, further = patient(reserved=reserved).taught_with(["failures", "reserved"])
+    seen, further = patient(reserved=lambda: reserved).taught_with(["failures", "reserved"])
     assert seen.discovery is DISCOVERY
     assert np.array_equal(further.inputs, np.concatenate([whole.failures.inputs, reserved.inputs]))
     assert np.array_equal(further.targets, np.concatenate([whole.failures.targets, reserved.targets]))
@@ -177,7 +177,9 @@ def test_what_a_treatment_is_taught_with() -> None:
 def test_fine_tuning_on_labelled_examples_is_training_on_them() -> None:
     reserved = blobs(30, seed=8)[0]
     settings: dict[str, Any] = {"learning_rate": 0.05, "epochs": 4, "batch_size": 16}
-    treated = FineTune(**settings, trains_on=["reserved"]).treat(patient(reserved=reserved, guarded=False))
+    treated = FineTune(**settings, trains_on=["reserved"]).treat(
+        patient(reserved=lambda: reserved, guarded=False)
+    )
     expected = BASE.copy()
     minimise(
         expected,

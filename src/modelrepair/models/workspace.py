@@ -34,6 +34,18 @@ def test_examples(root: Path, table: pd.DataFrame) -> Examples:
     return _examples(read_array(root / "data" / "original" / "test_inputs.npy"), table)
 
 
+def discovery_examples(root: Path) -> tuple[Examples, Examples]:
+    """What methods may see of discovery: the examples that a treatment may be judged by, and the failures among all.
+
+    Held-out failures, which a protocol may leave in the table, are in neither.
+    """
+    table = failures(root, "discovery")
+    examples = test_examples(root, table)
+    return examples.subset(table["is_watched"].to_numpy(bool)), examples.subset(
+        table["is_query"].to_numpy(bool)
+    )
+
+
 def failures(root: Path, part: str) -> pd.DataFrame:
     """The table of one part: "discovery", "reserved" or "assessment"."""
     return read_table(root / "data" / "failures" / f"{part}.parquet")

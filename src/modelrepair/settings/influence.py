@@ -21,6 +21,11 @@ class ScoreSettings(Member):
     compares: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
 
+    @property
+    def sees(self) -> str:
+        """What it looks at beside models and training examples: "failures", "discovery", or nothing."""
+        return ""
+
 
 class LinearSettings(ScoreSettings):
     """The loss change to first order (Koh & Liang 2017)."""
@@ -69,6 +74,10 @@ class NearestNeighboursSettings(ScoreSettings):
     """k of the classifier."""
     queries: Literal["failures", "discovery"] = "failures"
     """What the classifier is to get right."""
+
+    @property
+    def sees(self) -> str:
+        return self.queries
 
 
 class NoScoreSettings(ScoreSettings):

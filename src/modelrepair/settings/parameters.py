@@ -25,7 +25,7 @@ from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
-from modelrepair.settings.treatment import DeleteSettings, TeachingSettings, Treat, Treatment
+from modelrepair.settings.treatment import DeleteSettings, MendSettings, Treat, Treatment
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
@@ -39,6 +39,11 @@ class Identification(InsertionSettings):
     influence: Score
     selection: OptionalName = None
     """The selection that goes with its scores, unless the run or the method names another."""
+
+    @property
+    def sees(self) -> str:
+        """What it looks at beside the model and the training examples: "discovery", "failures", or nothing."""
+        return self.influence.sees or ("failures" if self.posterior.inserts else "")
 
     @model_validator(mode="after")
     def _compares(self) -> Identification:
@@ -160,17 +165,17 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     _check(identification, selection, corruption, names)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
-    uses = "guard" if guarded else "failures" if scored else "request"
-    if getattr(identification.influence, "queries", "") == "discovery":
-        uses = "discovery"
-    elif isinstance(treatment, TeachingSettings):
-        # More than to judge points by.
-        uses = next((part for part in ("discovery", "reserved") if part in treatment.trains_on), uses)
+    given = {identification.sees, *treatment.taught}
+    by_default = "guard" if guarded else "failures" if scored else "request"
+    uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.curvature if isinstance(treatment, DeleteSettings) else None]
     curvatures = sorted({name for name in asked if name is not None})
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
+    if not identification.posterior.stiff:
+        # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
+        insertion["posterior"] = _decayed(identification.posterior, parameters)
     deletion = {}
-    if isinstance(treatment, DeleteSettings):
+    if isinstance(treatment, DeleteSettings | MendSettings):
         deletion["posterior"] = _decayed(treatment.posterior, parameters)
     seed = parameters.seed
     return {

@@ -30,7 +30,12 @@ class TreatmentSettings(Member):
     """Whether the best point by accuracy on discovery is returned, or the last. null: the best, unless the causes are
     given by a request, whose wish it is that a model loses accuracy."""
     tolerance: Proportion = 0.01
-    """Share of what the model has right on discovery that a point may break."""
+    """Share of what the model has right on discovery that a point may break, beside the standard error of that."""
+
+    @property
+    def taught(self) -> list[str]:
+        """What it trains on beside the training examples."""
+        return []
 
 
 class DeleteSettings(TreatmentSettings):
@@ -96,6 +101,10 @@ class TeachingSettings(TreatmentSettings):
             raise ValueError("trains_on names discovery and failures, which are part of it: name one of them")
         return self
 
+    @property
+    def taught(self) -> list[str]:
+        return [part for part in self.trains_on if part != "remaining"]
+
 
 class FineTuneSettings(DescentSettings, TeachingSettings):
     """Train on without the causes."""
@@ -104,6 +113,14 @@ class FineTuneSettings(DescentSettings, TeachingSettings):
     epochs: Count = 10
     remaining: Literal["all", "equal"] = "all"
     """all of D \\ C, or as many random ones as there are causes."""
+
+    @model_validator(mode="after")
+    def _remains(self) -> FineTuneSettings:
+        if self.remaining == "equal" and "remaining" not in self.trains_on:
+            raise ValueError(
+                "remaining is 'equal', and trains_on leaves the remaining out: leave out one of the two"
+            )
+        return self
 
 
 class MendSettings(TeachingSettings):

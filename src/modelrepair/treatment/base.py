@@ -36,7 +36,7 @@ class Patient:
             of them is best; watching the failures alone would sacrifice the rest.
         failures: the failures that the repair is for; their accuracy is written down, and they are acted on only by a
             treatment that is told to train on them.
-        reserved: clean examples outside discovery, for treatments that are told to train on them.
+        reserved: fetches clean examples outside discovery, for treatments that are told to train on them.
         curvature: fetches a fitted curvature by name and damping.
         fresh: makes the same network untrained; only retraining needs it.
         tolerance: share of what the model has right on discovery that a treatment may break.
@@ -52,7 +52,7 @@ class Patient:
     discovery: Examples
     failures: Examples
     curvature: Callable[[str, float], Curvature]
-    reserved: Examples | None = None
+    reserved: Callable[[], Examples] | None = None
     fresh: Callable[[], TrainedModel] | None = None
     tolerance: float = 0.01
     guarded: bool = True
@@ -83,17 +83,20 @@ class Patient:
             RepairError: if a part has no examples.
         """
         seen, further = self, self.failures.subset([])
-        for part in parts:
+        for part in sorted(set(parts) - {"remaining"}):
+            examples: Examples | None = None
             if part == "discovery":
                 order = generator(self.seed, "a fifth of discovery").permutation(len(self.discovery))
-                count = len(order) // 5
-                seen = dataclasses.replace(self, discovery=self.discovery.subset(np.sort(order[:count])))
-                examples: Examples | None = self.discovery.subset(np.sort(order[count:]))
-            else:
-                examples = {"failures": self.failures, "reserved": self.reserved}.get(part)
-            if part == "remaining":
-                continue
-            if examples is None or not len(examples) or not len(seen.discovery):
+                judging, examples = (
+                    self.discovery.subset(np.sort(positions))
+                    for positions in np.split(order, [len(order) // 5])
+                )
+                seen = dataclasses.replace(self, discovery=judging)
+            elif part == "failures":
+                examples = self.failures
+            elif self.reserved:
+                examples = self.reserved()
+            if not (examples and len(seen.discovery)):
                 raise RepairError(
                     f"the treatment is to train on {part}, of which there are too few examples: choose another "
                     "trains_on, or a data set with more"
