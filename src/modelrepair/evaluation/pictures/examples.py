@@ -11,7 +11,7 @@ from modelrepair.evaluation.drawing.gallery import TrainingTiles, draw_blocks
 from modelrepair.evaluation.drawing.names import readable
 from modelrepair.evaluation.evidence import Evidence
 
-SIGN = "Score > 0: removing the example is predicted to lower the loss on the failures, so it is harmful."
+SIGN = "The higher its score, the more an example is held to be harmful: without it the failures' loss should fall."
 
 
 def draw(path: str | PathLike[str], evidence: Evidence, count: int = 16) -> None:

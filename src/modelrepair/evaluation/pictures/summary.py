@@ -35,7 +35,7 @@ def draw(path: str | PathLike[str], evidence: Evidence) -> None:
     block, columns, rows, top, ranking = 3.3, 4, 3, 1.08, 3.4
     width = 10.6 if curves else 10.6 - ranking - GAP
     body = tiles_height(block, columns, rows, tiles.lines)
-    sign = ("Highest scores (> 0: removing the example is", "predicted to lower the loss on the failures).")
+    sign = ("Highest scores: examples held to be harmful,", "without which the failures' loss should fall.")
     framed = () if tiles.corrupted is None else ("Orange frame: the example was corrupted.",)
     with picture(path, width, top + body + 0.12) as canvas:
         canvas.panel(MARGIN, "1  Find what caused the failures", *sign, *framed)
