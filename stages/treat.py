@@ -6,7 +6,7 @@ import pandas as pd
 
 from modelrepair.curvature import load_curvature
 from modelrepair.models.files import fresh_model, load_model, save_model
-from modelrepair.models.workspace import discovery_examples, failures, test_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.treatment import Treat
@@ -30,7 +30,7 @@ def main(stage: Stage) -> None:
         curvature=lambda name, damping: load_curvature(
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
-        reserved=lambda: test_examples(stage.root, failures(stage.root, "reserved")),
+        reserved=lambda: reserved_examples(stage.root),
         fresh=lambda: fresh_model(description, seed),
         guarded=bool(treatment.guarded),
         tolerance=treatment.tolerance,

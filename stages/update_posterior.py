@@ -1,16 +1,16 @@
-"""Insert the failures, with their right labels, into the base model's posterior."""
+"""Insert the failures, or other evidence of what is right, into the base model's posterior."""
 
 import environment  # noqa: F401
 
-from modelrepair.curvature import damping_sensitivity, load_curvature
+from modelrepair.curvature import Curvature, damping_sensitivity, load_curvature
 from modelrepair.curvature.sensitivity import in_words
+from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import discovery_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder
-from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.posterior import class_balanced_weights, make_update
+from modelrepair.posterior import class_balanced_weights, insert_evidence
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
 
@@ -19,38 +19,40 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     settings = stage.settings(UpdatePosterior)
     model, description = load_model(stage.root / "models/base")
-    checkpoint = stage.checkpoint()
+    oversight = Oversight(checkpoint=stage.checkpoint())
     # Scores that look at no posterior, such as the plain loss, need none.
-    updated = insert(stage, model, settings, checkpoint) if settings.posterior.inserts else model
+    updated = insert(stage, settings, model, oversight) if settings.posterior.inserts else model
     with output_folder(stage.root / "models/posterior") as folder:
         save_model(folder, updated, description)
 
 
 def insert(
-    stage: Stage, model: TrainedModel, settings: UpdatePosterior, checkpoint: Checkpoint
+    stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight
 ) -> TrainedModel:
-    _, evidence = discovery_examples(stage.root)
+    given = settings.evidence == "reserved"
+    evidence = reserved_examples(stage.root) if given else discovery_examples(stage.root)[1]
     training, _ = training_examples(stage.root)
-    weights = class_balanced_weights(evidence) if settings.balance_classes else None
-    stiffness = {}
-    if settings.insertion:
-        name, damping = settings.insertion
-        folder = stage.root / "models/fisher" / name
-        curvature = stiffness["curvature"] = load_curvature(name, folder, model, training, damping)
+
+    def curvature(name: str, damping: float) -> Curvature:
+        fitted = load_curvature(name, stage.root / "models/fisher" / name, model, training, damping)
         if damping:
-            gradient = model.weighted_gradient(evidence, weights)
-            print(in_words(damping, damping_sensitivity(model, training, gradient, curvature)), flush=True)
-    edited = make_update(settings.posterior.chosen, **settings.posterior.options).insert(
-        model,
-        evidence,
-        weights,
-        count=len(training),
-        kept=training,
-        seed=settings.seed,
-        oversight=Oversight(checkpoint=checkpoint),
-        **stiffness,
+            say_sensitivity(settings, model, evidence, training, fitted)
+        return fitted
+
+    edited = insert_evidence(
+        settings, model, evidence, training, curvature=curvature, seed=settings.seed, oversight=oversight
     )
+    for name, loss in edited.candidates.items():
+        print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))
     return edited.model
+
+
+def say_sensitivity(
+    settings: UpdatePosterior, model: TrainedModel, evidence: Examples, training: Examples, fitted: Curvature
+) -> None:
+    weights = class_balanced_weights(evidence) if settings.balance_classes else None
+    gradient = model.weighted_gradient(evidence, weights)
+    print(in_words(fitted.damping, damping_sensitivity(model, training, gradient, fitted)), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,13 @@ class Likelihood(Protocol):
         """Predicted probabilities, in the shape of the outputs."""
         ...
 
+    def energy(self, outputs: Tensor) -> Tensor:
+        """(n,) −log Σ_y exp f(x)[y] over all targets y: the energy of x, if exp f(x)[y] is p(x, y) but for a constant.
+
+        Grathwohl et al. 2020 (arXiv:1912.03263), Eq. 7.
+        """
+        ...
+
     def predictions(self, outputs: Tensor) -> Tensor:
         """The most likely targets."""
         ...
@@ -77,6 +84,9 @@ class Softmax:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(dim=1)
+
+    def energy(self, outputs: Tensor) -> Tensor:
+        return -outputs.logsumexp(dim=1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(dim=1)
@@ -116,6 +126,10 @@ class Sigmoid:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()
+
+    def energy(self, outputs: Tensor) -> Tensor:
+        """The sum over all 2ᵏ targets y of exp ⟨y, f(x)⟩ is Π(1 + exp fⱼ)."""
+        return -F.softplus(outputs).sum(dim=1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         return (outputs > 0).to(outputs.dtype)

@@ -46,6 +46,11 @@ def discovery_examples(root: Path) -> tuple[Examples, Examples]:
     )
 
 
+def reserved_examples(root: Path) -> Examples:
+    """The test examples that were set aside as clean, for methods that need some."""
+    return test_examples(root, failures(root, "reserved"))
+
+
 def failures(root: Path, part: str) -> pd.DataFrame:
     """The table of one part: "discovery", "reserved" or "assessment"."""
     return read_table(root / "data" / "failures" / f"{part}.parquet")

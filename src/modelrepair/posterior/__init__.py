@@ -5,14 +5,23 @@ Imports `curvature`, `training`, `models` and `settings`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from modelrepair.curvature.base import Curvature
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights, walk
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
+from modelrepair.posterior.layer_selective import LayerSelective
 from modelrepair.posterior.natural_gradient import NaturalGradient
 from modelrepair.posterior.second_look import SecondLook
 from modelrepair.settings.base import choose
+from modelrepair.settings.posterior import InsertionSettings
+from modelrepair.training.descent import UNATTENDED, Oversight
 
 UPDATES: dict[str, type[PosteriorUpdate]] = {
     "ewc": ElasticWeightConsolidation,
+    "layer-selective": LayerSelective,
     "natural-gradient": NaturalGradient,
     "second-look": SecondLook,
 }
@@ -21,10 +30,12 @@ __all__ = [
     "UPDATES",
     "Edited",
     "ElasticWeightConsolidation",
+    "LayerSelective",
     "NaturalGradient",
     "PosteriorUpdate",
     "SecondLook",
     "class_balanced_weights",
+    "insert_evidence",
     "make_update",
     "walk",
 ]
@@ -37,3 +48,40 @@ def make_update(name: str, **options: object) -> PosteriorUpdate:
         RepairError: if there is none, or it has no such option.
     """
     return choose("posterior update", UPDATES, name)(**options)
+
+
+def insert_evidence(
+    settings: InsertionSettings,
+    model: TrainedModel,
+    evidence: Examples,
+    training: Examples,
+    *,
+    curvature: Callable[[str, float], Curvature],
+    seed: int,
+    oversight: Oversight = UNATTENDED,
+) -> Edited:
+    """p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
+
+    Args:
+        settings: of the insertion.
+        model: at θ̂.
+        evidence: E, with right labels.
+        training: D.
+        curvature: fetches a fitted curvature by name and damping.
+        seed: of what is random in it.
+        oversight: who judges the points, where progress is kept.
+
+    Raises:
+        RepairError: if there is no evidence, or a number becomes NaN or infinite.
+    """
+    stiffness = {"curvature": curvature(*settings.insertion)} if settings.insertion else {}
+    return make_update(settings.posterior.chosen, **settings.posterior.options).insert(
+        model,
+        evidence,
+        class_balanced_weights(evidence) if settings.balance_classes else None,
+        count=len(training),
+        kept=training,
+        seed=seed,
+        oversight=oversight,
+        **stiffness,
+    )

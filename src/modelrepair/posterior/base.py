@@ -12,7 +12,8 @@ The paper's separate prior term (λ/2)‖δ‖² is part of F̂ here: a damping 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,17 @@ class Edited:
         model: the model at the new mode.
         trace: one row a point seen, the first the model that was given: `round`, `watched` and others.
         best_round: which of them the model is.
+        changed: the names of the parameters that were changed, where the update chose some.
+        chosen: what it chose, by name.
+        candidates: the loss of each choice that there was.
     """
 
     model: TrainedModel
     trace: list[dict[str, Any]]
     best_round: int
+    changed: Sequence[str] | None = None
+    chosen: str = ""
+    candidates: Mapping[str, float] = field(default_factory=dict)
 
 
 def class_balanced_weights(examples: Examples) -> NDArray[np.float64]:

@@ -42,8 +42,8 @@ class Identification(InsertionSettings):
 
     @property
     def sees(self) -> str:
-        """What it looks at beside the model and the training examples: "discovery", "failures", or nothing."""
-        return self.influence.sees or ("failures" if self.posterior.inserts else "")
+        """Beside models and training examples it looks at this: "discovery", "failures", "reserved", or nothing."""
+        return self.influence.sees or (self.evidence if self.posterior.inserts else "")
 
     @model_validator(mode="after")
     def _compares(self) -> Identification:
@@ -168,7 +168,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     given = {identification.sees, *treatment.taught}
     by_default = "guard" if guarded else "failures" if scored else "request"
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
-    asked = [identification.curvature, treatment.curvature if isinstance(treatment, DeleteSettings) else None]
+    asked = [identification.curvature, treatment.stiffness]
     curvatures = sorted({name for name in asked if name is not None})
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
     if not identification.posterior.stiff:

@@ -14,6 +14,7 @@ from modelrepair.settings.base import (
     Positive,
     Seed,
     Settings,
+    Text,
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName
@@ -80,6 +81,30 @@ class SecondLookSettings(UpdateSettings):
     """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
 
 
+class LayerSelectiveSettings(UpdateSettings):
+    """Training of those layers that learn the evidence best (Huang et al. 2023)."""
+
+    update: Literal["layer-selective"] = "layer-selective"
+    stiff: ClassVar[bool] = False
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    rounds: Count = 100
+    """At most this many passes through the evidence."""
+    patience: Count = 5
+    """Passes without a lower loss on the evidence after which the training stops."""
+    batch_size: Count = 16
+    """Examples of evidence in a step."""
+    points: Count = 20
+    """Equal parts of the way from θ̂ to where the training ends that are tried; unwatched, only the end is."""
+    candidates: Annotated[
+        list[Annotated[list[Text], Field(min_length=1)]] | None,
+        Field(min_length=1),
+        expect("a list of lists of layers' names, or null"),
+    ] = None
+    """Subsets of layers to choose from, by names of the network's top-level parts, such as [[conv1], [conv1, conv2]].
+    null: each layer alone, the first two, the first three, and all."""
+
+
 class NoUpdateSettings(UpdateSettings):
     """Nothing is inserted: for scores that look at the base model alone."""
 
@@ -92,10 +117,14 @@ Update = Annotated[EwcSettings | NaturalGradientSettings, Field(discriminator="u
 
 
 class InsertionSettings(Settings):
-    """How the failures are inserted into the posterior."""
+    """How the failures, or other evidence of what is right, are inserted into the posterior."""
 
     posterior: Annotated[
-        EwcSettings | NaturalGradientSettings | SecondLookSettings | NoUpdateSettings,
+        EwcSettings
+        | LayerSelectiveSettings
+        | NaturalGradientSettings
+        | NoUpdateSettings
+        | SecondLookSettings,
         Field(discriminator="update"),
     ]
     """The posterior update; `update: none` where the score needs none."""
@@ -104,7 +133,9 @@ class InsertionSettings(Settings):
     damping: Annotated[NonNegative | None, expect("a number of 0 or more")] = None
     """λ of the curvature."""
     balance_classes: Flag = True
-    """Whether every class among the failures counts alike."""
+    """Whether every class among the evidence counts alike."""
+    evidence: Literal["failures", "reserved"] = "failures"
+    """What is inserted: the failures, or the examples that were set aside as clean."""
 
     @model_validator(mode="after")
     def _fits(self) -> InsertionSettings:

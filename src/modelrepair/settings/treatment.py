@@ -18,7 +18,7 @@ from modelrepair.settings.base import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
-from modelrepair.settings.posterior import SecondLookSettings, Update
+from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings, Update
 
 
 class TreatmentSettings(Member):
@@ -37,6 +37,11 @@ class TreatmentSettings(Member):
         """What it trains on beside the training examples."""
         return []
 
+    @property
+    def stiffness(self) -> CurvatureName | None:
+        """The curvature that it asks for, if any."""
+        return None
+
 
 class DeleteSettings(TreatmentSettings):
     """Delete the causes from the posterior."""
@@ -51,6 +56,10 @@ class DeleteSettings(TreatmentSettings):
     """equal: as many random remaining examples as there are causes are inserted (Huang et al. 2023, A.3)."""
     curvature_without_causes: Flag = False
     """Measure the curvature on D \\ C, from what was measured on D (Peste et al. 2021, section 3.2)."""
+
+    @property
+    def stiffness(self) -> CurvatureName | None:
+        return self.curvature
 
     @model_validator(mode="after")
     def _fits(self) -> DeleteSettings:
@@ -123,6 +132,50 @@ class FineTuneSettings(DescentSettings, TeachingSettings):
         return self
 
 
+class JudgedSettings(TreatmentSettings):
+    """Of treatments that ask a model with evidence of what is right inserted into its posterior."""
+
+    judge: InsertionSettings
+    """How that model is made."""
+
+    @property
+    def taught(self) -> list[str]:
+        return [self.judge.evidence]
+
+    @property
+    def stiffness(self) -> CurvatureName | None:
+        return self.judge.curvature
+
+    @model_validator(mode="after")
+    def _judges(self) -> JudgedSettings:
+        if not self.judge.posterior.inserts:
+            raise ValueError(
+                "judge.posterior.update is none, which inserts nothing: choose a posterior update"
+            )
+        return self
+
+
+class InsertSettings(JudgedSettings):
+    """The judge itself: the model with what is right inserted, whatever the causes are."""
+
+    kind: Literal["insert"] = "insert"
+
+
+class AlignSettings(JudgedSettings):
+    """Correct the causes instead of deleting them (Huang et al. 2023)."""
+
+    kind: Literal["align"] = "align"
+    step: NonNegative = 1.0
+    """η, how far an input goes down the judge's energy, in units of the input: byte images count from 0 to 1. 0 leaves
+    inputs as they are, and corrects labels alone."""
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    epochs: Count = 40
+    batch_size: Count = 64
+    remaining: Literal["none", "equal", "all"] = "equal"
+    """Training examples that are trained on beside the corrected causes: as many random ones, all of them, or none."""
+
+
 class MendSettings(TeachingSettings):
     """Train on, on what is right and on what is believed of the rest."""
 
@@ -151,7 +204,13 @@ class ScrubSettings(TreatmentSettings):
 
 
 Treatment = Annotated[
-    DeleteSettings | FineTuneSettings | MendSettings | RetrainSettings | ScrubSettings,
+    AlignSettings
+    | DeleteSettings
+    | FineTuneSettings
+    | InsertSettings
+    | MendSettings
+    | RetrainSettings
+    | ScrubSettings,
     Field(discriminator="kind"),
 ]
 

@@ -6,6 +6,7 @@ Imports `posterior`, `curvature`, `training`, `models`, `data` and `settings`.
 from __future__ import annotations
 
 from modelrepair.settings.base import choose
+from modelrepair.treatment.alignment import Align, Insert
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
@@ -13,8 +14,10 @@ from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.scrubbing import Scrub
 
 TREATMENTS: dict[str, type[Treatment]] = {
+    "align": Align,
     "delete": Delete,
     "fine-tune": FineTune,
+    "insert": Insert,
     "mend": Mend,
     "retrain": Retrain,
     "scrub": Scrub,
@@ -22,8 +25,10 @@ TREATMENTS: dict[str, type[Treatment]] = {
 
 __all__ = [
     "TREATMENTS",
+    "Align",
     "Delete",
     "FineTune",
+    "Insert",
     "Mend",
     "Patient",
     "Retrain",
