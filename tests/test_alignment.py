@@ -165,9 +165,6 @@ def test_a_guarded_one_is_never_worse_by_its_rule(treatment: Any) -> None:
 
 
 def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
-
     class Fragile(Checkpoint):
         saved = 0
 
@@ -175,9 +172,9 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
             super().save(*content)  # type: ignore[arg-type]
             self.saved += 1
             if self.saved == 2:
-                raise Killed
+                raise KeyboardInterrupt
 
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         BIR.treat(patient(checkpoint=Fragile(tmp_path / "scratch", "key")))
     resumed = BIR.treat(patient(checkpoint=Checkpoint(tmp_path / "scratch", "key")))
     straight = BIR.treat(patient())
@@ -193,7 +190,7 @@ def test_it_says_what_it_cannot_do() -> None:
     ids = Examples(np.zeros((4, 3), dtype=np.int64), np.zeros(4, dtype=np.int64))
     network = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     reader = TrainedModel(network, Softmax(), device="cpu")
-    with pytest.raises(RepairError, match="the inputs are ids.*give the step 0"):
+    with pytest.raises(RepairError, match=r"the inputs are ids.*give the step 0"):
         align(reader, ids, 1.0)
     assert align(reader, ids, 0.0)[1].shape == (4, 2)
     with pytest.raises(RepairError, match="corrected examples are NaN or infinite: use a smaller step"):

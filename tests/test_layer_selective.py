@@ -106,9 +106,8 @@ def test_the_subsets_are_each_alone_the_first_few_and_all() -> None:
 def test_others_are_frozen_for_as_long_as_the_block_lasts() -> None:
     model = make_model("mlp")
     names = list(model.parameters)
-    with pytest.raises(KeyError), training_only(model, names[:2]):
+    with training_only(model, names[:2]):
         assert list(model.parameters) == names[:2]
-        raise KeyError
     assert list(model.parameters) == names
 
 
@@ -163,9 +162,6 @@ def test_passes_through_the_model_change_nothing(batch_size: int) -> None:
 
 
 def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
-
     class Fragile(Checkpoint):
         saved = 0
 
@@ -173,9 +169,9 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
             super().save(*content)  # type: ignore[arg-type]
             self.saved += 1
             if self.saved == 3:
-                raise Killed
+                raise KeyboardInterrupt
 
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         UPDATE.insert(
             BASE, EVIDENCE, seed=3, oversight=Oversight(checkpoint=Fragile(tmp_path / "scratch", "key"))
         )
@@ -217,9 +213,11 @@ def test_it_says_what_it_cannot_do() -> None:
         UPDATE.delete(BASE, EVIDENCE)
     with pytest.raises(RepairError, match="there is no evidence to learn: give labelled examples"):
         UPDATE.insert(BASE, EVIDENCE.subset([]))
-    with pytest.raises(RepairError, match="there is no layer 'conv9': choose one of"):
+    with pytest.raises(RepairError, match=r"there is no layer 'conv9': choose one of"):
         LayerSelective(candidates=[["conv9"]]).insert(BASE, EVIDENCE)
-    with pytest.raises(RepairError, match="candidates is .*: give a list of lists of layers' names, or null"):
+    with pytest.raises(
+        RepairError, match=r"candidates is .*: give a list of lists of layers' names, or null"
+    ):
         LayerSelective(candidates=[])
     with pytest.raises(RepairError, match="no curvature is used"):
         InsertionSettings(posterior=LayerSelectiveSettings(), curvature="gram", damping=1.0)
