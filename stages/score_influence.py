@@ -3,29 +3,38 @@
 import environment  # noqa: F401
 
 from modelrepair.influence import Investigation, influence_scores
-from modelrepair.models.files import load_model
+from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.workspace import discovery_examples, training_examples
-from modelrepair.pipeline.artifacts import output_folder, read_array, write_table
+from modelrepair.pipeline.artifacts import output_folder, read_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
+
+MEANING = "score > 0: removing the example should lower the failure loss"
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
-    settings = stage.settings(ScoreInfluence).influence
+    settings = stage.settings(ScoreInfluence)
+    score = settings.influence
+    base, description = load_model(stage.root / "models/base")
+    effects = stage.root / "models/posterior/own_effects.npy"
     examples, table = training_examples(stage.root)
     discovery, failures = discovery_examples(stage.root)
     investigation = Investigation(
-        base=load_model(stage.root / "models/base")[0],
+        base=base,
         updated=load_model(stage.root / "models/posterior")[0],
         examples=examples,
         discovery=discovery,
         failures=failures,
         margins=read_array(stage.root / "models/base/margins.npy"),
+        own_effects=read_array(effects) if effects.exists() else None,
+        fresh=lambda: fresh_model(description, settings.seed),
+        seed=settings.seed,
     )
-    scores = influence_scores(investigation, settings.chosen, **settings.options)
+    scores = influence_scores(investigation, score.chosen, **score.options)
     with output_folder(stage.root / "data/scores") as folder:
         write_table(folder / "scores.parquet", table[["example"]].assign(score=scores))
+        write_json(folder / "scores.json", {"score": score.chosen, "unit": score.unit, "meaning": MEANING})
     print(f"{int((scores > 0).sum())} of {len(scores)} training examples score as harmful (score > 0)")
 
 

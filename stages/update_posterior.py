@@ -2,15 +2,18 @@
 
 import environment  # noqa: F401
 
+import numpy as np
+from numpy.typing import NDArray
+
 from modelrepair.curvature import Curvature, damping_sensitivity, load_curvature
 from modelrepair.curvature.sensitivity import in_words
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
-from modelrepair.pipeline.artifacts import output_folder
+from modelrepair.pipeline.artifacts import output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.posterior import class_balanced_weights, insert_evidence
+from modelrepair.posterior import class_balanced_weights, insert_evidence, own_effects
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
 
@@ -22,8 +25,11 @@ def main(stage: Stage) -> None:
     oversight = Oversight(checkpoint=stage.checkpoint())
     # Scores that look at no posterior, such as the plain loss, need none.
     updated = insert(stage, settings, model, oversight) if settings.posterior.inserts else model
+    effects = each_alone(stage, settings, model) if settings.posterior.alone else None
     with output_folder(stage.root / "models/posterior") as folder:
         save_model(folder, updated, description)
+        if effects is not None:
+            write_array(folder / "own_effects.npy", effects)
 
 
 def insert(
@@ -45,6 +51,13 @@ def insert(
     for name, loss in edited.candidates.items():
         print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))
     return edited.model
+
+
+def each_alone(stage: Stage, settings: UpdatePosterior, model: TrainedModel) -> NDArray[np.float64]:
+    training, _ = training_examples(stage.root)
+    name, damping = settings.insertion or ("", 0.0)
+    curvature = load_curvature(name, stage.root / "models/fisher" / name, model, training, damping)
+    return own_effects(model, training, curvature)
 
 
 def say_sensitivity(

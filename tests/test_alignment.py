@@ -195,5 +195,5 @@ def test_it_says_what_it_cannot_do() -> None:
     assert align(reader, ids, 0.0)[1].shape == (4, 2)
     with pytest.raises(RepairError, match="corrected examples are NaN or infinite: use a smaller step"):
         align(JUDGE, Examples(np.where(np.eye(12, 4) > 0, np.nan, EXAMPLES.inputs), EXAMPLES.targets), 0.3)
-    with pytest.raises(RepairError, match="inserts nothing: choose a posterior update"):
+    with pytest.raises(RepairError, match="inserts nothing that is right: choose another"):
         Align(judge={"posterior": {"update": "none"}})

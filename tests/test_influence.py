@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cleanlab.rank
 import numpy as np
 import pytest
 import torch
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
-from modelrepair.influence import Influence, Investigation, influence_scores
+from modelrepair.influence import ConfidentLearning, Influence, Investigation, influence_scores
+from modelrepair.influence.confident_learning import balanced_folds
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
-from modelrepair.posterior import ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
+from modelrepair.posterior import ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate, own_effects
+from modelrepair.training.descent import Descent
+from modelrepair.training.train import train
 from models import (
     DenseCurvature,
     assert_equal,
@@ -393,6 +397,104 @@ def test_no_score_is_nought() -> None:
     assert scores(model, model, examples, "none").tolist() == [0] * 23
 
 
+def test_random_scores_know_nothing_and_are_a_function_of_the_seed() -> None:
+    model, examples = make_model(), make_examples(count=40)
+    first, again, other = (
+        influence_scores(Investigation(model, model, examples, seed=seed), "random") for seed in (3, 3, 4)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.min() >= -0.5
+    assert first.max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["gram", "diagonal", "block", "kfac", "ekfac", "hessian", "identity"])
+@pytest.mark.parametrize("batch_size", [4, 500])
+def test_self_influence_is_that_of_dense_matrices(name: str, batch_size: int) -> None:
+    model, examples = make_model(batch_size=batch_size), make_examples(count=20)
+    curvature = fit_curvature(name, model, examples).damped(0.5)
+    rows = per_example_gradients(model, examples)
+    expected = (rows * curvature.solve(rows.T).T).sum(1)
+    assert_equal(curvature.self_influences(model, examples), expected, 1e-9)
+    effects = own_effects(model, examples, curvature)
+    assert_equal(torch.from_numpy(effects), expected / 21, 1e-9)
+    found = influence_scores(Investigation(model, model, examples, own_effects=effects), "self-influence")
+    assert np.array_equal(found, effects)
+
+
+def test_self_influence_of_the_full_matrix_is_the_closed_form() -> None:
+    model, examples = make_model(), make_examples(count=20)
+    rows = per_example_gradients(model, examples)
+    matrix = 0.01 * torch.eye(rows.shape[1], dtype=torch.float64) + rows.T @ rows / 20
+    expected = (rows * torch.linalg.solve(matrix, rows.T).T).sum(1)
+    fitted = fit_curvature("gram", model, examples)
+    assert_equal(fitted.damped(0.01).self_influences(model, examples), expected, 1e-8)
+    pairs = fit_curvature("gram", model, examples, minibatch=2).damped(0.01)
+    summed = rows.view(10, 2, -1).sum(1)
+    matrix = 0.01 * torch.eye(rows.shape[1], dtype=torch.float64) + summed.T @ summed / 20
+    expected = (rows * torch.linalg.solve(matrix, rows.T).T).sum(1)
+    assert_equal(pairs.self_influences(model, examples), expected, 1e-8)
+
+
+def test_own_effects_that_were_not_computed_are_missed() -> None:
+    with pytest.raises(RepairError, match="needs each training example's own effect"):
+        influence_scores(Investigation(make_model(), make_model(), make_examples()), "self-influence")
+
+
+def test_folds_are_even_in_every_class() -> None:
+    labels = np.random.default_rng(0).integers(4, size=83)
+    folds = balanced_folds(labels, 5, seed=1)
+    sizes = np.array([[(folds[labels == c] == fold).sum() for fold in range(5)] for c in range(4)])
+    assert (np.ptp(sizes, axis=1) <= 1).all()
+    assert np.ptp(sizes.sum(0)) <= 1
+    assert not np.array_equal(folds, balanced_folds(labels, 5, seed=2))
+
+
+def test_confident_learning_passes_cleanlabs_numbers_through() -> None:
+    examples, wrong = blobs(60, flipped=0.2, seed=3)
+
+    def fresh() -> TrainedModel:
+        return TrainedModel(
+            make_network("linear", (2,), 2, seed=5, bias=True).double(), Softmax(), device="cpu"
+        )
+
+    model = fresh()
+    investigation = Investigation(model, model, examples, fresh=fresh, seed=1)
+    options = {"folds": 3, "learning_rate": 0.1, "epochs": 5}
+    found = influence_scores(investigation, "confident-learning", **options)
+    chances = ConfidentLearning(**options).out_of_fold(investigation)
+    folds = balanced_folds(examples.targets, 3, seed=1)
+    for fold in range(3):
+        again = fresh()
+        train(
+            again,
+            examples.subset(folds != fold),
+            Descent(learning_rate=0.1, rounds=5),
+            batch_size=64,
+            seed=1,
+            description=f"training without fold {fold + 1} of 3",
+        )
+        held_out = again.outputs(examples.subset(folds == fold)).softmax(1)
+        assert_equal(torch.from_numpy(chances[folds == fold]), held_out, 1e-12)
+    quality = cleanlab.rank.get_label_quality_scores(examples.targets, chances, method="normalized_margin")
+    assert np.array_equal(found, 0.5 - quality)
+    given = chances[np.arange(60), examples.targets]
+    assert np.array_equal(found > 0, given < 0.5), "positive where the other class is likelier"
+    assert found[wrong].mean() > found.mean()
+
+
+def test_confident_learning_says_what_it_cannot_do() -> None:
+    model, examples = make_model(), make_examples()
+    with pytest.raises(RepairError, match="there is no way to make one: give the investigation a function"):
+        influence_scores(Investigation(model, model, examples), "confident-learning")
+    investigation = Investigation(model, model, examples.subset([0, 1]), fresh=model.copy)
+    with pytest.raises(RepairError, match="2 training examples cannot be cut into 5 folds: use fewer folds"):
+        influence_scores(investigation, "confident-learning")
+    several = Investigation(model, model, make_examples("mlp", "sigmoid"), fresh=model.copy)
+    with pytest.raises(RepairError, match="needs examples with one class each"):
+        influence_scores(several, "confident-learning")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["linear", "loss", "loss-change", "margin"])
 def test_scores_that_are_not_finite_are_refused(name: str, bad: float) -> None:
@@ -416,7 +518,7 @@ def test_names_and_options_that_are_not_there() -> None:
     investigation = Investigation(model, model, examples)
     with pytest.raises(
         RepairError,
-        match="no influence score 'shapley': choose one of knn-shapley, linear, loss, loss-after, loss-change",
+        match="no influence score 'shapley': choose one of confident-learning, knn-shapley, linear, loss, loss-after",
     ):
         influence_scores(investigation, "shapley")
     with pytest.raises(RepairError, match="there is no setting damping: there may be score"):

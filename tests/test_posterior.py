@@ -557,7 +557,8 @@ def test_updates_are_made_by_name() -> None:
     assert make_update("natural-gradient", epsilon=0.5) == NaturalGradient(epsilon=0.5)
     assert make_update("ewc", rounds=7) == ElasticWeightConsolidation(rounds=7)
     with pytest.raises(
-        RepairError, match="no posterior update 'laplace': choose one of ewc, natural-gradient"
+        RepairError,
+        match="no posterior update 'laplace': choose one of ewc, layer-selective, natural-gradient",
     ):
         make_update("laplace")
     with pytest.raises(

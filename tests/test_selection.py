@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.selection import SELECTIONS, Selection, select_causes
+from modelrepair.selection import SELECTIONS, Selection, expected_causes, select_causes
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -126,13 +126,41 @@ def test_positions_are_integers_that_index(rule: str, options: dict[str, Any]) -
         ("fraction", {"fraction": "0.15"}, "fraction is '0.15': give a number above 0"),
         ("threshold", {"threshold": 9.0}, r"finds no causes \(the highest score is 1\)"),
         ("top-k", {}, "lacking is count: add it"),
-        ("top-k", {"count": 1, "share": 2}, "there is no setting share: there may be rule, count"),
-        ("best", {}, "no selection rule 'best': choose one of fraction, listed, of-class, oracle-size"),
+        ("top-k", {"count": 1, "share": 2}, "there is no setting share: there may be per_class, rule, count"),
+        (
+            "best",
+            {},
+            "no selection rule 'best': choose one of expected, fraction, listed, of-class, oracle-size",
+        ),
     ],
 )
 def test_selections_that_cannot_be(rule: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RepairError, match=message):
         select_causes(np.array([1.0, 0, 0, 0, 0]), table(5), rule, **options)
+
+
+def test_a_class_keeps_what_its_limit_wants() -> None:
+    scores = np.array([9.0, 8.0, 7.0, 6.0, 5.0, -1.0, -2.0, -3.0])
+    rows = table(8).assign(names=[("a",), ("a",), ("b",), ("a",), ("b",), ("a",), ("b",), ("b",)])
+    for rule, options in (("top-k", {"count": 5}), ("fraction", {"fraction": 0.625}), ("threshold", {})):
+        assert select_causes(scores, rows, rule, **options).tolist() == [0, 1, 2, 3, 4]
+        limited = select_causes(scores, rows, rule, **options, per_class=0.5)
+        assert limited.tolist() == [0, 1, 2, 4], "two of the four of each"
+    with pytest.raises(RepairError, match="finds no causes"):
+        select_causes(scores, rows, "top-k", count=3, per_class=0.2)
+    both = table(3).assign(names=[("a", "b"), ("a",), ("b",)])
+    assert select_causes(np.array([3.0, 2.0, 1.0]), both, "top-k", count=3, per_class=0.5).tolist() == [0]
+
+
+def test_as_many_as_are_expected_to_be_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = np.array([0.999, 0.75, 0.5, 0.25, 0.0])
+    scores = -np.log(2 * (1 - wrong))
+    count, error = expected_causes(scores)
+    assert count == pytest.approx(wrong.sum(), abs=1e-12)
+    assert error == pytest.approx(np.sqrt((wrong * (1 - wrong)).sum()), abs=1e-12)
+    assert expected_causes(np.array([-5.0, 700.0])) == (1.0, 0.0), "no probability below 0"
+    assert select_causes(scores, table(5), "expected").tolist() == [0, 1]
+    assert "2 ± 1 training examples are expected to be wrong" in capsys.readouterr().out
 
 
 def test_scores_of_other_examples_are_refused() -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from ruamel.yaml import YAML
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
 from modelrepair.settings.curvature import FisherTable
+from modelrepair.settings.influence import Score
 from modelrepair.settings.networks import NETWORKS
 from modelrepair.settings.parameters import Parameters, read_parameters, stage_settings
-from modelrepair.settings.posterior import EwcSettings, NaturalGradientSettings
+from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
+from modelrepair.settings.treatment import Treatment
 
 ROOT = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -169,7 +171,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an update": (
         {"identifications__ewc__posterior__update": "wish"},
-        "posterior.update is 'wish': choose one of ewc",
+        "posterior.update is 'wish': choose one of each-alone, ewc",
     ),
     "an update without its curvature": (
         {"identifications__ewc__curvature": ABSENT},
@@ -347,7 +349,7 @@ def test_every_stage_gets_its_own() -> None:
         "seed": 0,
         "dataset": CONTENT["datasets"]["mnist-sample"],
     }
-    assert found["select-causes"] == {"selection": CONTENT["selections"]["fraction"]}
+    assert found["select-causes"] == {"selection": {**CONTENT["selections"]["fraction"], "per_class": None}}
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
     assert ewc["posterior"].items() <= insertion["posterior"].items()
@@ -435,12 +437,18 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"method": "voodoo"}, "there is no method 'voodoo': choose one of erase, .*ewc"),
-        ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of ewc"),
+        ({"method": "voodoo"}, "there is no method 'voodoo': choose one of bir, .*ewc"),
+        ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of bir, .*ewc"),
         ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),
         ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
         ({"corruption": "rust"}, "there is no corruption 'rust': choose one of label-noise, none"),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*truth"),
+        (
+            {"identification": "loss", "selection": "expected"},
+            "reads scores as odds, and those of the identification",
+        ),
+        ({"identifications__self-influence__posterior__update": "ewc"}, "each-alone go together"),
+        ({"treatments__bir__judge__posterior": {"update": "none"}}, "inserts nothing that is right"),
         ({"model__network": "lenet6"}, "there is no network 'lenet6': choose one of lenet5"),
         ({"model__options": {"seed": 1}}, "there is no setting seed"),
         ({"model": {"network": "linear", "options": {"bias": 3}}}, "bias is 3: give true or false"),
@@ -492,27 +500,38 @@ def test_no_block_of_settings_stands_twice() -> None:
     assert used["treatment"] <= set(CONTENT["treatments"])
 
 
+def test_every_member_that_may_be_set_is_there_and_no_other() -> None:
+    from modelrepair.influence import INFLUENCES
+    from modelrepair.posterior import UPDATES
+    from modelrepair.treatment import TREATMENTS
+
+    updates = get_args(InsertionSettings.model_fields["posterior"].annotation)
+    assert set(UPDATES) == {update.model_fields["update"].default for update in updates if update.inserts}
+    for family, union in ((TREATMENTS, Treatment), (INFLUENCES, Score)):
+        kinds = get_args(get_args(union)[0])
+        assert set(family) == {kind.model_fields[kind.tag].default for kind in kinds}
+
+
 @EVERY_METHOD
 def test_every_method_of_params_can_be_made(name: str) -> None:
     from modelrepair.curvature import CURVATURES
     from modelrepair.influence import INFLUENCES
-    from modelrepair.posterior import UPDATES, PosteriorUpdate, make_update
-    from modelrepair.treatment import TREATMENTS, Treatment, make_treatment
+    from modelrepair.posterior import PosteriorUpdate, make_update
+    from modelrepair.treatment import Treatment as Kind
+    from modelrepair.treatment import make_treatment
 
     selection = "class" if PARAMETERS.methods[name].identification == "request" else "fraction"
     found = stage_settings(Parameters(**changed(method=name, selection=selection)))
     insertion: Any = found["update-posterior"]
-    if insertion.posterior.chosen != "none":
+    if insertion.posterior.inserts:
         update = make_update(insertion.posterior.chosen, **insertion.posterior.options)
         assert isinstance(update, PosteriorUpdate)
     score: Any = found["score-influence"]
     INFLUENCES[score.influence.chosen](**score.influence.options)
     treat: Any = found["treat"]
     treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
-    assert isinstance(treatment, Treatment)
+    assert isinstance(treatment, Kind)
     assert treatment.model_dump() == treat.treatment.model_dump()
-    assert set(UPDATES) == {"ewc", "natural-gradient", "second-look"}
-    assert set(TREATMENTS) == {"delete", "fine-tune", "mend", "retrain", "scrub"}
     assert set(FisherTable.model_fields) == set(CURVATURES)
 
 

@@ -479,7 +479,7 @@ DELETION = {"posterior": EWC_SETTINGS, "curvature": "diagonal", "damping": 0.1}
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("surgery", {}, "no treatment 'surgery': choose one of delete, fine-tune, mend, retrain, scrub"),
+        ("surgery", {}, "no treatment 'surgery': choose one of align, delete, fine-tune, insert, mend"),
         ("delete", {"posterior": EWC_SETTINGS}, r"lacking is curvature: add it \(1 more"),
         ("delete", {}, r"lacking is posterior: add it \(2 more"),
         ("delete", DELETION | {"remaining": "all"}, "remaining is 'all': choose one of none, equal"),

@@ -17,12 +17,14 @@ from torch import Tensor
 from modelrepair.curvature.memory import Estimate, passed
 from modelrepair.errors import RepairError
 from modelrepair.gradients.recorder import Recorder
-from modelrepair.gradients.rows import all_finite
+from modelrepair.gradients.rows import all_finite, dense
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import read_tensors, write_tensors
 
+SOLVED_BYTES = 256 * 2**20
+"""What several right-hand sides and their solutions take at a time."""
 HASHED_INPUTS = 1024
 COMPARED_OUTPUTS = 4
 
@@ -84,6 +86,25 @@ class Curvature(ABC):
     def quadratic(self, vector: Tensor) -> Tensor:
         """vᵀF̂v: a scalar for (d,), (k,) for (d, k)."""
         return (vector * self.matvec(vector)).sum(dim=0)
+
+    def self_influences(self, model: TrainedModel, examples: Examples) -> Tensor:
+        """(n,) gᵢᵀF̂⁻¹gᵢ in float64, of the model and the n examples that it was fitted to.
+
+        Raises:
+            RepairError: as `solve`.
+        """
+        names, values = list(model.parameters), []
+        # Gradients, their solutions, and what solving takes.
+        fitting = SOLVED_BYTES // (4 * dimension(model) * model.parameter_vector.element_size())
+        few = max(1, min(model.batch_size, fitting))
+        recorder = Recorder(
+            TrainedModel(model.network, model.likelihood, batch_size=few, device=model.device), examples
+        )
+        for _, pieces in recorder.batches(examples, set(names)):
+            written = {name: dense(rows) for name, rows in pieces}
+            gradients = torch.cat([written[name] for name in names], dim=1).T
+            values.append((gradients.double() * self.solve(gradients).double()).sum(0))
+        return torch.cat(values)
 
     @abstractmethod
     def save(self, folder: Path) -> None:

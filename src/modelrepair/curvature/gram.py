@@ -199,6 +199,12 @@ class GramFisher(Curvature):
         """
         return self._operator.solve(right_hand_sides(vector, self._model)).to(vector.dtype).view_as(vector)
 
+    def self_influences(self, model: TrainedModel, examples: Examples) -> Tensor:
+        """All at once, where rows are those of single examples; see the base."""
+        whole = self._minibatch == 1 and self._left.all()
+        leverages = self._operator.leverages() if whole and self.damping else None
+        return super().self_influences(model, examples) if leverages is None else leverages
+
     def save(self, folder: Path) -> None:
         tensors = {
             "gram": self.gram,

@@ -113,6 +113,14 @@ class LowRank:
         """(k,) vᵀF̂v = ‖Gv‖²/n + λ‖v‖² of (d, k)."""
         return self.times(vectors).square().sum(0) / self.count + self.damping * vectors.square().sum(0)
 
+    def leverages(self) -> Tensor | None:
+        """(rows,) the diagonal of GF̂⁻¹Gᵀ, n(1 − nλ[(nλI + GGᵀ)⁻¹]ᵢᵢ); None if F̂ is singular to working precision."""
+        shift = self.count * self.damping
+        factor = _cholesky(self.precise_gram(), shift)
+        return (
+            None if factor is None else self.count * (1 - shift * torch.cholesky_inverse(factor).diagonal())
+        )
+
     def solve(self, vectors: Tensor) -> Tensor:
         """F̂⁻¹v of (d, k) in float64, refined until the residual is at most 1e-4.
 

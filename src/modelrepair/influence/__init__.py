@@ -1,6 +1,6 @@
 """How harmful is each training example?
 
-Imports `valuation`, `models` and `settings`.
+Imports `training`, `valuation`, `models`, `data` and `settings`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
+from modelrepair.influence.confident_learning import ConfidentLearning
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
 from modelrepair.influence.shapley import NearestNeighbours
-from modelrepair.influence.training_signal import Loss, Margin, NoScore
+from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
 from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
+    "confident-learning": ConfidentLearning,
     "knn-shapley": NearestNeighbours,
     "linear": Linear,
     "loss": Loss,
@@ -23,10 +25,13 @@ INFLUENCES: dict[str, type[Influence]] = {
     "loss-change": LossChange,
     "margin": Margin,
     "none": NoScore,
+    "random": Random,
+    "self-influence": SelfInfluence,
 }
 
 __all__ = [
     "INFLUENCES",
+    "ConfidentLearning",
     "Influence",
     "Investigation",
     "Linear",
@@ -36,6 +41,8 @@ __all__ = [
     "Margin",
     "NearestNeighbours",
     "NoScore",
+    "Random",
+    "SelfInfluence",
     "influence_scores",
 ]
 

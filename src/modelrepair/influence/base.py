@@ -6,6 +6,7 @@ One sign everywhere: score(z) > 0 means that removing z is predicted to lower th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,10 @@ class Investigation:
         margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
         discovery: labelled examples outside training, right and wrong ones, or None.
         failures: those of them that the search is for, or None.
+        own_effects: (n,) by how much each training example, inserted once more by itself, raises its own log-likelihood
+            (`posterior.own_effects`), or None.
+        fresh: makes the same network untrained, or None.
+        seed: of what is random in a score.
     """
 
     base: TrainedModel
@@ -34,6 +39,9 @@ class Investigation:
     margins: NDArray[np.float32] | None = None
     discovery: Examples | None = None
     failures: Examples | None = None
+    own_effects: NDArray[np.float64] | None = None
+    fresh: Callable[[], TrainedModel] | None = None
+    seed: int = 0
 
 
 class Influence(ABC):

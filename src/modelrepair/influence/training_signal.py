@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
-from modelrepair.settings.influence import LossSettings, MarginSettings, NoScoreSettings
+from modelrepair.settings.influence import (
+    LossSettings,
+    MarginSettings,
+    NoScoreSettings,
+    RandomSettings,
+    SelfInfluenceSettings,
+)
 
 
 class Loss(LossSettings, Influence):
@@ -37,3 +44,25 @@ class NoScore(NoScoreSettings, Influence):
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         return np.zeros(len(investigation.examples))
+
+
+class Random(RandomSettings, Influence):
+    """Uniform between −½ and ½: what any other score has to beat."""
+
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
+        return generator(investigation.seed, "random scores").random(len(investigation.examples)) - 0.5
+
+
+class SelfInfluence(SelfInfluenceSettings, Influence):
+    """gᵢᵀF̂⁻¹gᵢ/(n + 1), in nats: examples that the model holds by themselves are often wrong (Koh & Liang 2017, 5.4).
+
+    Never negative: it ranks, and its sign says nothing.
+    """
+
+    def scores(self, investigation: Investigation) -> NDArray[np.float64]:
+        if investigation.own_effects is None:
+            raise RepairError(
+                "the score self-influence needs each training example's own effect: update the posterior with "
+                "each-alone, or choose another score"
+            )
+        return np.asarray(investigation.own_effects, dtype=np.float64)

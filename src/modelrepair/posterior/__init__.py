@@ -10,6 +10,7 @@ from collections.abc import Callable
 from modelrepair.curvature.base import Curvature
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.posterior.alone import own_effects
 from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_weights, walk
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.layer_selective import LayerSelective
@@ -37,6 +38,7 @@ __all__ = [
     "class_balanced_weights",
     "insert_evidence",
     "make_update",
+    "own_effects",
     "walk",
 ]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modelrepair.errors import RepairError
 from modelrepair.selection.listed import Listed
 from modelrepair.selection.rules import (
+    Expected,
     Fraction,
     OfClass,
     OracleSize,
@@ -19,10 +20,12 @@ from modelrepair.selection.rules import (
     Threshold,
     TopK,
     Truth,
+    expected_causes,
 )
 from modelrepair.settings.base import choose
 
 SELECTIONS: dict[str, type[Selection]] = {
+    "expected": Expected,
     "fraction": Fraction,
     "listed": Listed,
     "of-class": OfClass,
@@ -32,7 +35,7 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "select_causes"]
+__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "expected_causes", "select_causes"]
 
 
 def select_causes(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.settings.selection import (
+    ExpectedSettings,
     FractionSettings,
     OfClassSettings,
     OracleSizeSettings,
@@ -61,25 +64,71 @@ def most_harmful(scores: NDArray[np.float64], count: int) -> Positions:
     return order[:count]
 
 
+def within_limits(causes: Positions, table: pd.DataFrame, share: float | None) -> Positions:
+    """Those of the causes, in their order, that leave of each class or attribute what its limit wants.
+
+    A class's causes end where they would be more than this share of its training examples, rounded down.
+
+    Args:
+        causes: positions, most harmful first.
+        table: a row for each training example, with `names`.
+        share: of the limit; None for no limit.
+    """
+    if share is None:
+        return causes
+    members = Counter(name for names in table["names"] for name in names)
+    left = {name: math.floor(share * count) for name, count in members.items()}
+    kept = []
+    for position in causes:
+        names = table["names"].iloc[position]
+        if all(left[name] > 0 for name in names):
+            kept.append(position)
+            for name in names:
+                left[name] -= 1
+    return np.asarray(kept, dtype=np.int64)
+
+
 class TopK(TopKSettings, Selection):
     """The `count` highest scores: a budget in examples to look at or to give up."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
-        return most_harmful(scores, self.count)
+        return within_limits(most_harmful(scores, self.count), table, self.per_class)
 
 
 class Fraction(FractionSettings, Selection):
     """The highest-scoring fraction of the training examples; 0.15 in Tanno et al. 2022, section 4.2."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
-        return most_harmful(scores, round(self.fraction * len(scores)))
+        harmful = most_harmful(scores, round(self.fraction * len(scores)))
+        return within_limits(harmful, table, self.per_class)
 
 
 class Threshold(ThresholdSettings, Selection):
     """All scores above `threshold`; 0 in Algorithm 1 of Tanno et al. 2022."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
-        return most_harmful(scores, int((scores > self.threshold).sum()))
+        harmful = most_harmful(scores, int((scores > self.threshold).sum()))
+        return within_limits(harmful, table, self.per_class)
+
+
+class Expected(ExpectedSettings, Selection):
+    """As many of the highest scores as `expected_causes` counts."""
+
+    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
+        count, error = expected_causes(scores)
+        print(f"{count:.0f} ± {error:.0f} training examples are expected to be wrong, by their scores")
+        return within_limits(most_harmful(scores, round(count)), table, self.per_class)
+
+
+def expected_causes(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """How many training examples are wrong, Σ πᵢ, and the standard deviation of that number, √Σ πᵢ(1 − πᵢ).
+
+    πᵢ = 1 − ½e⁻ˢ is the probability that the judge of a score s in nats below even odds gives to all targets but the
+    given one. The deviation is that of independent draws with these probabilities; that a judge doubts what is hard but
+    right is not in it. On the development cases the count was 2 to 27 % too high, with a judge that looks again.
+    """
+    wrong = 1 - 0.5 * np.exp(-np.maximum(scores, -math.log(2)))
+    return float(wrong.sum()), math.sqrt(float((wrong * (1 - wrong)).sum()))
 
 
 class OracleSize(OracleSizeSettings, Selection):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, NonNegative, Settings
+from modelrepair.settings.base import Count, Member, NonNegative, Positive, Seed, Settings, expect
 
 
 class ScoreSettings(Member):
@@ -14,12 +14,18 @@ class ScoreSettings(Member):
 
     Attributes:
         compares: whether it compares the model with and without the failures, so that a posterior update is needed.
+        alone: whether it is made of each training example's own posterior update.
         ranks: whether it ranks the training examples at all.
+        unit: what its numbers are.
+        even_odds: whether a score s says that the given target is wrong with a probability of 1 − ½e⁻ˢ.
     """
 
     tag: ClassVar[str] = "score"
     compares: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
+    unit: ClassVar[str]
+    even_odds: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -27,11 +33,27 @@ class ScoreSettings(Member):
         return ""
 
 
+class ConfidentLearningSettings(ScoreSettings):
+    """How far the given label falls behind in networks that were trained without it (Northcutt et al. 2021)."""
+
+    score: Literal["confident-learning"] = "confident-learning"
+    unit: ClassVar[str] = "probability"
+    folds: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 5
+    """Parts of the training data; each is judged by a network that was trained on the others."""
+    learning_rate: Positive = 1e-3
+    """Of Adam."""
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
+    epochs: Count = 10
+    batch_size: Count = 64
+
+
 class LinearSettings(ScoreSettings):
     """The loss change to first order (Koh & Liang 2017)."""
 
     score: Literal["linear"] = "linear"
     compares: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
     `training` unless it is set."""
@@ -42,6 +64,7 @@ class LossChangeSettings(ScoreSettings):
 
     score: Literal["loss-change"] = "loss-change"
     compares: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
     `training` unless it is set."""
@@ -51,6 +74,7 @@ class LossSettings(ScoreSettings):
     """The loss at the base model."""
 
     score: Literal["loss"] = "loss"
+    unit: ClassVar[str] = "nats"
 
 
 class LossAfterSettings(ScoreSettings):
@@ -58,18 +82,22 @@ class LossAfterSettings(ScoreSettings):
 
     score: Literal["loss-after"] = "loss-after"
     compares: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats below even odds"
+    even_odds: ClassVar[bool] = True
 
 
 class MarginSettings(ScoreSettings):
     """The area under the margin (Pleiss et al. 2020)."""
 
     score: Literal["margin"] = "margin"
+    unit: ClassVar[str] = "logits"
 
 
 class NearestNeighboursSettings(ScoreSettings):
     """Exact Shapley values of a nearest-neighbour classifier on the network's features (Jia et al. 2019)."""
 
     score: Literal["knn-shapley"] = "knn-shapley"
+    unit: ClassVar[str] = "accuracy on the queries"
     neighbours: Count = 5
     """k of the classifier."""
     queries: Literal["failures", "discovery"] = "failures"
@@ -85,16 +113,35 @@ class NoScoreSettings(ScoreSettings):
 
     score: Literal["none"] = "none"
     ranks: ClassVar[bool] = False
+    unit: ClassVar[str] = "none"
+
+
+class RandomSettings(ScoreSettings):
+    """Random numbers: what a ranking that knows nothing gives."""
+
+    score: Literal["random"] = "random"
+    unit: ClassVar[str] = "none"
+
+
+class SelfInfluenceSettings(ScoreSettings):
+    """How much each training example moves its own likelihood (Koh & Liang 2017, section 5.4)."""
+
+    score: Literal["self-influence"] = "self-influence"
+    alone: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
 
 
 Score = Annotated[
-    LinearSettings
+    ConfidentLearningSettings
+    | LinearSettings
     | LossAfterSettings
     | LossChangeSettings
     | LossSettings
     | MarginSettings
     | NearestNeighboursSettings
-    | NoScoreSettings,
+    | NoScoreSettings
+    | RandomSettings
+    | SelfInfluenceSettings,
     Field(discriminator="score"),
 ]
 
@@ -102,4 +149,5 @@ Score = Annotated[
 class ScoreInfluence(Settings):
     """What the stage score-influence is given."""
 
+    seed: Seed
     influence: Score

@@ -50,7 +50,12 @@ class Identification(InsertionSettings):
         if self.influence.compares and not self.posterior.inserts:
             raise ValueError(
                 f"the score {self.influence.chosen} compares the model with and without the failures, and "
-                "posterior.update none inserts none: choose a posterior update, or another score"
+                f"posterior.update {self.posterior.chosen} inserts none: choose a posterior update, or another score"
+            )
+        if self.influence.alone != self.posterior.alone:
+            raise ValueError(
+                f"the score {self.influence.chosen} does not go with posterior.update {self.posterior.chosen}: the "
+                "score self-influence and the update each-alone go together"
             )
         return self
 
@@ -187,7 +192,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             curvatures={name: getattr(parameters.fisher, name).model_dump() for name in curvatures}
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
-        "score-influence": ScoreInfluence(influence=_decayed(identification.influence, parameters)),
+        "score-influence": ScoreInfluence(
+            seed=seed, influence=_decayed(identification.influence, parameters)
+        ),
         "select-causes": SelectCauses(selection=selection),
         "treat": Treat(
             seed=seed,
@@ -226,6 +233,11 @@ def _check(
         raise RepairError(
             f"the identification {chosen!r} scores no examples, so the selection {rule!r} cannot rank them: choose a "
             "selection that is given its causes, as with -S selection=class, or another identification"
+        )
+    if selection.by_even_odds and not identification.influence.even_odds:
+        raise RepairError(
+            f"the selection {rule!r} reads scores as odds, and those of the identification {chosen!r} are none: choose "
+            "another selection, or an identification with the score loss-after"
         )
     if selection.knows_truth and not corruption.known:
         raise RepairError(

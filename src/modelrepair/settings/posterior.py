@@ -26,11 +26,13 @@ class UpdateSettings(Member):
     Attributes:
         stiff: whether the posterior is held as its mode and a curvature there.
         inserts: whether it inserts the failures at all.
+        alone: whether it inserts each training example by itself.
     """
 
     tag: ClassVar[str] = "update"
     stiff: ClassVar[bool] = True
     inserts: ClassVar[bool] = True
+    alone: ClassVar[bool] = False
 
 
 class EwcSettings(UpdateSettings):
@@ -113,6 +115,14 @@ class NoUpdateSettings(UpdateSettings):
     inserts: ClassVar[bool] = False
 
 
+class EachAloneSettings(UpdateSettings):
+    """Each training example is inserted once more, by itself: for scores that look at no failures."""
+
+    update: Literal["each-alone"] = "each-alone"
+    inserts: ClassVar[bool] = False
+    alone: ClassVar[bool] = True
+
+
 Update = Annotated[EwcSettings | NaturalGradientSettings, Field(discriminator="update")]
 
 
@@ -120,7 +130,8 @@ class InsertionSettings(Settings):
     """How the failures, or other evidence of what is right, are inserted into the posterior."""
 
     posterior: Annotated[
-        EwcSettings
+        EachAloneSettings
+        | EwcSettings
         | LayerSelectiveSettings
         | NaturalGradientSettings
         | NoUpdateSettings

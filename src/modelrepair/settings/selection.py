@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Count, Member, Number, Seed, Settings, Share, Text
+from modelrepair.settings.base import ClassName, Count, Member, Number, Seed, Settings, Share, Text, expect
 
 
 class SelectionSettings(Member):
@@ -15,14 +15,24 @@ class SelectionSettings(Member):
     Attributes:
         by_score: whether it looks at the scores; a rule that does not can serve a request without identification.
         knows_truth: whether it needs the examples that were corrupted on purpose.
+        by_even_odds: whether it takes a score s for a probability of 1 − ½e⁻ˢ that the given target is wrong.
     """
 
     tag: ClassVar[str] = "rule"
     by_score: ClassVar[bool] = True
     knows_truth: ClassVar[bool] = False
+    by_even_odds: ClassVar[bool] = False
 
 
-class TopKSettings(SelectionSettings):
+class RankingSettings(SelectionSettings):
+    """Of rules that take the highest scores."""
+
+    per_class: Annotated[Share | None, expect("a number above 0 and at most 1, or null")] = None
+    """At most this share of the training examples of any class, or of those with any attribute; the next highest scores
+    do not take their places. null: no limit."""
+
+
+class TopKSettings(RankingSettings):
     """The highest scores, a fixed number of them."""
 
     rule: Literal["top-k"] = "top-k"
@@ -30,18 +40,25 @@ class TopKSettings(SelectionSettings):
     """A budget in examples to look at or to give up."""
 
 
-class FractionSettings(SelectionSettings):
+class FractionSettings(RankingSettings):
     """The highest-scoring fraction; 0.15 in Tanno et al. 2022, section 4.2."""
 
     rule: Literal["fraction"] = "fraction"
     fraction: Share
 
 
-class ThresholdSettings(SelectionSettings):
+class ThresholdSettings(RankingSettings):
     """All scores above a threshold; 0 in Algorithm 1 of Tanno et al. 2022."""
 
     rule: Literal["threshold"] = "threshold"
     threshold: Number = 0.0
+
+
+class ExpectedSettings(RankingSettings):
+    """As many of the highest scores as are expected to be wrong by them."""
+
+    rule: Literal["expected"] = "expected"
+    by_even_odds: ClassVar[bool] = True
 
 
 class OracleSizeSettings(SelectionSettings):
@@ -85,6 +102,7 @@ Selection = Annotated[
     TopKSettings
     | FractionSettings
     | ThresholdSettings
+    | ExpectedSettings
     | OracleSizeSettings
     | TruthSettings
     | OfClassSettings

@@ -150,7 +150,8 @@ class JudgedSettings(TreatmentSettings):
     def _judges(self) -> JudgedSettings:
         if not self.judge.posterior.inserts:
             raise ValueError(
-                "judge.posterior.update is none, which inserts nothing: choose a posterior update"
+                f"judge.posterior.update is {self.judge.posterior.chosen}, which inserts nothing that is right: choose "
+                "another posterior update"
             )
         return self
 
