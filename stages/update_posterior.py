@@ -10,9 +10,10 @@ from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.posterior import class_balanced_weights, make_update
+from modelrepair.posterior import Edited, class_balanced_weights, make_update
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
+from modelrepair.uncertainty.mean_field import save_precisions
 
 
 def main(stage: Stage) -> None:
@@ -21,14 +22,14 @@ def main(stage: Stage) -> None:
     model, description = load_model(stage.root / "models/base")
     checkpoint = stage.checkpoint()
     # Scores that look at no posterior, such as the plain loss, need none.
-    updated = insert(stage, model, settings, checkpoint) if settings.posterior.inserts else model
+    edited = insert(stage, model, settings, checkpoint) if settings.posterior.inserts else None
     with output_folder(stage.root / "models/posterior") as folder:
-        save_model(folder, updated, description)
+        save_model(folder, edited.model if edited else model, description)
+        if edited and edited.gaussians:
+            save_precisions(folder, *edited.gaussians)
 
 
-def insert(
-    stage: Stage, model: TrainedModel, settings: UpdatePosterior, checkpoint: Checkpoint
-) -> TrainedModel:
+def insert(stage: Stage, model: TrainedModel, settings: UpdatePosterior, checkpoint: Checkpoint) -> Edited:
     _, evidence = discovery_examples(stage.root)
     training, _ = training_examples(stage.root)
     weights = class_balanced_weights(evidence) if settings.balance_classes else None
@@ -40,7 +41,7 @@ def insert(
         if damping:
             gradient = model.weighted_gradient(evidence, weights)
             print(in_words(damping, damping_sensitivity(model, training, gradient, curvature)), flush=True)
-    edited = make_update(settings.posterior.chosen, **settings.posterior.options).insert(
+    return make_update(settings.posterior.chosen, **settings.posterior.options).insert(
         model,
         evidence,
         weights,
@@ -50,7 +51,6 @@ def insert(
         oversight=Oversight(checkpoint=checkpoint),
         **stiffness,
     )
-    return edited.model
 
 
 if __name__ == "__main__":

@@ -416,7 +416,7 @@ def test_names_and_options_that_are_not_there() -> None:
     investigation = Investigation(model, model, examples)
     with pytest.raises(
         RepairError,
-        match="no influence score 'shapley': choose one of knn-shapley, linear, loss, loss-after, loss-change",
+        match="no influence score 'shapley': choose one of expected-loss-change, knn-shapley, linear, loss, loss-after",
     ):
         influence_scores(investigation, "shapley")
     with pytest.raises(RepairError, match="there is no setting damping: there may be score"):

@@ -1,6 +1,6 @@
 """How harmful is each training example?
 
-Imports `valuation`, `models` and `settings`.
+Imports `uncertainty`, `valuation`, `models` and `settings`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
+from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
 from modelrepair.influence.shapley import NearestNeighbours
 from modelrepair.influence.training_signal import Loss, Margin, NoScore
 from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
+    "expected-loss-change": ExpectedLossChange,
     "knn-shapley": NearestNeighbours,
     "linear": Linear,
     "loss": Loss,
@@ -27,6 +29,7 @@ INFLUENCES: dict[str, type[Influence]] = {
 
 __all__ = [
     "INFLUENCES",
+    "ExpectedLossChange",
     "Influence",
     "Investigation",
     "Linear",

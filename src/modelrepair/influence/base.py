@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.uncertainty.mean_field import MeanField
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Investigation:
         margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
         discovery: labelled examples outside training, right and wrong ones, or None.
         failures: those of them that the search is for, or None.
+        gaussians: the posterior without and with the failures, around `base` and `updated`, where the update knows more
+            than a mode, or None.
     """
 
     base: TrainedModel
@@ -34,6 +37,7 @@ class Investigation:
     margins: NDArray[np.float32] | None = None
     discovery: Examples | None = None
     failures: Examples | None = None
+    gaussians: tuple[MeanField, MeanField] | None = None
 
 
 class Influence(ABC):

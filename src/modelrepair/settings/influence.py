@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, NonNegative, Settings
+from modelrepair.settings.base import Count, Member, NonNegative, Seed, Settings, expect
 
 
 class ScoreSettings(Member):
@@ -14,11 +14,13 @@ class ScoreSettings(Member):
 
     Attributes:
         compares: whether it compares the model with and without the failures, so that a posterior update is needed.
+        averages: whether it averages over a posterior, of which a mode is not enough.
         ranks: whether it ranks the training examples at all.
     """
 
     tag: ClassVar[str] = "score"
     compares: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
 
     @property
@@ -42,6 +44,21 @@ class LossChangeSettings(ScoreSettings):
 
     score: Literal["loss-change"] = "loss-change"
     compares: ClassVar[bool] = True
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
+    `training` unless it is set."""
+
+
+class ExpectedLossChangeSettings(ScoreSettings):
+    """How much less likely the failures make an example, on average over the posterior (Tanno et al. 2022)."""
+
+    score: Literal["expected-loss-change"] = "expected-loss-change"
+    compares: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
+    samples: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 32
+    """Pairs of parameters drawn."""
+    seed: Seed = 0
+    """Of the noise."""
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
     `training` unless it is set."""
@@ -88,7 +105,8 @@ class NoScoreSettings(ScoreSettings):
 
 
 Score = Annotated[
-    LinearSettings
+    ExpectedLossChangeSettings
+    | LinearSettings
     | LossAfterSettings
     | LossChangeSettings
     | LossSettings

@@ -52,6 +52,11 @@ class Identification(InsertionSettings):
                 f"the score {self.influence.chosen} compares the model with and without the failures, and "
                 "posterior.update none inserts none: choose a posterior update, or another score"
             )
+        if self.influence.averages and not self.posterior.spreads:
+            raise ValueError(
+                f"the score {self.influence.chosen} averages over a posterior, of which posterior.update "
+                f"{self.posterior.chosen} gives the mode alone: choose online-ewc or variational, or another score"
+            )
         return self
 
 
