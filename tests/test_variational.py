@@ -124,7 +124,7 @@ def test_on_a_linear_gaussian_model_the_mean_is_that_of_bayes_rule(sign: int) ->
     evidence = FAILURES if sign > 0 else DATA.subset(causes)
     everything = union(DATA, FAILURES) if sign > 0 else DATA.subset(np.setdiff1d(np.arange(N), causes))
     mode, precision = exact(everything)
-    update = FIT.model_copy(update={"samples": 50})
+    update = FIT.model_copy(update={"samples": 10})
     edited = update.edit(
         BASE, evidence, np.full(len(evidence), float(sign)), curvature=CURVATURE, count=N, seed=1
     )
@@ -133,7 +133,7 @@ def test_on_a_linear_gaussian_model_the_mean_is_that_of_bayes_rule(sign: int) ->
     assert_equal(before.precision, exact(DATA)[1])
     assert_equal(edited.model.parameter_vector, mode, 1e-6)
     assert float((before.deviation / after.deviation).log().abs().max()) > 0.1
-    assert_equal(after.deviation, precision.rsqrt(), 0.02)
+    assert_equal(after.deviation, precision.rsqrt(), 0.05)
 
 
 def test_where_parameters_depend_on_each_other_it_is_the_mean_field_posterior() -> None:
@@ -146,10 +146,10 @@ def test_where_parameters_depend_on_each_other_it_is_the_mean_field_posterior() 
     inputs, targets = (torch.from_numpy(array) for array in (evidence.inputs, evidence.targets[:, 0]))
     full = START.precision.diag() + inputs.T @ inputs
     mode = torch.linalg.solve(full, START.precision * BASE.parameter_vector + inputs.T @ targets)
-    held = FIT.model_copy(update={"samples": 50}).carry_on(START, evidence, np.ones(6))
+    held = FIT.model_copy(update={"samples": 10}).carry_on(START, evidence, np.ones(6))
     assert_equal(held.model.parameter_vector, mode, 1e-6)
-    assert_equal(held.precision, full.diagonal(), 0.05)
-    assert float((1 / torch.linalg.inv(full).diagonal() / full.diagonal() - 1).abs().max()) > 0.1
+    assert_equal(held.precision, full.diagonal(), 0.1)
+    assert float((1 / torch.linalg.inv(full).diagonal() / full.diagonal() - 1).abs().max()) > 0.15
 
 
 def test_a_chain_of_repairs_is_one_repair() -> None:
@@ -250,7 +250,7 @@ def pair(size: float = 0.1) -> tuple[MeanField, MeanField]:
 def test_the_expected_change_is_the_closed_form_within_its_standard_error() -> None:
     """E_q log p = log p(μ) − ½ Σ xⱼ²σⱼ² for unit noise; half of 40 errors are within 0.67 of theirs."""
     before, after = pair()
-    found, errors = expected_log_likelihood_change(before, after, linear_gaussian()[1], samples=200, seed=0)
+    found, errors = expected_log_likelihood_change(before, after, linear_gaussian()[1], samples=100, seed=0)
     examples = linear_gaussian()[1]
     squares = torch.from_numpy(examples.inputs).square()
     exact_change = before.model.log_likelihoods(examples) - after.model.log_likelihoods(examples)
@@ -258,8 +258,8 @@ def test_the_expected_change_is_the_closed_form_within_its_standard_error() -> N
     standardised = np.abs(found - exact_change.numpy()) / errors
     assert np.median(standardised) < 1.5
     assert standardised.max() < 5
-    assert errors.mean() < 0.1 * np.abs(exact_change.numpy()).mean()
-    _, more = expected_log_likelihood_change(before, after, examples, samples=800, seed=0)
+    assert errors.mean() < 0.15 * np.abs(exact_change.numpy()).mean()
+    _, more = expected_log_likelihood_change(before, after, examples, samples=400, seed=0)
     assert more.mean() == pytest.approx(errors.mean() / 2, rel=0.15)
 
 
