@@ -8,6 +8,7 @@ from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, read_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
+from modelrepair.uncertainty.mean_field import load_precisions
 
 MEANING = "score > 0: removing the example should lower the failure loss"
 
@@ -17,16 +18,18 @@ def main(stage: Stage) -> None:
     settings = stage.settings(ScoreInfluence)
     score = settings.influence
     base, description = load_model(stage.root / "models/base")
-    effects = stage.root / "models/posterior/own_effects.npy"
+    posterior = stage.root / "models/posterior"
+    updated, effects = load_model(posterior)[0], posterior / "own_effects.npy"
     examples, table = training_examples(stage.root)
     discovery, failures = discovery_examples(stage.root)
     investigation = Investigation(
         base=base,
-        updated=load_model(stage.root / "models/posterior")[0],
+        updated=updated,
         examples=examples,
         discovery=discovery,
         failures=failures,
         margins=read_array(stage.root / "models/base/margins.npy"),
+        gaussians=load_precisions(posterior, base, updated),
         own_effects=read_array(effects) if effects.exists() else None,
         fresh=lambda: fresh_model(description, settings.seed),
         seed=settings.seed,

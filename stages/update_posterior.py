@@ -13,9 +13,10 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.posterior import class_balanced_weights, insert_evidence, own_effects
+from modelrepair.posterior import Edited, class_balanced_weights, insert_evidence, own_effects
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
+from modelrepair.uncertainty.mean_field import save_precisions
 
 
 def main(stage: Stage) -> None:
@@ -24,17 +25,17 @@ def main(stage: Stage) -> None:
     model, description = load_model(stage.root / "models/base")
     oversight = Oversight(checkpoint=stage.checkpoint())
     # Scores that look at no posterior, such as the plain loss, need none.
-    updated = insert(stage, settings, model, oversight) if settings.posterior.inserts else model
+    edited = insert(stage, settings, model, oversight) if settings.posterior.inserts else None
     effects = each_alone(stage, settings, model) if settings.posterior.alone else None
     with output_folder(stage.root / "models/posterior") as folder:
-        save_model(folder, updated, description)
+        save_model(folder, edited.model if edited else model, description)
+        if edited and edited.gaussians:
+            save_precisions(folder, *edited.gaussians)
         if effects is not None:
             write_array(folder / "own_effects.npy", effects)
 
 
-def insert(
-    stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight
-) -> TrainedModel:
+def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight) -> Edited:
     given = settings.evidence == "reserved"
     evidence = reserved_examples(stage.root) if given else discovery_examples(stage.root)[1]
     training, _ = training_examples(stage.root)
@@ -50,7 +51,7 @@ def insert(
     )
     for name, loss in edited.candidates.items():
         print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))
-    return edited.model
+    return edited
 
 
 def each_alone(stage: Stage, settings: UpdatePosterior, model: TrainedModel) -> NDArray[np.float64]:

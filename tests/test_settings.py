@@ -193,6 +193,37 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"treatments__ewc__curvature_without_causes": True},
         "treatments.ewc: the curvature diagonal cannot leave out the causes .*: choose one of gram, hessian, identity",
     ),
+    "a posterior that is more than its diagonal": (
+        {"identifications__variational__curvature": "gram"},
+        "identifications.variational: the posterior update variational carries on a precision .* curvature is gram",
+    ),
+    "a deletion from more than a diagonal": (
+        {"treatments__online-ewc__curvature": "kfac"},
+        "treatments.online-ewc: the posterior update online-ewc carries on .* is kfac: choose diagonal or identity",
+    ),
+    "a posterior that knows nothing of a parameter": (
+        {"treatments__variational__damping": 0.0},
+        "treatments.variational: damping is 0, and the posterior update variational needs a precision above 0",
+    ),
+    "an expectation over a mode": (
+        {"identifications__ewc__influence__score": "expected-loss-change"},
+        "identifications.ewc: the score expected-loss-change averages over a posterior, .* ewc gives the mode alone",
+    ),
+    "an expectation of one draw": (
+        {"identifications__variational__influence__samples": 1},
+        "influence.samples is 1: give a whole number of 2 or more",
+    ),
+    "all gradients of a curvature without them": (
+        {"identifications__orthogonal-gradients__posterior__directions": None},
+        "identifications.orthogonal-gradients: posterior.directions is null, .* the curvature is identity",
+    ),
+    "causes that are protected": (
+        {
+            "treatments__orthogonal-gradients__posterior__directions": None,
+            "treatments__orthogonal-gradients__curvature": "gram",
+        },
+        "posterior.directions is null, which would protect the causes too: set curvature_without_causes to true",
+    ),
     "a score that compares nothing": (
         {"identifications__loss__influence__score": "loss-change"},
         "identifications.loss: the score loss-change compares the model with and without the failures",

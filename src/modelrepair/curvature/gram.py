@@ -204,6 +204,16 @@ class GramFisher(Curvature):
         whole = self._minibatch == 1 and self._left.all()
         leverages = self._operator.leverages() if whole and self.damping else None
         return super().self_influences(model, examples) if leverages is None else leverages
+    def outside_span(self, vector: Tensor) -> Tensor:
+        """What of v is orthogonal to every gradient, (I − Gᵀ(GGᵀ)⁺G)v, in the shape of v: the limit λF̂⁻¹v for λ → 0.
+
+        To first order a step along it changes log p of none of the examples. See `LowRank.outside_span`.
+
+        Raises:
+            RepairError: if v is of another length than θ or holds NaN or infinity.
+        """
+        vectors = right_hand_sides(vector, self._model)
+        return self._operator.outside_span(vectors).to(vector.dtype).view_as(vector)
 
     def save(self, folder: Path) -> None:
         tensors = {

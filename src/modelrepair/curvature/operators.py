@@ -21,6 +21,8 @@ from modelrepair.curvature.solvers import (
 from modelrepair.errors import RepairError
 
 RESIDUAL = 1e-4
+SPANNED = 1e-10
+"""Share of the largest eigenvalue of a Gram matrix below which one is rounding, and its direction is not spanned."""
 UNSOLVED = 0.1
 REFINEMENTS = 10
 
@@ -100,6 +102,7 @@ class LowRank:
     _factor: Tensor | None = field(default=None, init=False)
     _factored: Tensor | None = field(default=None, init=False)
     _precise: bool = field(default=False, init=False)
+    _span: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     def damped(self, damping: float) -> Self:
         """The same G with another λ."""
@@ -144,6 +147,26 @@ class LowRank:
         solved = sound(found, self.damping, self._largest, max(precise, _rounding(self.gram)))
         self.residual = solved.residual
         return solved.vectors
+
+    def outside_span(self, vectors: Tensor) -> Tensor:
+        """(I − Gᵀ(GGᵀ)⁺G)v of (d, k) in float64: what of v is orthogonal to every row of G.
+
+        The pseudo-inverse is that of the Gram matrix of the rows at length 1, so that a short row counts as a long one.
+        The projection is taken twice: once leaves rounding where nearly all of v is taken away.
+        """
+        if self._span is None:
+            gram = (self.gram if self.gram.dtype == torch.float64 else self.precise_gram()).double()
+            lengths = gram.diagonal().clamp_min(0).sqrt()
+            scale = torch.where(lengths > 0, 1 / lengths, 0.0).unsqueeze(1)
+            values, directions = torch.linalg.eigh(scale * gram * scale.mT)
+            spanned = values > SPANNED * values[-1]
+            self._span = scale, directions[:, spanned] * values[spanned].rsqrt()
+        scale, roots = self._span
+        rest = vectors.double()
+        for _ in range(2):
+            weights = roots @ (roots.mT @ (scale * self.times(rest)))
+            rest = rest - self.transposed_times(scale * weights)
+        return rest
 
     def _refined(self, vectors: Tensor) -> Solution | None:
         """The formula's answer after refinement; None if the matrix in it is singular.

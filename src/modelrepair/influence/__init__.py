@@ -1,6 +1,6 @@
 """How harmful is each training example?
 
-Imports `training`, `valuation`, `models`, `data` and `settings`.
+Imports `training`, `uncertainty`, `valuation`, `models`, `data` and `settings`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.confident_learning import ConfidentLearning
+from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
 from modelrepair.influence.shapley import NearestNeighbours
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
@@ -18,6 +19,7 @@ from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
     "confident-learning": ConfidentLearning,
+    "expected-loss-change": ExpectedLossChange,
     "knn-shapley": NearestNeighbours,
     "linear": Linear,
     "loss": Loss,
@@ -32,6 +34,7 @@ INFLUENCES: dict[str, type[Influence]] = {
 __all__ = [
     "INFLUENCES",
     "ConfidentLearning",
+    "ExpectedLossChange",
     "Influence",
     "Investigation",
     "Linear",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.uncertainty.mean_field import MeanField
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Investigation:
             (`posterior.own_effects`), or None.
         fresh: makes the same network untrained, or None.
         seed: of what is random in a score.
+        gaussians: the posterior without and with the failures, around `base` and `updated`, where the update knows more
+            than a mode, or None.
     """
 
     base: TrainedModel
@@ -42,6 +45,7 @@ class Investigation:
     own_effects: NDArray[np.float64] | None = None
     fresh: Callable[[], TrainedModel] | None = None
     seed: int = 0
+    gaussians: tuple[MeanField, MeanField] | None = None
 
 
 class Influence(ABC):

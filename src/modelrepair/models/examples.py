@@ -110,6 +110,14 @@ class Examples:
         chosen = chosen_positions(positions, len(self))
         return Examples(self._inputs, self.targets[chosen], self.rows[chosen])
 
+    def with_targets(self, targets: NDArray[np.generic]) -> Examples:
+        """The same inputs, of which none is read, with other targets.
+
+        Raises:
+            RepairError: if there is not one for each.
+        """
+        return Examples(self._inputs, targets, self.rows)
+
     def followed_by(self, other: Examples) -> Examples:
         """These examples and, behind them, others of the same kind.
 

@@ -1,6 +1,6 @@
 """What are the parameters with the failures inserted, with the causes deleted?
 
-Imports `curvature`, `training`, `models` and `settings`.
+Imports `curvature`, `gradients`, `training`, `uncertainty`, `models` and `settings`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from modelrepair.posterior.base import Edited, PosteriorUpdate, class_balanced_w
 from modelrepair.posterior.ewc import ElasticWeightConsolidation
 from modelrepair.posterior.layer_selective import LayerSelective
 from modelrepair.posterior.natural_gradient import NaturalGradient
+from modelrepair.posterior.online_ewc import OnlineElasticWeightConsolidation
+from modelrepair.posterior.orthogonal_gradients import OrthogonalGradients
 from modelrepair.posterior.second_look import SecondLook
+from modelrepair.posterior.variational import Variational
 from modelrepair.settings.base import choose
 from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.training.descent import UNATTENDED, Oversight
@@ -24,7 +27,10 @@ UPDATES: dict[str, type[PosteriorUpdate]] = {
     "ewc": ElasticWeightConsolidation,
     "layer-selective": LayerSelective,
     "natural-gradient": NaturalGradient,
+    "online-ewc": OnlineElasticWeightConsolidation,
+    "orthogonal-gradients": OrthogonalGradients,
     "second-look": SecondLook,
+    "variational": Variational,
 }
 
 __all__ = [
@@ -33,8 +39,11 @@ __all__ = [
     "ElasticWeightConsolidation",
     "LayerSelective",
     "NaturalGradient",
+    "OnlineElasticWeightConsolidation",
+    "OrthogonalGradients",
     "PosteriorUpdate",
     "SecondLook",
+    "Variational",
     "class_balanced_weights",
     "insert_evidence",
     "make_update",

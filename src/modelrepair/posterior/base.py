@@ -17,14 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
+from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.training.descent import UNATTENDED, Oversight
+from modelrepair.uncertainty.mean_field import MeanField
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Edited:
         changed: the names of the parameters that were changed, where the update chose some.
         chosen: what it chose, by name.
         candidates: the loss of each choice that there was.
+        gaussians: the whole posterior before the edit and after all of it, where the update knows more than a mode:
+            what a chain of edits goes on from, and expectations are taken over.
     """
 
     model: TrainedModel
@@ -46,6 +51,7 @@ class Edited:
     changed: Sequence[str] | None = None
     chosen: str = ""
     candidates: Mapping[str, float] = field(default_factory=dict)
+    gaussians: tuple[MeanField, MeanField] | None = None
 
 
 def class_balanced_weights(examples: Examples) -> NDArray[np.float64]:
@@ -74,6 +80,58 @@ def checked_weights(evidence: Examples, weights: ArrayLike) -> NDArray[np.float6
             f"given for {len(evidence)} examples of evidence: give one finite number for each"
         )
     return checked
+
+
+def weighted_log_likelihood(
+    model: TrainedModel, outputs: Tensor, targets: Tensor, weights: Tensor, *, bounded: bool
+) -> Tensor:
+    """(b,) wᵢ log p(zᵢ | θ) of a batch, through which evidence pulls on θ.
+
+    Args:
+        model: whose likelihood it is.
+        outputs: at θ.
+        targets: of the batch.
+        weights: (b,) positive to insert, negative to delete.
+        bounded: whether log p of a deleted example counts as that of a guess where it is below, so that nothing pulls
+            on it any more.
+    """
+    log_likelihood = model.log_likelihood(outputs, targets)
+    if bounded:
+        forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))
+        log_likelihood = torch.where(weights < 0, forgotten, log_likelihood)
+    return weights * log_likelihood
+
+
+def half_quadratic(curvature: Curvature, displacement: Tensor) -> Tensor:
+    """½ δᵀF̂δ, whose gradient autograd reads off as F̂δ; the curvature need not be differentiable code."""
+    stiffness = curvature.matvec(displacement.detach())
+    value = 0.5 * (stiffness * displacement.detach()).sum()
+    slope = (stiffness * displacement).sum()
+    return value + (slope - slope.detach())
+
+
+def diagonal_precision(model: TrainedModel, curvature: Curvature, count: float) -> Tensor:
+    """(d,) the diagonal of N F̂ of a curvature that is nothing but its diagonal.
+
+    Args:
+        model: at θ̂.
+        curvature: F̂.
+        count: N.
+
+    Raises:
+        RepairError: if it is more.
+    """
+    ones = torch.ones_like(model.parameter_vector)
+    entries = curvature.matvec(ones)
+    # Of another matrix the products with alternating signs would miss what is beside the diagonal.
+    signs = torch.as_tensor(generator(0, "diagonal or not").choice([-1.0, 1.0], len(ones))).to(ones)
+    missed = curvature.matvec(signs) * signs - entries
+    if float(missed.abs().max()) > float(torch.finfo(ones.dtype).eps ** 0.5 * entries.abs().max()):
+        raise RepairError(
+            f"the curvature {curvature.name} is more than its diagonal, which is all that this posterior update can "
+            "carry on: use the curvature diagonal or identity"
+        )
+    return count * entries
 
 
 def walk(

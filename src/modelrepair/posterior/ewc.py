@@ -13,7 +13,14 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
-from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights, walk
+from modelrepair.posterior.base import (
+    Edited,
+    PosteriorUpdate,
+    checked_weights,
+    half_quadratic,
+    walk,
+    weighted_log_likelihood,
+)
 from modelrepair.settings.posterior import EwcSettings
 from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
 
@@ -55,13 +62,11 @@ class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
             for positions in order:
                 inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
                 outputs = edited.network(inputs)
-                log_likelihood = edited.log_likelihood(outputs, targets)
-                if self.bounded:
-                    forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))
-                    log_likelihood = torch.where(signs[positions] < 0, forgotten, log_likelihood)
+                pull = weighted_log_likelihood(
+                    edited, outputs, targets, signs[positions], bounded=self.bounded
+                )
                 position = flatten(edited.parameters.values())
-                penalty = scale * _half_quadratic(curvature, position - start)
-                yield penalty - (signs[positions] * log_likelihood).mean()
+                yield scale * half_quadratic(curvature, position - start) - pull.mean()
 
         minimise(
             edited,
@@ -74,11 +79,3 @@ class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
         )
         step = edited.parameter_vector - start
         return walk(model, step, points=self.points, oversight=oversight, name="fraction", length=1.0)
-
-
-def _half_quadratic(curvature: Curvature, displacement: Tensor) -> Tensor:
-    """½ δᵀF̂δ, whose gradient autograd reads off as F̂δ; the curvature need not be differentiable code."""
-    stiffness = curvature.matvec(displacement.detach())
-    value = 0.5 * (stiffness * displacement.detach()).sum()
-    slope = (stiffness * displacement).sum()
-    return value + (slope - slope.detach())

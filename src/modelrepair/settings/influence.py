@@ -15,6 +15,7 @@ class ScoreSettings(Member):
     Attributes:
         compares: whether it compares the model with and without the failures, so that a posterior update is needed.
         alone: whether it is made of each training example's own posterior update.
+        averages: whether it averages over a posterior, of which a mode is not enough.
         ranks: whether it ranks the training examples at all.
         unit: what its numbers are.
         even_odds: whether a score s says that the given target is wrong with a probability of 1 − ½e⁻ˢ.
@@ -23,6 +24,7 @@ class ScoreSettings(Member):
     tag: ClassVar[str] = "score"
     compares: ClassVar[bool] = False
     alone: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
     unit: ClassVar[str]
     even_odds: ClassVar[bool] = False
@@ -65,6 +67,21 @@ class LossChangeSettings(ScoreSettings):
     score: Literal["loss-change"] = "loss-change"
     compares: ClassVar[bool] = True
     unit: ClassVar[str] = "nats"
+    weight_decay: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
+    `training` unless it is set."""
+
+
+class ExpectedLossChangeSettings(ScoreSettings):
+    """How much less likely the failures make an example, on average over the posterior (Tanno et al. 2022)."""
+
+    score: Literal["expected-loss-change"] = "expected-loss-change"
+    compares: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
+    samples: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 32
+    """Pairs of parameters drawn."""
+    seed: Seed = 0
+    """Of the noise."""
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
     `training` unless it is set."""
@@ -133,6 +150,7 @@ class SelfInfluenceSettings(ScoreSettings):
 
 Score = Annotated[
     ConfidentLearningSettings
+    | ExpectedLossChangeSettings
     | LinearSettings
     | LossAfterSettings
     | LossChangeSettings

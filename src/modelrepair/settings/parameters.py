@@ -57,6 +57,11 @@ class Identification(InsertionSettings):
                 f"the score {self.influence.chosen} does not go with posterior.update {self.posterior.chosen}: the "
                 "score self-influence and the update each-alone go together"
             )
+        if self.influence.averages and not self.posterior.spreads:
+            raise ValueError(
+                f"the score {self.influence.chosen} averages over a posterior, of which posterior.update "
+                f"{self.posterior.chosen} gives the mode alone: choose online-ewc or variational, or another score"
+            )
         return self
 
 

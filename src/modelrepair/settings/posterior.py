@@ -14,6 +14,7 @@ from modelrepair.settings.base import (
     Positive,
     Seed,
     Settings,
+    Share,
     Text,
     expect,
 )
@@ -27,18 +28,24 @@ class UpdateSettings(Member):
         stiff: whether the posterior is held as its mode and a curvature there.
         inserts: whether it inserts the failures at all.
         alone: whether it inserts each training example by itself.
+        spreads: whether it leaves a distribution over parameters, for scores that are expectations.
     """
 
     tag: ClassVar[str] = "update"
     stiff: ClassVar[bool] = True
     inserts: ClassVar[bool] = True
     alone: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
+
+    def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
+        """What is wrong with holding the posterior by this curvature, in words."""
+        return None
 
 
-class EwcSettings(UpdateSettings):
-    """Elastic weight consolidation (Tanno et al. 2022)."""
+class ClimbSettings(UpdateSettings):
+    """Of updates that climb by stochastic gradients to the mode of the edited posterior."""
 
-    update: Literal["ewc"] = "ewc"
+    update: str
     learning_rate: Positive = 1e-3
     """Of Adam."""
     rounds: Count = 50
@@ -49,6 +56,73 @@ class EwcSettings(UpdateSettings):
     """Equal parts of the way from θ̂ to where the climb ends that are tried; where nobody watches, only the end is."""
     bounded: Flag = True
     """A deleted example stops counting once it is no likelier than a guess; false for Eq. 17 as it is printed."""
+
+
+class EwcSettings(ClimbSettings):
+    """Elastic weight consolidation (Tanno et al. 2022)."""
+
+    update: Literal["ewc"] = "ewc"
+
+
+class MeanFieldSettings(ClimbSettings):
+    """Of updates that carry on a precision for each parameter, and so need a curvature that is nothing else."""
+
+    spreads: ClassVar[bool] = True
+
+    def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
+        if curvature not in ("diagonal", "identity"):
+            return (
+                f"the posterior update {self.chosen} carries on a precision for each parameter alone, and the "
+                f"curvature is {curvature}: choose diagonal or identity"
+            )
+        if not damping:
+            return (
+                f"damping is 0, and the posterior update {self.chosen} needs a precision above 0 for every parameter, "
+                "also of units that never answer: give a damping above 0"
+            )
+        return None
+
+
+class OnlineEwcSettings(MeanFieldSettings):
+    """Elastic weight consolidation, piece after piece, with the stiffness carried on (Schwarz et al. 2018)."""
+
+    update: Literal["online-ewc"] = "online-ewc"
+    batches: Count = 4
+    """Pieces in which the evidence comes, in order."""
+    gamma: Share = 1.0
+    """γ, the share of the precision that is remembered from one piece to the next."""
+    fisher: Literal["empirical", "expected"] = "empirical"
+    """Of the targets as given, as the curvature is, or of those that the model expects."""
+
+
+class VariationalSettings(MeanFieldSettings):
+    """A Gaussian for each parameter, fitted by Monte Carlo (Nguyen et al. 2018)."""
+
+    update: Literal["variational"] = "variational"
+    samples: Count = 1
+    """Pairs of parameters drawn for each step."""
+    temperature: Positive = 1.0
+    """T of the posterior: 1 for Bayes' rule, less for one that is surer of every parameter."""
+
+
+class OrthogonalGradientsSettings(ClimbSettings):
+    """Gradient descent that training examples do not feel (Farajtabar et al. 2020)."""
+
+    update: Literal["orthogonal-gradients"] = "orthogonal-gradients"
+    learning_rate: Positive = 1e-2
+    """Of gradient descent with momentum 0.9."""
+    directions: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = 200
+    """Random training examples whose outputs are protected; null for all, of which the curvature gram knows."""
+    protects: Literal["logit", "log-likelihood"] = "logit"
+    """Of each: the logit of the given class, or log p. With directions null it is log p."""
+
+    def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
+        if self.directions is None and curvature != "gram":
+            return (
+                "posterior.directions is null, which protects all examples that the curvature gram was fitted to, and "
+                f"the curvature is {curvature}: choose gram, or give a number of directions"
+            )
+        return None
 
 
 class NaturalGradientSettings(UpdateSettings):
@@ -123,7 +197,14 @@ class EachAloneSettings(UpdateSettings):
     alone: ClassVar[bool] = True
 
 
-Update = Annotated[EwcSettings | NaturalGradientSettings, Field(discriminator="update")]
+Update = Annotated[
+    EwcSettings
+    | NaturalGradientSettings
+    | OnlineEwcSettings
+    | OrthogonalGradientsSettings
+    | VariationalSettings,
+    Field(discriminator="update"),
+]
 
 
 class InsertionSettings(Settings):
@@ -135,7 +216,10 @@ class InsertionSettings(Settings):
         | LayerSelectiveSettings
         | NaturalGradientSettings
         | NoUpdateSettings
-        | SecondLookSettings,
+        | OnlineEwcSettings
+        | OrthogonalGradientsSettings
+        | SecondLookSettings
+        | VariationalSettings,
         Field(discriminator="update"),
     ]
     """The posterior update; `update: none` where the score needs none."""
@@ -161,6 +245,8 @@ class InsertionSettings(Settings):
             raise ValueError(
                 f"the posterior update {self.posterior.chosen} needs {' and '.join(needed)}: add it"
             )
+        if self.insertion and (words := self.posterior.misfit(*self.insertion)):
+            raise ValueError(words)
         if isinstance(self.posterior, NaturalGradientSettings) and self.posterior.gradient == "kept":
             raise ValueError(
                 "posterior.gradient is 'kept', which is for deletions: failures are inserted with gradient removed"

@@ -18,7 +18,12 @@ from modelrepair.settings.base import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
-from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings, Update
+from modelrepair.settings.posterior import (
+    InsertionSettings,
+    OrthogonalGradientsSettings,
+    SecondLookSettings,
+    Update,
+)
 
 
 class TreatmentSettings(Member):
@@ -68,6 +73,16 @@ class DeleteSettings(TreatmentSettings):
             raise ValueError(
                 f"the curvature {self.curvature} cannot leave out the causes after its fit: choose one of "
                 f"{', '.join(able)}, or set curvature_without_causes to false"
+            )
+        if words := self.posterior.misfit(self.curvature, self.damping):
+            raise ValueError(words)
+        everything = (
+            isinstance(self.posterior, OrthogonalGradientsSettings) and self.posterior.directions is None
+        )
+        if everything and not self.curvature_without_causes:
+            raise ValueError(
+                "posterior.directions is null, which would protect the causes too: set curvature_without_causes to "
+                "true, or give a number of directions"
             )
         return self
 
