@@ -8,6 +8,7 @@ from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, read_array, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
+from modelrepair.training.trajectory import load_trajectory
 
 
 def main(stage: Stage) -> None:
@@ -15,13 +16,18 @@ def main(stage: Stage) -> None:
     settings = stage.settings(ScoreInfluence).influence
     examples, table = training_examples(stage.root)
     discovery, failures = discovery_examples(stage.root)
+    base, _ = load_model(stage.root / "models/base")
     investigation = Investigation(
-        base=load_model(stage.root / "models/base")[0],
+        base=base,
         updated=load_model(stage.root / "models/posterior")[0],
         examples=examples,
         discovery=discovery,
         failures=failures,
         margins=read_array(stage.root / "models/base/margins.npy"),
+        trajectory=load_trajectory(stage.root / "models/trajectory", base.device)
+        if settings.follows
+        else None,
+        checkpoint=stage.checkpoint() if settings.follows else None,
     )
     scores = influence_scores(investigation, settings.chosen, **settings.options)
     with output_folder(stage.root / "data/scores") as folder:

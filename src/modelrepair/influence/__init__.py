@@ -1,6 +1,6 @@
 """How harmful is each training example?
 
-Imports `valuation`, `models` and `settings`.
+Imports `valuation`, `training`, `models` and `settings`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
 from modelrepair.influence.shapley import NearestNeighbours
 from modelrepair.influence.training_signal import Loss, Margin, NoScore
+from modelrepair.influence.trajectory import SgdInfluence
 from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
@@ -23,6 +24,7 @@ INFLUENCES: dict[str, type[Influence]] = {
     "loss-change": LossChange,
     "margin": Margin,
     "none": NoScore,
+    "trajectory": SgdInfluence,
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Margin",
     "NearestNeighbours",
     "NoScore",
+    "SgdInfluence",
     "influence_scores",
 ]
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.training.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Investigation:
         margins: (epochs + 1, n) how far each given label led after each epoch of the base training, or None.
         discovery: labelled examples outside training, right and wrong ones, or None.
         failures: those of them that the search is for, or None.
+        trajectory: of the base training, or None if it was not recorded.
+        checkpoint: where a score that takes long keeps its progress, or None.
     """
 
     base: TrainedModel
@@ -34,6 +38,8 @@ class Investigation:
     margins: NDArray[np.float32] | None = None
     discovery: Examples | None = None
     failures: Examples | None = None
+    trajectory: Trajectory | None = None
+    checkpoint: Checkpoint | None = None
 
 
 class Influence(ABC):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
-from modelrepair.settings.base import Count, Positive, Settings, Text, Whole, expect
+from modelrepair.settings.base import Bytes, Count, Positive, Settings, Text, Whole, expect
 
 CurvatureName = Literal["block", "cg", "diagonal", "ekfac", "gram", "hessian", "identity", "kfac", "lissa"]
-Bytes = Annotated[int, Field(ge=1, lt=2**63), expect("a whole number of bytes, 1 or more")]
 OptionalCount = Annotated[Count | None, expect("a whole number of 1 or more, or null")]
 
 

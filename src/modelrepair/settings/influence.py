@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, NonNegative, Settings
+from modelrepair.settings.base import Bytes, Count, Flag, Member, NonNegative, Settings
 
 
 class ScoreSettings(Member):
@@ -15,11 +15,13 @@ class ScoreSettings(Member):
     Attributes:
         compares: whether it compares the model with and without the failures, so that a posterior update is needed.
         ranks: whether it ranks the training examples at all.
+        follows: whether it goes through the base training again, so that states of that must have been kept.
     """
 
     tag: ClassVar[str] = "score"
     compares: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
+    follows: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -80,6 +82,21 @@ class NearestNeighboursSettings(ScoreSettings):
         return self.queries
 
 
+class TrajectorySettings(ScoreSettings):
+    """What leaving an example out of each step of the base training would have changed (Hara et al. 2019)."""
+
+    score: Literal["trajectory"] = "trajectory"
+    follows: ClassVar[bool] = True
+    legacy: Flag = False
+    """Divide the Hessian by the size of the batch twice, as the authors' script does; for plain sgd only."""
+    memory: Bytes = 2**29
+    """Bytes that steps of the training may take; where they are too few, parts of it are gone through again."""
+
+    @property
+    def sees(self) -> str:
+        return "failures"
+
+
 class NoScoreSettings(ScoreSettings):
     """None: the causes are given."""
 
@@ -94,7 +111,8 @@ Score = Annotated[
     | LossSettings
     | MarginSettings
     | NearestNeighboursSettings
-    | NoScoreSettings,
+    | NoScoreSettings
+    | TrajectorySettings,
     Field(discriminator="score"),
 ]
 
