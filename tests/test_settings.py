@@ -459,6 +459,18 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
             "'truth' needs examples that were corrupted on purpose",
         ),
         (
+            {"identification": "sgd-influence", "training__checkpoints": 0},
+            "goes through the base training again, of which training.checkpoints 0 keeps no state: give 16",
+        ),
+        (
+            {"identification": "sgd-influence", "model__network": "resnet20"},
+            "resnet20 normalises by the statistics of a batch while it is trained",
+        ),
+        (
+            {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
+            "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
+        ),
+        (
             {"corruption": "none", "method": "semi-oracle"},
             "'truth' needs examples that were corrupted on purpose",
         ),
