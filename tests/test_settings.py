@@ -506,7 +506,7 @@ def test_no_block_of_settings_stands_twice() -> None:
 
 @EVERY_METHOD
 def test_every_method_of_params_can_be_made(name: str) -> None:
-    from modelrepair.curvature import CURVATURES
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES
     from modelrepair.influence import INFLUENCES
     from modelrepair.posterior import UPDATES, PosteriorUpdate, make_update
     from modelrepair.treatment import TREATMENTS, Treatment, make_treatment
@@ -525,23 +525,30 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
     assert treatment.model_dump() == treat.treatment.model_dump()
     assert set(UPDATES) == {"ewc", "natural-gradient", "second-look"}
     assert set(TREATMENTS) == {"delete", "fine-tune", "mend", "retrain", "scrub"}
-    assert set(FisherTable.model_fields) == set(CURVATURES)
+    assert {
+        name.replace("_", "-") for name in FisherTable.model_fields
+    } == CURVATURES.keys() | PATH_CURVATURES.keys()
 
 
 def test_a_curvature_that_forgets_can_do_so() -> None:
-    from modelrepair.curvature import CURVATURES
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES
 
-    for name, field in FisherTable.model_fields.items():
-        assert field.default.forgets == hasattr(CURVATURES[name], "without"), name
+    for name, member in (CURVATURES | PATH_CURVATURES).items():
+        assert FisherTable().of(name).forgets == hasattr(member, "without"), name
 
 
 def test_every_curvature_of_params_can_be_fitted() -> None:
-    from modelrepair.curvature import fit_curvature
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES, fit_curvature
+    from modelrepair.training.descent import Descent
+    from modelrepair.training.train import train
     from models import make_examples, make_model
 
     model, examples = make_model(), make_examples()
-    for name in FisherTable.model_fields:
-        options = getattr(PARAMETERS.fisher, name).model_dump()
+    course = train(model, examples, Descent(0.01, 1), batch_size=10, seed=0, checkpoints=0)
+    for name in CURVATURES | PATH_CURVATURES:
+        options = PARAMETERS.fisher.of(name).model_dump()
+        if name in PATH_CURVATURES:
+            options["trajectory"] = course.trajectory
         assert fit_curvature(name, model, examples, **options).damped(0.1).name == name
 
 

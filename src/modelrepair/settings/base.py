@@ -63,7 +63,7 @@ class Settings(BaseModel):
     def _known_keys(cls, values: Any) -> Any:
         if isinstance(values, cls):
             return values
-        known = list(cls.model_fields)
+        known = [field.alias or name for name, field in cls.model_fields.items()]
         if not isinstance(values, Mapping):
             raise PydanticCustomError("expected", "{words}", {"words": f"a section with {listed(known)}"})
         for key in values:

@@ -185,7 +185,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
         "fit-fisher": FitFisher(
-            curvatures={name: getattr(parameters.fisher, name).model_dump() for name in curvatures}
+            curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(influence=_decayed(identification.influence, parameters)),
