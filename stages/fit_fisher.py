@@ -2,12 +2,13 @@
 
 import environment  # noqa: F401
 
-from modelrepair.curvature import estimate_fit, fit_curvature
+from modelrepair.curvature import PATH_CURVATURES, estimate_fit, fit_curvature
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import training_examples
 from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.curvature import FitFisher
+from modelrepair.training.trajectory import load_trajectory
 
 
 def main(stage: Stage) -> None:
@@ -20,6 +21,8 @@ def main(stage: Stage) -> None:
         write_json(folder / "curvatures.json", curvatures)
         for name, options in curvatures.items():
             (folder / name).mkdir()
+            if name in PATH_CURVATURES:
+                options["trajectory"] = load_trajectory(stage.root / "models/trajectory", model.device)
             estimate = estimate_fit(name, model, examples, **options)
             print(f"{name}: takes {estimate.in_words(model.device)}", flush=True)
             fit_curvature(name, model, examples, **options).save(folder / name)

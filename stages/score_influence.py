@@ -8,6 +8,7 @@ from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, read_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
+from modelrepair.training.trajectory import load_trajectory
 from modelrepair.uncertainty.mean_field import load_precisions
 
 MEANING = "score > 0: removing the example should lower the failure loss"
@@ -20,6 +21,7 @@ def main(stage: Stage) -> None:
     base, description = load_model(stage.root / "models/base")
     posterior = stage.root / "models/posterior"
     updated, effects = load_model(posterior)[0], posterior / "own_effects.npy"
+    trajectory = stage.root / "models/trajectory"
     examples, table = training_examples(stage.root)
     discovery, failures = discovery_examples(stage.root)
     investigation = Investigation(
@@ -33,6 +35,8 @@ def main(stage: Stage) -> None:
         own_effects=read_array(effects) if effects.exists() else None,
         fresh=lambda: fresh_model(description, settings.seed),
         seed=settings.seed,
+        trajectory=load_trajectory(trajectory, base.device) if score.follows else None,
+        checkpoint=stage.checkpoint() if score.follows else None,
     )
     scores = influence_scores(investigation, score.chosen, **score.options)
     with output_folder(stage.root / "data/scores") as folder:

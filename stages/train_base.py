@@ -11,6 +11,7 @@ from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.training import TrainBase
 from modelrepair.training.descent import Descent
 from modelrepair.training.train import train
+from modelrepair.training.trajectory import require_trajectory, save_trajectory
 
 
 def main(stage: Stage) -> None:
@@ -33,6 +34,7 @@ def main(stage: Stage) -> None:
             optimiser=training.optimiser,
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
+            momentum=training.momentum,
             rounds=training.epochs,
             patience=training.patience,
         ),
@@ -40,7 +42,10 @@ def main(stage: Stage) -> None:
         seed=seed,
         validation=training_examples(stage.root, "validation")[0],
         checkpoint=checkpoint,
+        checkpoints=training.checkpoints,
     )
+    with output_folder(stage.root / "models/trajectory") as folder:
+        save_trajectory(folder, require_trajectory(course.trajectory, "models/trajectory"))
     with output_folder(stage.root / "models/base") as folder:
         save_model(folder, model, description)
         write_array(folder / "margins.npy", course.tensors["margins"].numpy())

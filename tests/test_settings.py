@@ -498,6 +498,18 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
             "'truth' needs examples that were corrupted on purpose",
         ),
         (
+            {"identification": "sgd-influence", "training__checkpoints": 0},
+            "goes through the base training again, of which training.checkpoints 0 keeps no state: give 16",
+        ),
+        (
+            {"identification": "sgd-influence", "model__network": "resnet20"},
+            "resnet20 normalises by the statistics of a batch while it is trained",
+        ),
+        (
+            {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
+            "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
+        ),
+        (
             {"corruption": "none", "method": "semi-oracle"},
             "'truth' needs examples that were corrupted on purpose",
         ),
@@ -545,7 +557,7 @@ def test_every_member_that_may_be_set_is_there_and_no_other() -> None:
 
 @EVERY_METHOD
 def test_every_method_of_params_can_be_made(name: str) -> None:
-    from modelrepair.curvature import CURVATURES
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES
     from modelrepair.influence import INFLUENCES
     from modelrepair.posterior import PosteriorUpdate, make_update
     from modelrepair.treatment import Treatment as Kind
@@ -563,23 +575,30 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
     treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
     assert isinstance(treatment, Kind)
     assert treatment.model_dump() == treat.treatment.model_dump()
-    assert set(FisherTable.model_fields) == set(CURVATURES)
+    assert {
+        name.replace("_", "-") for name in FisherTable.model_fields
+    } == CURVATURES.keys() | PATH_CURVATURES.keys()
 
 
 def test_a_curvature_that_forgets_can_do_so() -> None:
-    from modelrepair.curvature import CURVATURES
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES
 
-    for name, field in FisherTable.model_fields.items():
-        assert field.default.forgets == hasattr(CURVATURES[name], "without"), name
+    for name, member in (CURVATURES | PATH_CURVATURES).items():
+        assert FisherTable().of(name).forgets == hasattr(member, "without"), name
 
 
 def test_every_curvature_of_params_can_be_fitted() -> None:
-    from modelrepair.curvature import fit_curvature
+    from modelrepair.curvature import CURVATURES, PATH_CURVATURES, fit_curvature
+    from modelrepair.training.descent import Descent
+    from modelrepair.training.train import train
     from models import make_examples, make_model
 
     model, examples = make_model(), make_examples()
-    for name in FisherTable.model_fields:
-        options = getattr(PARAMETERS.fisher, name).model_dump()
+    course = train(model, examples, Descent(0.01, 1), batch_size=10, seed=0, checkpoints=0)
+    for name in CURVATURES | PATH_CURVATURES:
+        options = PARAMETERS.fisher.of(name).model_dump()
+        if name in PATH_CURVATURES:
+            options["trajectory"] = course.trajectory
         assert fit_curvature(name, model, examples, **options).damped(0.1).name == name
 
 

@@ -1,6 +1,6 @@
 """How stiff is the posterior in each direction?
 
-Imports `gradients`, `models`, `pipeline` and `settings`.
+Imports `gradients`, `training`, `models`, `pipeline` and `settings`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from modelrepair.curvature.iterative import ConjugateGradient, Lissa
 from modelrepair.curvature.kronecker import EigenvalueCorrectedFisher, KroneckerFisher
 from modelrepair.curvature.memory import Estimate
 from modelrepair.curvature.sensitivity import damping_sensitivity
+from modelrepair.curvature.synaptic_intelligence import SynapticIntelligence
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.base import choose
@@ -33,9 +34,12 @@ CURVATURES: dict[str, type[Curvature]] = {
     "kfac": KroneckerFisher,
     "lissa": Lissa,
 }
+PATH_CURVATURES: dict[str, type[Curvature]] = {"synaptic-intelligence": SynapticIntelligence}
+"""Those read off the way of the base training, which `fit` is given as `trajectory`."""
 
 __all__ = [
     "CURVATURES",
+    "PATH_CURVATURES",
     "BlockFisher",
     "ConjugateGradient",
     "Curvature",
@@ -46,6 +50,7 @@ __all__ = [
     "Identity",
     "KroneckerFisher",
     "Lissa",
+    "SynapticIntelligence",
     "damping_sensitivity",
     "estimate_fit",
     "fit_curvature",
@@ -59,7 +64,7 @@ def fit_curvature(name: str, model: TrainedModel, examples: Examples, **options:
     Raises:
         RepairError: if there is none of that name, or it has no such option or cannot be fitted.
     """
-    return choose("curvature", CURVATURES, name).fit(model, examples, **options)
+    return _member(name).fit(model, examples, **options)
 
 
 def estimate_fit(name: str, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
@@ -68,7 +73,7 @@ def estimate_fit(name: str, model: TrainedModel, examples: Examples, **options: 
     Raises:
         RepairError: if there is none of that name, or it has no such option.
     """
-    return choose("curvature", CURVATURES, name).estimate(model, examples, **options)
+    return _member(name).estimate(model, examples, **options)
 
 
 def load_curvature(
@@ -77,7 +82,7 @@ def load_curvature(
     """Read a fitted curvature from a folder, with this damping.
 
     Args:
-        name: one of `CURVATURES`.
+        name: one of `CURVATURES` or `PATH_CURVATURES`.
         folder: where its `save` wrote it.
         model: the one that it was fitted to.
         examples: those that it was fitted to.
@@ -87,4 +92,8 @@ def load_curvature(
     Raises:
         RepairError: if there is none of that name, or the folder holds none of this model and these examples.
     """
-    return choose("curvature", CURVATURES, name).load(folder, model, examples, **options).damped(damping)
+    return _member(name).load(folder, model, examples, **options).damped(damping)
+
+
+def _member(name: str) -> type[Curvature]:
+    return choose("curvature", CURVATURES | PATH_CURVATURES, name)

@@ -204,6 +204,7 @@ class GramFisher(Curvature):
         whole = self._minibatch == 1 and self._left.all()
         leverages = self._operator.leverages() if whole and self.damping else None
         return super().self_influences(model, examples) if leverages is None else leverages
+
     def outside_span(self, vector: Tensor) -> Tensor:
         """What of v is orthogonal to every gradient, (I − Gᵀ(GGᵀ)⁺G)v, in the shape of v: the limit λF̂⁻¹v for λ → 0.
 

@@ -15,6 +15,7 @@ from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
 from modelrepair.influence.shapley import NearestNeighbours
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
+from modelrepair.influence.trajectory import SgdInfluence
 from modelrepair.settings.base import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
@@ -29,6 +30,7 @@ INFLUENCES: dict[str, type[Influence]] = {
     "none": NoScore,
     "random": Random,
     "self-influence": SelfInfluence,
+    "trajectory": SgdInfluence,
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "NoScore",
     "Random",
     "SelfInfluence",
+    "SgdInfluence",
     "influence_scores",
 ]
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.training.trajectory import Trajectory
 from modelrepair.uncertainty.mean_field import MeanField
 
 
@@ -34,6 +36,8 @@ class Investigation:
         seed: of what is random in a score.
         gaussians: the posterior without and with the failures, around `base` and `updated`, where the update knows more
             than a mode, or None.
+        trajectory: of the base training, or None if it was not recorded.
+        checkpoint: where a score that takes long keeps its progress, or None.
     """
 
     base: TrainedModel
@@ -46,6 +50,8 @@ class Investigation:
     fresh: Callable[[], TrainedModel] | None = None
     seed: int = 0
     gaussians: tuple[MeanField, MeanField] | None = None
+    trajectory: Trajectory | None = None
+    checkpoint: Checkpoint | None = None
 
 
 class Influence(ABC):

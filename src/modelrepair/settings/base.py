@@ -36,6 +36,7 @@ Share = Annotated[float, Field(gt=0, le=1), expect("a number above 0 and at most
 Proportion = Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")]
 Flag = Annotated[bool, expect("true or false")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$"), expect("a text of one line that is not empty")]
+Bytes = Annotated[int, Field(ge=1, lt=2**63), expect("a whole number of bytes, 1 or more")]
 ClassName = Annotated[
     Text | Annotated[int, Field(ge=0, lt=2**31)], expect("the name or the number of a class")
 ]
@@ -62,7 +63,7 @@ class Settings(BaseModel):
     def _known_keys(cls, values: Any) -> Any:
         if isinstance(values, cls):
             return values
-        known = list(cls.model_fields)
+        known = [field.alias or name for name, field in cls.model_fields.items()]
         if not isinstance(values, Mapping):
             raise PydanticCustomError("expected", "{words}", {"words": f"a section with {listed(known)}"})
         for key in values:

@@ -6,10 +6,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Positive, Settings, Text, Whole, expect
+from modelrepair.settings.base import Bytes, Count, Positive, Settings, Text, Whole, expect
 
-CurvatureName = Literal["block", "cg", "diagonal", "ekfac", "gram", "hessian", "identity", "kfac", "lissa"]
-Bytes = Annotated[int, Field(ge=1, lt=2**63), expect("a whole number of bytes, 1 or more")]
+CurvatureName = Literal[
+    "block",
+    "cg",
+    "diagonal",
+    "ekfac",
+    "gram",
+    "hessian",
+    "identity",
+    "kfac",
+    "lissa",
+    "synaptic-intelligence",
+]
 OptionalCount = Annotated[Count | None, expect("a whole number of 1 or more, or null")]
 
 
@@ -85,6 +95,13 @@ class LissaSettings(ConjugateGradientSettings):
     """Of the drawing."""
 
 
+class SynapticIntelligenceSettings(CurvatureSettings):
+    """What each parameter did for the loss of the base training, over how far it went (Zenke et al. 2017)."""
+
+    xi: Positive = 0.1
+    """ξ, in squares of parameters: keeps those that hardly moved from being infinitely stiff."""
+
+
 class FisherTable(Settings):
     """Options of each curvature's fit, at the base model on the training data."""
 
@@ -97,6 +114,14 @@ class FisherTable(Settings):
     identity: IdentitySettings = IdentitySettings()
     kfac: CurvatureSettings = CurvatureSettings()
     lissa: LissaSettings = LissaSettings()
+    synaptic_intelligence: SynapticIntelligenceSettings = Field(
+        default=SynapticIntelligenceSettings(), alias="synaptic-intelligence"
+    )
+
+    def of(self, name: CurvatureName) -> CurvatureSettings:
+        """The options of one curvature."""
+        options: CurvatureSettings = getattr(self, name.replace("-", "_"))
+        return options
 
 
 class FitFisher(Settings):

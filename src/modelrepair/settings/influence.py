@@ -6,7 +6,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, NonNegative, Positive, Seed, Settings, expect
+from modelrepair.settings.base import (
+    Bytes,
+    Count,
+    Flag,
+    Member,
+    NonNegative,
+    Positive,
+    Seed,
+    Settings,
+    expect,
+)
 
 
 class ScoreSettings(Member):
@@ -19,6 +29,7 @@ class ScoreSettings(Member):
         ranks: whether it ranks the training examples at all.
         unit: what its numbers are.
         even_odds: whether a score s says that the given target is wrong with a probability of 1 − ½e⁻ˢ.
+        follows: whether it goes through the base training again, so that states of that must have been kept.
     """
 
     tag: ClassVar[str] = "score"
@@ -28,6 +39,7 @@ class ScoreSettings(Member):
     ranks: ClassVar[bool] = True
     unit: ClassVar[str]
     even_odds: ClassVar[bool] = False
+    follows: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -76,6 +88,7 @@ class ExpectedLossChangeSettings(ScoreSettings):
     """How much less likely the failures make an example, on average over the posterior (Tanno et al. 2022)."""
 
     score: Literal["expected-loss-change"] = "expected-loss-change"
+    unit: ClassVar[str] = "nats"
     compares: ClassVar[bool] = True
     averages: ClassVar[bool] = True
     samples: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 32
@@ -125,6 +138,22 @@ class NearestNeighboursSettings(ScoreSettings):
         return self.queries
 
 
+class TrajectorySettings(ScoreSettings):
+    """What leaving an example out of each step of the base training would have changed (Hara et al. 2019)."""
+
+    score: Literal["trajectory"] = "trajectory"
+    unit: ClassVar[str] = "nats"
+    follows: ClassVar[bool] = True
+    legacy: Flag = False
+    """Divide the Hessian by the size of the batch twice, as the authors' script does; for plain sgd only."""
+    memory: Bytes = 2**29
+    """Bytes that steps of the training may take; where they are too few, parts of it are gone through again."""
+
+    @property
+    def sees(self) -> str:
+        return "failures"
+
+
 class NoScoreSettings(ScoreSettings):
     """None: the causes are given."""
 
@@ -159,7 +188,8 @@ Score = Annotated[
     | NearestNeighboursSettings
     | NoScoreSettings
     | RandomSettings
-    | SelfInfluenceSettings,
+    | SelfInfluenceSettings
+    | TrajectorySettings,
     Field(discriminator="score"),
 ]
 

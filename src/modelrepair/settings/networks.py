@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from modelrepair.settings.base import Flag, Settings, choose
 from modelrepair.settings.training import ModelSettings
 
 
 class NetworkSettings(Settings):
-    """A network without options."""
+    """A network without options.
+
+    Attributes:
+        batchwise: whether examples of a batch influence each other while it is trained.
+    """
+
+    batchwise: ClassVar[bool] = False
+
+
+class NormalisedSettings(NetworkSettings):
+    """A network with batch normalisation."""
+
+    batchwise: ClassVar[bool] = True
 
 
 class LinearSettings(NetworkSettings):
@@ -20,7 +34,7 @@ class LinearSettings(NetworkSettings):
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
-    "resnet20": NetworkSettings,
+    "resnet20": NormalisedSettings,
 }
 """The options of each network, which is the module of that name in `networks/`."""
 

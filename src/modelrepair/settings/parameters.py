@@ -20,8 +20,8 @@ from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import NpzSettings, PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
-from modelrepair.settings.influence import Score, ScoreInfluence
-from modelrepair.settings.networks import check_network
+from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
+from modelrepair.settings.networks import NETWORKS, check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
@@ -173,6 +173,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     if isinstance(selection, ListedSettings):
         _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
     _check(identification, selection, corruption, names)
+    _check_trajectory(identification, parameters)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
     given = {identification.sees, *treatment.taught}
@@ -194,7 +195,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
         "fit-fisher": FitFisher(
-            curvatures={name: getattr(parameters.fisher, name).model_dump() for name in curvatures}
+            curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(
@@ -226,6 +227,37 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
         raise RepairError(
             f"{name} is {shown(file)}, outside the folder {named(folder)} ({what}) in which the pipeline looks for "
             "changes: put the file, or a link to it, there"
+        )
+
+
+def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
+    """Whether a score can go through the base training again, if it has to.
+
+    Raises:
+        RepairError: if it cannot.
+    """
+    score, training = identification.influence, parameters.training
+    if not score.follows:
+        return
+    if not training.checkpoints:
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "
+            "state: give 16, or choose another identification"
+        )
+    if NETWORKS[parameters.model.network].batchwise:
+        raise RepairError(
+            f"the score {score.chosen} needs steps in which every example has a share of its own, and "
+            f"{parameters.model.network} normalises by the statistics of a batch while it is trained: choose another "
+            "network or identification"
+        )
+    if (
+        isinstance(score, TrajectorySettings)
+        and score.legacy
+        and (training.optimiser, training.momentum) != ("sgd", 0)
+    ):
+        raise RepairError(
+            "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd and "
+            "training.momentum to 0"
         )
 
 

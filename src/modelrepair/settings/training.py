@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, NonNegative, Positive, Seed, Settings, Text, expect
+from modelrepair.settings.base import Count, NonNegative, Positive, Seed, Settings, Text, Whole, expect
 
 
 class ModelSettings(Settings):
@@ -22,15 +22,20 @@ class TrainingSettings(Settings):
     """How the base model is trained."""
 
     optimiser: Literal["adam", "sgd"] = "adam"
-    """sgd has a momentum of 0.9."""
+    """sgd has the `momentum`; adam has its own."""
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² on the mean loss."""
+    momentum: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.9
+    """Of sgd: share of its last step that a step keeps."""
     batch_size: Count = 64
     epochs: Count = 100
     """At most this many."""
     patience: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = 5
     """Epochs without progress on the (equally noisy) validation split; null never stops early."""
+    checkpoints: Whole = 16
+    """At most this many states of the training are kept, from which the score `trajectory` goes through it again;
+    0 for none."""
 
 
 class TrainBase(Settings):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.base import choose
+from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder, load_optimiser, optimiser_tensors
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +78,13 @@ class Course:
             start), `watched` (None if nothing was), and the numbers that were observed.
         best_round: the round whose parameters were kept.
         tensors: what else was observed, each of shape (rounds + 1, ...).
+        trajectory: the way to the kept parameters, where a training recorded it.
     """
 
     trace: list[dict[str, Any]]
     best_round: int
     tensors: dict[str, Tensor]
+    trajectory: Trajectory | None = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,14 @@ class Descent:
     """How far and how fast to go.
 
     Attributes:
-        optimiser: "adam" or "sgd" (momentum 0.9).
+        optimiser: "adam" or "sgd".
         learning_rate: step size.
         rounds: at most this many passes.
         patience: stop after this many rounds without a better watched value; None never stops early.
         weight_decay: strength α of the penalty α/2·‖θ‖² that is added to the loss of every step. Its gradient αθ goes
             through momentum and scaling as that of the loss does (not decoupled from them, as in AdamW), so that the
             minimum is the penalised loss's. The losses of the course are without it.
+        momentum: of sgd: share of its last step that a step keeps, from 0 to below 1.
     """
 
     learning_rate: float
@@ -102,6 +107,7 @@ class Descent:
     patience: int | None = None
     optimiser: str = "adam"
     weight_decay: float = 0.0
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         choose("optimiser", OPTIMISERS, self.optimiser)
@@ -111,6 +117,8 @@ class Descent:
         decay = self.weight_decay
         if not (isinstance(decay, int | float) and decay >= 0 and math.isfinite(decay)):
             raise RepairError(f"the weight decay is {decay!r}: give a number of 0 or more")
+        if not (isinstance(self.momentum, int | float) and 0 <= self.momentum < 1):
+            raise RepairError(f"the momentum is {self.momentum!r}: give a number from 0 to below 1")
         if self.rounds < 1:
             raise RepairError(f"the number of rounds (epochs) is {self.rounds}: give at least 1")
         if self.patience is not None and self.patience < 1:
@@ -118,10 +126,19 @@ class Descent:
                 f"the patience is {self.patience}: give at least 1, or null to go through all rounds"
             )
 
+    def optimiser_of(self, model: TrainedModel) -> torch.optim.Optimizer:
+        """A fresh optimiser of the model's parameters."""
+        return OPTIMISERS[self.optimiser](
+            list(model.parameters.values()),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            **({"momentum": self.momentum} if self.optimiser == "sgd" else {}),
+        )
+
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
-    "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, **options),
+    "sgd": torch.optim.SGD,
 }
 
 
@@ -138,6 +155,7 @@ def minimise(
     memory: float = 0.0,
     training_mode: bool = True,
     description: str = "descending",
+    recorder: TrajectoryRecorder | None = None,
 ) -> Course:
     """Move the model's network, in place, down the losses, and leave it, or its judge, at the best point seen.
 
@@ -152,6 +170,7 @@ def minimise(
         memory: from 0 to below 1.
         training_mode: whether normalisation and dropout layers are in training mode during the steps.
         description: shown beside the progress bar and in messages.
+        recorder: writes down the way of the model, as far as the point that is kept.
 
     Returns:
         The course, from round 0 (the start).
@@ -165,9 +184,7 @@ def minimise(
         if rate > torch.finfo(model.dtype).max:
             kind = str(model.dtype).removeprefix("torch.")
             raise RepairError(f"the {name} is {rate:g}, which no {kind} number can be: use a smaller one")
-    optimiser = OPTIMISERS[descent.optimiser](
-        list(model.parameters.values()), lr=descent.learning_rate, weight_decay=descent.weight_decay
-    )
+    optimiser = descent.optimiser_of(model)
     checkpoint = oversight.checkpoint
     judged = model if judge is None else judge
     saved = checkpoint.load() if checkpoint else None
@@ -177,13 +194,17 @@ def minimise(
         observed = {name: [tensor] for name, tensor in tensors.items()}
         best_round, best_value = 0, value
         best_state = _copy(judged.network.state_dict())
+        if recorder is not None:
+            recorder.at_round(0, network, optimiser)
     else:
         tensors, state = saved
         trace, best_round, best_value = state["trace"], state["best_round"], state["best_value"]
         observed = {name: list(rows) for name, rows in _unprefixed(tensors, "observed.").items()}
         network.load_state_dict(_unprefixed(tensors, "network."))
         best_state = _unprefixed(tensors, "best.")
-        _load_optimiser(optimiser, _unprefixed(tensors, "optimiser."))
+        load_optimiser(optimiser, _unprefixed(tensors, "optimiser."))
+        if recorder is not None:
+            recorder.restore(_unprefixed(tensors, "recorder."))
         if judge is not None:
             judge.network.load_state_dict(_unprefixed(tensors, "judge."))
         print(
@@ -196,7 +217,7 @@ def minimise(
     for number in bar:
         if descent.patience is not None and number - 1 - best_round >= descent.patience:
             break
-        loss = _one_round(network, optimiser, losses(number), training_mode, description, number)
+        loss = _one_round(network, optimiser, losses(number), training_mode, description, number, recorder)
         if judge is not None:
             _follow(judge, model, memory)
         value, numbers, tensors = oversight.look(judged)
@@ -207,15 +228,20 @@ def minimise(
             best_round = number
             best_value = value if value is None or best_value is None else max(value, best_value)
             best_state = _copy(judged.network.state_dict())
+            if recorder is not None:
+                recorder.keep()
+        if recorder is not None:
+            recorder.at_round(number, network, optimiser)
         bar.set_postfix(loss=loss, watched=value, refresh=False)
         if checkpoint:
             checkpoint.save(
                 {
                     **{f"network.{k}": v for k, v in _copy(network.state_dict()).items()},
                     **{f"best.{k}": v for k, v in best_state.items()},
-                    **{f"optimiser.{k}": v for k, v in _optimiser_tensors(optimiser).items()},
+                    **{f"optimiser.{k}": v for k, v in optimiser_tensors(optimiser).items()},
                     **{f"observed.{k}": torch.stack(rows) for k, rows in observed.items()},
                     **{f"judge.{k}": v for k, v in (judge.network.state_dict() if judge else {}).items()},
+                    **{f"recorder.{k}": v for k, v in (recorder.tensors() if recorder else {}).items()},
                 },
                 {"trace": trace, "best_round": best_round, "best_value": best_value},
             )
@@ -239,6 +265,33 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one step of an epoch sees.
+
+    Attributes:
+        positions: of the batch's examples.
+        draws: the seed of what the network draws itself, as dropout does.
+    """
+
+    positions: NDArray[np.int64]
+    draws: int
+
+
+def epoch_steps(count: int, batch_size: int, *, seed: int, purpose: str, epoch: int) -> list[Step]:
+    """The steps of an epoch through `count` examples: a function of these arguments alone, as `epoch_batches`."""
+    draws = generator(seed, f"{purpose}, inside the network, epoch {epoch}")
+    batches = epoch_batches(count, batch_size, seed=seed, purpose=purpose, epoch=epoch)
+    return [Step(positions, int(draws.integers(2**63))) for positions in batches]
+
+
+def mean_loss(model: TrainedModel, examples: Examples, step: Step) -> Tensor:
+    """The mean negative log-likelihood of a step's batch."""
+    inputs, targets = examples.batch(step.positions, device=model.device, dtype=model.dtype)
+    with torch_seeded(step.draws, model.device):
+        return -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+
+
 def mean_losses(
     model: TrainedModel, examples: Examples, batch_size: int, *, seed: int, purpose: str
 ) -> Callable[[int], Iterator[Tensor]]:
@@ -248,18 +301,14 @@ def mean_losses(
     """
 
     def losses(epoch: int) -> Iterator[Tensor]:
-        draws = generator(seed, f"{purpose}, inside the network, epoch {epoch}")
-        for positions in epoch_batches(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
-            inputs, targets = examples.batch(positions, device=model.device, dtype=model.dtype)
-            with _torch_seeded(int(draws.integers(2**63)), model.device):
-                loss = -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
-            yield loss
+        for step in epoch_steps(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
+            yield mean_loss(model, examples, step)
 
     return losses
 
 
 @contextlib.contextmanager
-def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+def torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's random streams of the CPU and this device start at this seed, and go on afterwards as before."""
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators):
@@ -278,6 +327,7 @@ def _one_round(
     training_mode: bool,
     description: str,
     number: int,
+    recorder: TrajectoryRecorder | None,
 ) -> float:
     total, steps = 0.0, 0
     network.train(training_mode)
@@ -291,7 +341,11 @@ def _one_round(
             )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        if recorder is None:
+            optimiser.step()
+        else:
+            with recorder.step():
+                optimiser.step()
         total += value
     if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
         raise RepairError(
@@ -314,17 +368,3 @@ def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimiser.state_dict()["state"]
-    return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()
-            if torch.is_tensor(value)}  # fmt: skip
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    content = optimiser.state_dict()
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        content["state"].setdefault(int(index), {})[name] = tensor
-    optimiser.load_state_dict(content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from modelrepair.errors import RepairError
@@ -9,6 +11,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.descent import Course, Descent, Oversight, mean_losses, minimise
+from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder
 
 
 def train(
@@ -21,6 +24,7 @@ def train(
     validation: Examples | None = None,
     checkpoint: Checkpoint | None = None,
     description: str = "training",
+    checkpoints: int | None = None,
 ) -> Course:
     """Train the model's network in place.
 
@@ -34,6 +38,7 @@ def train(
             epochs without progress on it; else the last epoch is the result.
         checkpoint: where to keep progress.
         description: shown beside the progress bar.
+        checkpoints: if given, the course has a `trajectory`, with at most this many of the training's states.
 
     Returns:
         The course: a row an epoch with `loss`, `watched` (minus the mean validation loss) and
@@ -51,7 +56,8 @@ def train(
         accuracy = {} if judged is None else {"validation_accuracy": model.accuracy(judged)}
         return {**accuracy, "margins": model.margins(examples)}
 
-    return minimise(
+    recorder = None if checkpoints is None else TrajectoryRecorder(model, checkpoints)
+    course = minimise(
         model,
         mean_losses(model, examples, batch_size, seed=seed, purpose=description),
         descent,
@@ -61,4 +67,17 @@ def train(
             checkpoint=checkpoint,
         ),
         description=description,
+        recorder=recorder,
     )
+    if recorder is None:
+        return course
+    trajectory = Trajectory(
+        descent=descent,
+        rounds=course.best_round,
+        batch_size=batch_size,
+        seed=seed,
+        purpose=description,
+        count=len(examples),
+        **recorder.path(model.parameter_vector, course.best_round),
+    )
+    return replace(course, trajectory=trajectory)
