@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 from modelrepair.errors import RepairError
 
 Chosen = TypeVar("Chosen")
+LISTED = 12
+"""So many names a message shows."""
 
 
 def expect(words: str) -> WrapValidator:
@@ -106,7 +108,7 @@ def choose(family: str, members: Mapping[str, Chosen], name: str) -> Chosen:
         RepairError: if there is none; names the ones there are.
     """
     if not isinstance(name, str) or name not in members:
-        raise RepairError(f"there is no {family} {shown(name)}: choose one of {listed(sorted(members))}")
+        raise RepairError(f"there is no {family} {shown(name)}: choose one of {alternatives(name, members)}")
     return members[name]
 
 
@@ -125,6 +127,15 @@ def sentence(error: ValidationError, values: Mapping[str, Any]) -> str:
     }
     more = len(places) - 1
     return f"{text} ({more} more after this one)" if more else text
+
+
+def alternatives(given: object, names: Iterable[str]) -> str:
+    """What may stand in place of a name that is not there: all names or, of many, those most like it, or the first."""
+    ordered = sorted(names)
+    if len(ordered) <= LISTED:
+        return listed(ordered)
+    near = difflib.get_close_matches(str(given), ordered, n=3) or ordered[: LISTED // 2]
+    return f"{listed(near)} or the {len(ordered) - len(near)} others"
 
 
 def listed(names: Iterable[object]) -> str:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Member, Seed, Settings, Text, choose, expect, listed, named, shown
+from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
 from modelrepair.settings.corruption import CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import NpzSettings, PrepareData, Source
@@ -110,8 +110,9 @@ class Parameters(Settings):
             for family in ("identification", "treatment", "selection"):
                 chosen, members = getattr(method, family), getattr(self, f"{family}s")
                 if chosen is not None and chosen not in members:
+                    others = alternatives(chosen, members)
                     raise ValueError(
-                        f"methods.{named(name)}.{family} is {shown(chosen)}: choose one of {listed(sorted(members))}"
+                        f"methods.{named(name)}.{family} is {shown(chosen)}: choose one of {others}"
                     )
         return self
 
