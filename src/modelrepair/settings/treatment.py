@@ -18,7 +18,12 @@ from modelrepair.settings.base import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
-from modelrepair.settings.posterior import OrthogonalGradientsSettings, SecondLookSettings, Update
+from modelrepair.settings.posterior import (
+    OrthogonalGradientsSettings,
+    SecondLookSettings,
+    Update,
+    UpdateSettings,
+)
 
 
 class TreatmentSettings(Member):
@@ -60,8 +65,11 @@ class DeleteSettings(TreatmentSettings):
                 f"the curvature {self.curvature} cannot leave out the causes after its fit: choose one of "
                 f"{', '.join(able)}, or set curvature_without_causes to false"
             )
-        if words := self.posterior.misfit(self.curvature, self.damping):
-            raise ValueError(words)
+        # In Python any posterior update may stand here, whatever it is made of.
+        if isinstance(self.posterior, UpdateSettings):
+            words = self.posterior.misfit(self.curvature, self.damping)
+            if words:
+                raise ValueError(words)
         everything = (
             isinstance(self.posterior, OrthogonalGradientsSettings) and self.posterior.directions is None
         )
