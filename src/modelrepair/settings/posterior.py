@@ -87,7 +87,7 @@ class OnlineEwcSettings(MeanFieldSettings):
     """Elastic weight consolidation, piece after piece, with the stiffness carried on (Schwarz et al. 2018)."""
 
     update: Literal["online-ewc"] = "online-ewc"
-    batches: Count = 4
+    batches: Count = 2
     """Pieces in which the evidence comes, in order."""
     gamma: Share = 1.0
     """γ, the share of the precision that is remembered from one piece to the next."""

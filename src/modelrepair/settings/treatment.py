@@ -23,6 +23,7 @@ from modelrepair.settings.posterior import (
     OrthogonalGradientsSettings,
     SecondLookSettings,
     Update,
+    UpdateSettings,
 )
 
 
@@ -74,8 +75,11 @@ class DeleteSettings(TreatmentSettings):
                 f"the curvature {self.curvature} cannot leave out the causes after its fit: choose one of "
                 f"{', '.join(able)}, or set curvature_without_causes to false"
             )
-        if words := self.posterior.misfit(self.curvature, self.damping):
-            raise ValueError(words)
+        # In Python any posterior update may stand here, whatever it is made of.
+        if isinstance(self.posterior, UpdateSettings):
+            words = self.posterior.misfit(self.curvature, self.damping)
+            if words:
+                raise ValueError(words)
         everything = (
             isinstance(self.posterior, OrthogonalGradientsSettings) and self.posterior.directions is None
         )
