@@ -512,8 +512,24 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
     assert isinstance(treatment, Treatment)
     assert treatment.model_dump() == treat.treatment.model_dump()
     assert set(UPDATES) == {"ewc", "natural-gradient", "second-look"}
-    assert set(TREATMENTS) == {"delete", "fine-tune", "mend", "retrain", "scrub"}
+    assert set(TREATMENTS) == {settings.kind for settings in PARAMETERS.treatments.values()}
     assert set(FisherTable.model_fields) == set(CURVATURES)
+
+
+@pytest.mark.parametrize("name", PARAMETERS.treatments)
+def test_every_treatment_of_params_can_be_made(name: str) -> None:
+    from modelrepair.treatment import Treatment, make_treatment
+
+    treat: Any = stage_settings(Parameters(**changed(treatment=name, training__weight_decay=0.5)))["treat"]
+    treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
+    assert isinstance(treatment, Treatment)
+    assert treatment.model_dump() == treat.treatment.model_dump()
+    decays = [
+        settings["weight_decay"]
+        for settings in (treatment.model_dump(), treatment.model_dump().get("posterior", {}))
+        if "weight_decay" in settings
+    ]
+    assert set(decays) <= {0.5}, "whatever trains solves the base model's problem"
 
 
 def test_a_curvature_that_forgets_can_do_so() -> None:

@@ -25,7 +25,13 @@ from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
-from modelrepair.settings.treatment import DeleteSettings, MendSettings, Treat, Treatment
+from modelrepair.settings.treatment import (
+    DeleteSettings,
+    MendSettings,
+    SoftLabelsSettings,
+    Treat,
+    Treatment,
+)
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
@@ -175,7 +181,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
         insertion["posterior"] = _decayed(identification.posterior, parameters)
     deletion = {}
-    if isinstance(treatment, DeleteSettings | MendSettings):
+    if isinstance(treatment, DeleteSettings | MendSettings | SoftLabelsSettings):
         deletion["posterior"] = _decayed(treatment.posterior, parameters)
     seed = parameters.seed
     return {

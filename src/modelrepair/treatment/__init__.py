@@ -7,27 +7,42 @@ from __future__ import annotations
 
 from modelrepair.settings.base import choose
 from modelrepair.treatment.base import Patient, Treated, Treatment
+from modelrepair.treatment.contrast import Distil, NegativeGradient
+from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
 from modelrepair.treatment.mending import Mend
+from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels, SoftLabels
 from modelrepair.treatment.scrubbing import Scrub
 
 TREATMENTS: dict[str, type[Treatment]] = {
+    "complementary-labels": ComplementaryLabels,
+    "dampen": Dampen,
     "delete": Delete,
+    "distil": Distil,
     "fine-tune": FineTune,
     "mend": Mend,
+    "negative-gradient": NegativeGradient,
+    "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
+    "soft-labels": SoftLabels,
 }
 
 __all__ = [
     "TREATMENTS",
+    "ComplementaryLabels",
+    "Dampen",
     "Delete",
+    "Distil",
     "FineTune",
     "Mend",
+    "NegativeGradient",
     "Patient",
+    "RandomLabels",
     "Retrain",
     "Scrub",
+    "SoftLabels",
     "Treated",
     "Treatment",
     "make_treatment",
