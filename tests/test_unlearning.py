@@ -238,7 +238,7 @@ def test_complementary_labels_are_learned_as_what_the_causes_are_not(decay: floa
 
 
 def test_the_relabelling_function_of_rdia_has_the_same_loss() -> None:
-    """Kong et al. 2022, Eq. 7: Σⱼ yⱼ′·(−log pⱼ) with yⱼ′ = log_{pⱼ}((1 − p_y)^{1/(k−1)})."""
+    """Kong et al. 2022: Σⱼ yⱼ′·(−log pⱼ) with yⱼ′ = log_{pⱼ}((1 − p_y)^{1/(k−1)})."""
     outputs = MODEL.outputs(DATA).numpy()
     p = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
     own = p[np.arange(COUNT), DATA.targets]

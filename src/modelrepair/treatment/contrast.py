@@ -1,5 +1,5 @@
 """Repair by learning what remains and unlearning the causes, side by side: NegGrad+ and SCRUB (Kurmanji et al. 2023,
-"Towards unbounded machine unlearning").
+"Towards unbounded machine unlearning", arXiv:2302.09880).
 
 Both unlearn without a bound as published, and go on to destroy the model, as every ascent on a loss does. So here a
 cause stops counting, by default, once what is unlearned of it is no likelier than a guess (`bounded`), as in
@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from modelrepair.models.examples import Examples
@@ -22,7 +23,7 @@ from modelrepair.treatment.base import Patient, Treated, Treatment
 
 
 class NegativeGradient(NegativeGradientSettings, Treatment):
-    """Descend from θ̂ on β·L(D \\ C) − (1 − β)·L(C), L the mean of −log p (NegGrad+; Kurmanji et al. 2023, section 4).
+    """Descend from θ̂ on β·L(D \\ C) − (1 − β)·L(C), L the mean of −log p (NegGrad+).
 
     A step sees a batch of each. An epoch goes once through D \\ C, and again and again through C.
     """
@@ -49,37 +50,38 @@ class NegativeGradient(NegativeGradientSettings, Treatment):
 
 
 class Distil(DistilSettings, Treatment):
-    """Alternately depart from θ̂ on C and stay with it on D \\ C (SCRUB; Kurmanji et al. 2023, Eq. 3).
+    """Alternately depart from θ̂ on C and stay with it on D \\ C (SCRUB).
 
     With KL(z) = KL(p(·|x, θ̂) ‖ p(·|x, θ)), each of the first epochs (`departures`) begins with a pass through C in
     which a step ascends the mean of KL; and every epoch goes through D \\ C, where a step descends the mean of
-    α·KL − γ·log p. The published code softens both distributions by a temperature; the equation, and this, does not.
+    α·KL − γ·log p. The published code softens both distributions by a temperature; the objective, and this, does not.
     """
 
     def treat(self, patient: Patient) -> Treated:
-        model, likelihood = patient.model.copy(), patient.model.likelihood
+        model = patient.model.copy()
         causes, kept = patient.examples.subset(patient.causes), patient.kept
+
+        given_causes, given_kept = patient.model.outputs(causes), patient.model.outputs(kept)
 
         def losses(epoch: int) -> Iterator[Tensor]:
             if epoch <= self.departures:
-                for inputs, _, given in batches(causes, "departing", epoch):
-                    outputs, said = model.network(inputs), likelihood.probabilities(given)
+                for chosen, inputs, _ in batches(causes, "departing", epoch):
+                    said = model.likelihood.probabilities(given_causes[chosen])
                     # Up to the entropy of what was said, which no step changes, minus the divergence.
-                    yield _until_a_guess(model, outputs, said, self.bounded).mean()
-            for inputs, targets, given in batches(kept, "staying", epoch):
+                    yield _until_a_guess(model, model.network(inputs), said, self.bounded).mean()
+            for chosen, inputs, targets in batches(kept, "staying", epoch):
                 outputs = model.network(inputs)
+                divergence = divergences(model, given_kept[chosen], outputs)
                 loss = -model.log_likelihood(outputs, targets)
-                yield (self.divergence * divergences(model, given, outputs) + self.loss * loss).mean()
+                yield (self.divergence * divergence + self.loss * loss).mean()
 
-        def batches(examples: Examples, purpose: str, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-            """Inputs, targets, and the outputs of the given model."""
+        def batches(
+            examples: Examples, purpose: str, epoch: int
+        ) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
             for chosen in epoch_batches(
                 len(examples), self.batch_size, seed=patient.seed, purpose=purpose, epoch=epoch
             ):
-                inputs, targets = examples.batch(chosen, device=model.device, dtype=model.dtype)
-                with torch.no_grad():
-                    given = patient.model.network(inputs)
-                yield inputs, targets, given
+                yield chosen, *examples.batch(chosen, device=model.device, dtype=model.dtype)
 
         return _descend(model, patient, losses, self, "departing and staying")
 

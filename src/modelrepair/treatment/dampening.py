@@ -15,10 +15,10 @@ class Dampen(DampenSettings, Treatment):
     """θⱼ = βⱼ·θ̂ⱼ with βⱼ = min(λ·I_D,ⱼ/I_C,ⱼ, 1) where I_C,ⱼ > α·I_D,ⱼ, else 1.
 
     Selective synaptic dampening (Foster et al. 2024, "Fast machine unlearning without retraining through selective
-    synaptic dampening", Eqs. 7 and 8). I_D and I_C are the diagonals of the empirical Fisher on all training examples
-    and on the causes, each a mean over its examples, as the paper's code has it; so C in D gives I_D ≥ (m/n)·I_C, and
-    with m causes of n examples no α of n/m or more dampens anything. The paper takes its two constants for the whole
-    effect; the points here are on the straight way there.
+    synaptic dampening", arXiv:2308.07707). I_D and I_C are the diagonals of the empirical Fisher on all training
+    examples and on the causes, each a mean over its examples, as in the published code. As C is part of D,
+    I_D ≥ (m/n)·I_C: with m causes of n examples no α of n/m or more dampens anything. The paper takes the whole effect;
+    the points here are on the straight way there.
     """
 
     def factors(self, patient: Patient) -> Tensor:

@@ -33,8 +33,8 @@ that they were given, their positions among the causes, and the epoch."""
 class ComplementaryLabels(ComplementaryLabelsSettings, Treatment):
     """Train on from θ̂ with −log(1 − p(y|x, θ)) as the loss of a cause: what it was called is what it is not.
 
-    The relabelling function of RDIA (Kong et al. 2022, "Resolving training biases via influence-based data relabeling",
-    Eq. 7) puts log_{pⱼ}((1 − p_y)^{1/(k−1)}) in place of the label of each class j ≠ y, and 0 in that of y, so that the
+    The relabelling function of RDIA (Kong et al. 2022, "Resolving training biases via influence-based data relabeling")
+    puts log_{pⱼ}((1 − p_y)^{1/(k−1)}) in place of the label of each class j ≠ y, and 0 in that of y, so that the
     cross-entropy becomes this loss. Right labels that were taken for wrong ones are then pushed off.
     """
 
@@ -50,7 +50,7 @@ class ComplementaryLabels(ComplementaryLabelsSettings, Treatment):
 
 class RandomLabels(RandomLabelsSettings, Treatment):
     """Train on from θ̂ with a random other label for every cause, drawn anew in each epoch (SalUn; Fan et al. 2024,
-    "SalUn: empowering machine unlearning via gradient-based weight saliency", Eqs. 3-5).
+    "SalUn: empowering machine unlearning via gradient-based weight saliency", arXiv:2310.12508).
 
     Only those parameters are trained in which the loss of the causes is steepest at θ̂, a share `salient` of all.
     """
@@ -87,7 +87,7 @@ class SoftLabels(SoftLabelsSettings, Treatment):
     """Train on from θ̂ with what a repaired model says of the causes, its probabilities, as their labels.
 
     The repaired model comes from second looks at D \\ C (`SecondLook`). A deletion leaves out what a cause shows with
-    its label; this keeps the input. It is the correction of Huang et al. 2023 (section 4.2) without moving the input.
+    its label; this keeps the input. It is the alignment of labels of Huang et al. 2023 (Eq. 5), with x̃ = x.
     """
 
     def treat(self, patient: Patient) -> Treated:
