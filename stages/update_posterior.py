@@ -36,8 +36,10 @@ def main(stage: Stage) -> None:
 
 
 def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight) -> Edited:
-    given = settings.evidence == "reserved"
-    evidence = reserved_examples(stage.root) if given else discovery_examples(stage.root)[1]
+    _, failures = discovery_examples(stage.root)
+    evidence = reserved_examples(stage.root) if settings.evidence == "reserved" else failures
+    if settings.evidence == "nothing":
+        evidence = failures.subset([])
     training, _ = training_examples(stage.root)
 
     def curvature(name: str, damping: float) -> Curvature:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -51,6 +52,78 @@ def test_softmax_gradient_is_target_minus_probability() -> None:
     one_hot = torch.eye(5, dtype=torch.float64)[CLASSES]
     assert_equal(gradient(Softmax(), CLASSES), one_hot - probabilities, 1e-14)
     assert_equal(gradient(Softmax(), MIXTURES), MIXTURES - probabilities, 1e-14)
+
+
+# The likelihood of any other target.
+
+EXTREME = torch.tensor(
+    [
+        [0.0, 0.0, 0.0],
+        [1e-9, -1e-9, 0.0],
+        [40.0, 0.0, -3.0],
+        [-40.0, 0.0, -3.0],
+        [800.0, 1.0, 2.0],
+        [-800.0, 1.0, 2.0],
+        [1e4, 1e4, -1e4],
+        [1e6, -1e6, 5.0],
+        [-1e6, -1e6, -1e6],
+    ],
+    dtype=torch.float64,
+)
+
+
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_the_complement_of_a_class_where_probabilities_round_to_0_and_1(given: int) -> None:
+    """log(Σ_{j≠y} exp zⱼ) − log(Σⱼ exp zⱼ) with 60 digits, and its gradient, −p_y and p_y·exp zᵢ/Σ_{j≠y} exp zⱼ."""
+    logits = EXTREME.clone().requires_grad_()
+    values = Softmax().log_complement(logits, torch.full((len(EXTREME),), given))
+    slopes = torch.autograd.grad(values.sum(), logits)[0]
+    with localcontext() as context:
+        context.prec, context.Emax, context.Emin = 60, 10**9, -(10**9)
+        for row, value, slope in zip(EXTREME.tolist(), values.tolist(), slopes.tolist(), strict=True):
+            powers = [Decimal(z).exp() for z in row]
+            others = sum(power for j, power in enumerate(powers) if j != given)
+            expected = others.ln() - sum(powers).ln()
+            assert value == pytest.approx(float(expected), rel=1e-14, abs=1e-300)
+            own = powers[given] / sum(powers)
+            by_hand = [-own if j == given else own * power / others for j, power in enumerate(powers)]
+            assert slope == pytest.approx([float(part) for part in by_hand], rel=1e-13, abs=1e-300)
+
+
+@pytest.mark.parametrize("given", [(1, 1, 1), (0, 1, 0), (0, 0, 0)])
+def test_the_complement_of_attributes_where_probabilities_round_to_0_and_1(given: tuple[int, ...]) -> None:
+    """log(1 − Πⱼ pⱼ), 1/pⱼ = 1 + exp(∓zⱼ), from digits enough to tell it from 0."""
+    logits = EXTREME.clone().requires_grad_()
+    targets = torch.tensor([given] * len(EXTREME), dtype=torch.float64)
+    values = Sigmoid().log_complement(logits, targets)
+    assert bool(torch.isfinite(torch.autograd.grad(values.sum(), logits)[0]).all())
+    with localcontext() as context:
+        # The largest exponent here whose difference from 1 counts is that of 800, or some 350 digits.
+        context.prec, context.Emax, context.Emin = 900, 10**9, -(10**9)
+        for row, value in zip(EXTREME.tolist(), values.tolist(), strict=True):
+            towards = [z if wanted else -z for z, wanted in zip(row, given, strict=True)]
+            if min(towards) > 1e3:
+                continue
+            product = Decimal(1)
+            for z in towards:
+                product /= 1 + Decimal(-z).exp()
+            assert value == pytest.approx(float((1 - product).ln()), rel=1e-13, abs=1e-15)
+
+
+def test_a_target_and_its_complement_are_all_that_there_is() -> None:
+    for likelihood, targets in ((Softmax(), CLASSES), (Sigmoid(), ATTRIBUTES)):
+        both = (
+            likelihood.log_likelihood(LOGITS, targets).exp()
+            + likelihood.log_complement(LOGITS, targets).exp()
+        )
+        assert_equal(both, torch.ones_like(both), 1e-14)
+    certain = torch.nn.functional.one_hot(CLASSES, 5).double()
+    assert_equal(Softmax().log_complement(LOGITS, certain), Softmax().log_complement(LOGITS, CLASSES))
+
+
+def test_one_class_alone_has_no_complement() -> None:
+    with pytest.raises(RepairError, match="of one class alone no other target can be likely"):
+        Softmax().log_complement(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
 
 
 def test_sigmoid_is_a_product_of_bernoullis() -> None:

@@ -580,6 +580,22 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
     } == CURVATURES.keys() | PATH_CURVATURES.keys()
 
 
+@pytest.mark.parametrize("name", PARAMETERS.treatments)
+def test_every_treatment_of_params_can_be_made(name: str) -> None:
+    from modelrepair.treatment import Treatment, make_treatment
+
+    treat: Any = stage_settings(Parameters(**changed(treatment=name, training__weight_decay=0.5)))["treat"]
+    treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
+    assert isinstance(treatment, Treatment)
+    assert treatment.model_dump() == treat.treatment.model_dump()
+    decays = [
+        settings["weight_decay"]
+        for settings in (treatment.model_dump(), treatment.model_dump().get("posterior", {}))
+        if "weight_decay" in settings
+    ]
+    assert set(decays) <= {0.5}, "whatever trains solves the base model's problem"
+
+
 def test_a_curvature_that_forgets_can_do_so() -> None:
     from modelrepair.curvature import CURVATURES, PATH_CURVATURES
 

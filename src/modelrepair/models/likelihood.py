@@ -29,6 +29,10 @@ class Likelihood(Protocol):
         """(n,) log p(yᵢ | xᵢ, θ) in nats."""
         ...
 
+    def log_complement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(n,) log(1 − p(yᵢ | xᵢ, θ)) in nats: how likely any other target is, also where p rounds to 1."""
+        ...
+
     def chance(self, outputs: Tensor) -> float:
         """log p(y | x) in nats of a guess that knows nothing."""
         ...
@@ -76,6 +80,18 @@ class Softmax:
         _require_classes(outputs, targets)
         return -F.cross_entropy(outputs, targets, reduction="none")
 
+    def log_complement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(n,) log(1 − p_y) = log σ(log Σ_{j≠y} exp zⱼ − z_y) of logits z; of probabilities y is the likeliest."""
+        _require_classes(outputs, targets)
+        if outputs.shape[1] < 2:
+            raise RepairError(
+                "of one class alone no other target can be likely: give a network with two outputs or more"
+            )
+        chosen, others = _apart(outputs, targets)
+        # Logits of any size differ exactly; their logsumexp would round to their size.
+        level = others.detach().amax(dim=1)
+        return F.logsigmoid((others - level.unsqueeze(1)).logsumexp(dim=1) - (chosen - level))
+
     def chance(self, outputs: Tensor) -> float:
         return -math.log(outputs.shape[1])
 
@@ -98,9 +114,8 @@ class Softmax:
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         _require_classes(outputs, targets)
-        classes = (targets.argmax(dim=1) if targets.ndim == 2 else targets).unsqueeze(1)
-        others = outputs.scatter(1, classes, float("-inf"))
-        return outputs.gather(1, classes).squeeze(1) - others.amax(dim=1)
+        chosen, others = _apart(outputs, targets)
+        return chosen - others.amax(dim=1)
 
 
 class Sigmoid:
@@ -116,6 +131,16 @@ class Sigmoid:
         _require_attributes(outputs, targets)
         wanted = targets.to(outputs.dtype)
         return -F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").sum(dim=1)
+
+    def log_complement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(n,) log(1 − Πⱼ pⱼ), pⱼ the probability of the given value of attribute j.
+
+        As a sum over which attribute is the first that is another: 1 − Πⱼ pⱼ = Σⱼ (1 − pⱼ) Π_{i<j} pᵢ.
+        """
+        _require_attributes(outputs, targets)
+        towards = torch.where(targets > 0, outputs, -outputs)
+        before = F.pad(F.logsigmoid(towards)[:, :-1], (1, 0)).cumsum(dim=1)
+        return (F.logsigmoid(-towards) + before).logsumexp(dim=1)
 
     def chance(self, outputs: Tensor) -> float:
         return -math.log(2) * outputs.shape[1]
@@ -141,6 +166,12 @@ class Sigmoid:
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         _require_attributes(outputs, targets)
         return torch.where(targets > 0, outputs, -outputs).amin(dim=1)
+
+
+def _apart(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) the outputs of the given classes, and (n, k) those of all others, with -inf in place of the given ones."""
+    classes = (targets.argmax(dim=1) if targets.ndim == 2 else targets).unsqueeze(1)
+    return outputs.gather(1, classes).squeeze(1), outputs.scatter(1, classes, float("-inf"))
 
 
 def _require_classes(outputs: Tensor, targets: Tensor) -> None:

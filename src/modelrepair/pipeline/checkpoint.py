@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 from collections.abc import Iterator
@@ -34,13 +35,25 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
         self._file = folder / f"{fingerprint}.safetensors"
         self._mark = folder / f"{fingerprint}.finished"
         self._saves = True
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-            for other in set(folder.iterdir()) - {self._file, self._mark}:
-                other.unlink()
+            for file in folder.iterdir():
+                if file.suffix == ".partial" or file not in self._files():
+                    file.unlink()
+
+    def _files(self) -> set[Path]:
+        """The files of this computation and its parts."""
+        return set(self._file.parent.glob(f"{self._fingerprint}.*"))
+
+    def part(self, name: str) -> Checkpoint:
+        """Where a part of the computation keeps its progress, beside that of the whole and for as long."""
+        part = copy.copy(self)
+        part._file = self._file.with_name(f"{self._fingerprint}.{name}.safetensors")
+        return part
 
     @property
     def finished(self) -> bool:
@@ -60,7 +73,7 @@ class Checkpoint:
             RepairError: if the folder cannot be written to.
         """
         with self._writing():
-            for file in (self._file, self._mark):
+            for file in self._files():
                 file.unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -69,6 +69,7 @@ def insert_evidence(
     *,
     curvature: Callable[[str, float], Curvature],
     seed: int,
+    kept: Examples | None = None,
     oversight: Oversight = UNATTENDED,
 ) -> Edited:
     """p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
@@ -80,6 +81,7 @@ def insert_evidence(
         training: D.
         curvature: fetches a fitted curvature by name and damping.
         seed: of what is random in it.
+        kept: those of D that an update may look at; all by default.
         oversight: who judges the points, where progress is kept.
 
     Raises:
@@ -91,7 +93,7 @@ def insert_evidence(
         evidence,
         class_balanced_weights(evidence) if settings.balance_classes else None,
         count=len(training),
-        kept=training,
+        kept=training if kept is None else kept,
         seed=seed,
         oversight=oversight,
         **stiffness,

@@ -25,7 +25,12 @@ from modelrepair.settings.networks import NETWORKS, check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
-from modelrepair.settings.treatment import DeleteSettings, MendSettings, Treat, Treatment
+from modelrepair.settings.treatment import (
+    DeleteSettings,
+    MendSettings,
+    Treat,
+    Treatment,
+)
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
@@ -43,7 +48,9 @@ class Identification(InsertionSettings):
     @property
     def sees(self) -> str:
         """Beside models and training examples it looks at this: "discovery", "failures", "reserved", or nothing."""
-        return self.influence.sees or (self.evidence if self.posterior.inserts else "")
+        if self.influence.sees or not self.posterior.inserts or self.evidence == "nothing":
+            return self.influence.sees
+        return self.evidence
 
     @model_validator(mode="after")
     def _compares(self) -> Identification:

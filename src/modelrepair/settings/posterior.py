@@ -229,8 +229,8 @@ class InsertionSettings(Settings):
     """λ of the curvature."""
     balance_classes: Flag = True
     """Whether every class among the evidence counts alike."""
-    evidence: Literal["failures", "reserved"] = "failures"
-    """What is inserted: the failures, or the examples that were set aside as clean."""
+    evidence: Literal["failures", "nothing", "reserved"] = "failures"
+    """What is inserted: the failures, the examples that were set aside as clean, or, for a second look, nothing."""
 
     @model_validator(mode="after")
     def _fits(self) -> InsertionSettings:
@@ -247,6 +247,11 @@ class InsertionSettings(Settings):
             )
         if self.insertion and (words := self.posterior.misfit(*self.insertion)):
             raise ValueError(words)
+        if self.evidence == "nothing" and not isinstance(self.posterior, SecondLookSettings):
+            raise ValueError(
+                f"evidence is 'nothing', and the posterior update {self.posterior.chosen} has nothing else to go by: "
+                "choose failures or reserved, or the update second-look"
+            )
         if isinstance(self.posterior, NaturalGradientSettings) and self.posterior.gradient == "kept":
             raise ValueError(
                 "posterior.gradient is 'kept', which is for deletions: failures are inserted with gradient removed"

@@ -15,6 +15,7 @@ from modelrepair.settings.base import (
     Proportion,
     Seed,
     Settings,
+    Share,
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
@@ -159,7 +160,7 @@ class JudgedSettings(TreatmentSettings):
 
     @property
     def taught(self) -> list[str]:
-        return [self.judge.evidence]
+        return [] if self.judge.evidence == "nothing" else [self.judge.evidence]
 
     @property
     def stiffness(self) -> CurvatureName | None:
@@ -179,21 +180,6 @@ class InsertSettings(JudgedSettings):
     """The judge itself: the model with what is right inserted, whatever the causes are."""
 
     kind: Literal["insert"] = "insert"
-
-
-class AlignSettings(JudgedSettings):
-    """Correct the causes instead of deleting them (Huang et al. 2023)."""
-
-    kind: Literal["align"] = "align"
-    step: NonNegative = 1.0
-    """η, how far an input goes down the judge's energy, in units of the input: byte images count from 0 to 1. 0 leaves
-    inputs as they are, and corrects labels alone."""
-    learning_rate: Positive = 1e-3
-    """Of Adam."""
-    epochs: Count = 40
-    batch_size: Count = 64
-    remaining: Literal["none", "equal", "all"] = "equal"
-    """Training examples that are trained on beside the corrected causes: as many random ones, all of them, or none."""
 
 
 class MendSettings(TeachingSettings):
@@ -223,12 +209,89 @@ class ScrubSettings(TreatmentSettings):
     """Equal parts of the noise that are tried."""
 
 
+class DampenSettings(TreatmentSettings):
+    """Selective synaptic dampening: parameters that the causes need more than the whole do (Foster et al. 2024)."""
+
+    kind: Literal["dampen"] = "dampen"
+    alpha: Positive = 1.0
+    """A parameter is dampened if its importance to the causes is above α times that to all training examples."""
+    strength: Positive = 3.0
+    """λ: a dampened parameter is multiplied by λ times the second importance over the first, and by no more than 1."""
+    points: Count = 20
+    """Equal parts of the dampening that are tried; where nobody watches, only the whole is."""
+
+
+class ContrastSettings(DescentSettings):
+    """Of treatments that learn what remains and unlearn the causes, side by side."""
+
+    epochs: Count = 10
+    """Passes through what remains."""
+    bounded: Flag = True
+    """A cause stops counting once what is unlearned of it is no likelier than a guess; false as published."""
+
+
+class NegativeGradientSettings(ContrastSettings):
+    """NegGrad+: descend on what remains, ascend on the causes (Kurmanji et al. 2023)."""
+
+    kind: Literal["negative-gradient"] = "negative-gradient"
+    beta: Proportion = 0.99
+    """Weight β of the loss on what remains; that of the causes is 1 − β."""
+
+
+class DistilSettings(ContrastSettings):
+    """SCRUB: stay with the given model on what remains, depart from it on the causes (Kurmanji et al. 2023)."""
+
+    kind: Literal["distil"] = "distil"
+    departures: Count = 3
+    """Epochs that begin with a pass through the causes; those after them only mend what that broke."""
+    divergence: NonNegative = 0.1
+    """α, weight of the divergence from the given model on what remains."""
+    loss: NonNegative = 1.0
+    """γ, weight of the loss on what remains."""
+
+
+class RelabellingSettings(DescentSettings):
+    """Of treatments that train on, with other labels for the causes."""
+
+    epochs: Count = 10
+    remaining: Literal["all", "equal"] = "all"
+    """all of D \\ C, or as many random ones as there are causes."""
+
+
+class ComplementaryLabelsSettings(RelabellingSettings):
+    """The causes are anything but what they are called: the relabelling of RDIA (Kong et al. 2022)."""
+
+    kind: Literal["complementary-labels"] = "complementary-labels"
+
+
+class RandomLabelsSettings(RelabellingSettings):
+    """SalUn: random other labels, learned by the parameters that the causes' loss is steepest in (Fan et al. 2024)."""
+
+    kind: Literal["random-labels"] = "random-labels"
+    salient: Share = 0.5
+    """Share of the parameters that are trained; 1 trains all of them."""
+
+
+class AlignSettings(RelabellingSettings, JudgedSettings):
+    """The causes become what a model that knows better thinks that they should be (Huang et al. 2023)."""
+
+    kind: Literal["align"] = "align"
+    step: NonNegative = 1.0
+    """η, how far an input goes down the judge's energy, in units of the input: byte images count from 0 to 1. 0 leaves
+    inputs as they are, and corrects labels alone."""
+
+
 Treatment = Annotated[
     AlignSettings
+    | ComplementaryLabelsSettings
+    | DampenSettings
     | DeleteSettings
+    | DistilSettings
     | FineTuneSettings
     | InsertSettings
     | MendSettings
+    | NegativeGradientSettings
+    | RandomLabelsSettings
     | RetrainSettings
     | ScrubSettings,
     Field(discriminator="kind"),

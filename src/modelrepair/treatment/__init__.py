@@ -8,17 +8,25 @@ from __future__ import annotations
 from modelrepair.settings.base import choose
 from modelrepair.treatment.alignment import Align, Insert
 from modelrepair.treatment.base import Patient, Treated, Treatment
+from modelrepair.treatment.contrast import Distil, NegativeGradient
+from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
 from modelrepair.treatment.mending import Mend
+from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
 from modelrepair.treatment.scrubbing import Scrub
 
 TREATMENTS: dict[str, type[Treatment]] = {
     "align": Align,
+    "complementary-labels": ComplementaryLabels,
+    "dampen": Dampen,
     "delete": Delete,
+    "distil": Distil,
     "fine-tune": FineTune,
     "insert": Insert,
     "mend": Mend,
+    "negative-gradient": NegativeGradient,
+    "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
 }
@@ -26,11 +34,16 @@ TREATMENTS: dict[str, type[Treatment]] = {
 __all__ = [
     "TREATMENTS",
     "Align",
+    "ComplementaryLabels",
+    "Dampen",
     "Delete",
+    "Distil",
     "FineTune",
     "Insert",
     "Mend",
+    "NegativeGradient",
     "Patient",
+    "RandomLabels",
     "Retrain",
     "Scrub",
     "Treated",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,11 +9,11 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, insert_evidence
-from modelrepair.posterior.layers import training_only
 from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.settings.treatment import AlignSettings, InsertSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import Oversight
 from modelrepair.treatment.base import Patient, Treated, Treatment
+from modelrepair.treatment.relabelling import relabelled
 
 
 class Insert(InsertSettings, Treatment):
@@ -32,67 +29,52 @@ class Align(AlignSettings, Treatment):
 
     A judge φ̂, the model with evidence of what is right in its posterior, corrects each cause (`align`). Then the layers
     of θ̂ that the judge chose to change, or all where it chose none, are trained on the corrected causes with their soft
-    labels and on the remaining examples as they were given. Every epoch is a point. With a `layer-selective` judge on
-    reserved examples it is BIR; with `ewc` on the failures it lets θ̂₊F judge; with `step` 0 it corrects labels alone.
+    labels and on remaining examples as they were given. Every epoch is a point. With a `layer-selective` judge on
+    reserved examples it is BIR; with `ewc` on the failures θ̂₊F judges; with `second-look` at what remains, on nothing
+    else, and `step` 0 a repaired model corrects the labels alone.
 
     The judge is made afresh, from the same seed: where causes were found with the same settings it is the same model.
     """
 
     def treat(self, patient: Patient) -> Treated:
-        edited = judged(patient, self.judge)
+        progress = patient.checkpoint and patient.checkpoint.part("judge")
+        edited = judged(patient, self.judge, Oversight(checkpoint=progress))
         causes = patient.examples.subset(patient.causes)
-        inputs, targets = align(edited.model, causes, self.step)
-        chosen = {
-            "none": np.empty(0, np.int64),
-            "equal": patient.remaining_sample(),
-            "all": patient.remaining,
-        }
-        others = patient.examples.subset(chosen[self.remaining])
-        model = patient.model.copy()
-
-        def log_likelihoods(positions: np.ndarray) -> Tensor:
-            """Of corrected causes, which come first, and others at these positions."""
-            corrected = torch.as_tensor(positions[positions < len(causes)], device=model.device)
-            parts = [(inputs[corrected], targets[corrected])] if len(corrected) else []
-            if len(corrected) < len(positions):
-                given = positions[positions >= len(causes)] - len(causes)
-                parts.append(others.batch(given, device=model.device, dtype=model.dtype))
-            return torch.cat([model.log_likelihood(model.network(x), y) for x, y in parts])
-
-        def losses(epoch: int) -> Iterator[Tensor]:
-            for positions in epoch_batches(
-                len(causes) + len(others),
-                self.batch_size,
-                seed=patient.seed,
-                purpose="corrected causes",
-                epoch=epoch,
-            ):
-                yield -log_likelihoods(positions).mean()
-
-        with training_only(model, edited.changed or list(model.parameters)):
-            course = minimise(
-                model,
-                losses,
-                Descent(learning_rate=self.learning_rate, rounds=self.epochs),
-                oversight=patient.oversight,
-                # The judge was made with the statistics of normalisation layers held fixed.
-                training_mode=False,
-                description="training on corrected causes",
-            )
-        return Treated(model, course.trace, course.best_round)
+        inputs, labels = align(edited.model, causes, self.step)
+        model = patient.model
+        chosen = None
+        if edited.changed is not None:
+            chosen = {
+                name: torch.full_like(parameter, name in edited.changed, dtype=torch.bool)
+                for name, parameter in model.parameters.items()
+            }
+        return relabelled(
+            patient,
+            self,
+            lambda outputs, targets, positions, epoch: model.log_likelihood(outputs, labels[positions]),
+            "training on corrected causes",
+            moved=inputs if self.step else None,
+            trained=chosen,
+        )
 
 
-def judged(patient: Patient, settings: InsertionSettings, oversight: Oversight = UNATTENDED) -> Edited:
+def judged(patient: Patient, settings: InsertionSettings, oversight: Oversight) -> Edited:
     """The patient's model with evidence of what is right inserted into its posterior.
+
+    Args:
+        patient: see there.
+        settings: of the insertion. What an update may look at of the training examples is D \\ C.
+        oversight: who judges the points, where progress is kept.
 
     Raises:
         RepairError: if there is no such evidence.
     """
-    if settings.evidence == "reserved":
-        evidence = patient.reserved() if patient.reserved else patient.failures.subset([])
-    else:
+    evidence = patient.failures.subset([])
+    if settings.evidence == "failures":
         evidence = patient.failures
-    if not len(evidence):
+    elif settings.evidence == "reserved" and patient.reserved:
+        evidence = patient.reserved()
+    if not len(evidence) and settings.evidence != "nothing":
         raise RepairError(
             f"the treatment asks a model that has learned {settings.evidence} examples, and there are none: choose "
             "other evidence, or a data set with some"
@@ -104,6 +86,7 @@ def judged(patient: Patient, settings: InsertionSettings, oversight: Oversight =
         patient.examples,
         curvature=patient.curvature,
         seed=patient.seed,
+        kept=patient.kept,
         oversight=oversight,
     )
 

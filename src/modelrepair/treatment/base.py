@@ -74,6 +74,17 @@ class Patient:
         """Positions of D \\ C, ascending."""
         return np.setdiff1d(np.arange(len(self.examples)), self.causes)
 
+    @property
+    def kept(self) -> Examples:
+        """D \\ C.
+
+        Raises:
+            RepairError: if it is empty.
+        """
+        if not len(self.remaining):
+            raise RepairError("no training examples remain without the causes: select fewer causes")
+        return self.examples.subset(self.remaining)
+
     def taught_with(self, parts: Sequence[Taught]) -> tuple[Patient, Examples]:
         """The patient as a treatment sees it that trains on more than D \\ C, and these further examples.
 
