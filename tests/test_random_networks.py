@@ -98,7 +98,8 @@ def vector_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shape]:
         lambda: nn.BatchNorm1d(features),
         lambda: nn.LayerNorm(features),
         lambda: nn.RMSNorm(features, eps=1e-5),
-        lambda: nn.GroupNorm(1, features),
+        # Of one number there is nothing to normalise.
+        lambda: nn.GroupNorm(1, features) if features > 1 else nn.Identity(),
         lambda: pick(random, nn.Tanh(), nn.ReLU(inplace=True), nn.GELU(), nn.Dropout(), nn.Softplus()),
         lambda: Function(lambda x, layer: x + layer(x).tanh(), square),
         lambda: Function(lambda x, gate: gate * x, gate=nn.Parameter(torch.tensor(0.7))),

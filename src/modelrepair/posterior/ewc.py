@@ -54,7 +54,7 @@ class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
             order = epoch_batches(len(evidence), self.batch_size, seed=seed, purpose="evidence", epoch=number)
             for positions in order:
                 inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
-                outputs = edited.network(inputs)
+                outputs = edited.run(inputs)
                 log_likelihood = edited.log_likelihood(outputs, targets)
                 if self.bounded:
                     forgotten = log_likelihood.clamp(min=model.likelihood.chance(outputs))

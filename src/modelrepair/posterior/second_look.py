@@ -71,7 +71,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                 len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
             ):
                 inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
-                yield -(each[chosen] * edited.log_likelihood(edited.network(inputs), targets)).mean()
+                yield -(each[chosen] * edited.log_likelihood(edited.run(inputs), targets)).mean()
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}

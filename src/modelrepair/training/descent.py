@@ -252,7 +252,7 @@ def mean_losses(
         for positions in epoch_batches(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
             inputs, targets = examples.batch(positions, device=model.device, dtype=model.dtype)
             with _torch_seeded(int(draws.integers(2**63)), model.device):
-                loss = -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+                loss = -model.likelihood.log_likelihood(model.run(inputs), targets).mean()
             yield loss
 
     return losses
