@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -74,6 +75,9 @@ def calls(modules: list[nn.Module]) -> Iterator[list[Call]]:
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         if not (torch.is_tensor(inputs) and torch.is_tensor(outputs)):
+            return
+        if is_functorch_wrapped_tensor(inputs) or is_functorch_wrapped_tensor(outputs):
+            # The network maps the layer itself, and what it saw has no place in memory.
             return
         # The edge stands for the output as it is now, also if the network then overwrites it in place.
         edge = get_gradient_edge(outputs) if outputs.requires_grad else None

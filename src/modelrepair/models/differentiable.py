@@ -29,10 +29,14 @@ class ExactDerivatives(TorchFunctionMode):
 
     What comes back to an instance normalisation comes in the order in memory of what it sent: for one example alone,
     PyTorch takes a gradient in channels-last order for one in its own order, and permutes it.
+
+    What goes into a group normalisation goes in row by row, as its forward-mode derivative needs it.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is F.group_norm:
+            args = (args[0].contiguous(), *args[1:])
         outputs = func(*args, **kwargs)
         if func is F.embedding:
             return _constant_padding(outputs, *args, **kwargs)
