@@ -281,7 +281,8 @@ def further_spatial_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shap
         plain,
         back,
         instance,
-        nn.Sequential(plain, nn.Tanh(), of("InstanceNorm")(out, affine=True)),
+        # Of one position there is nothing to normalise.
+        nn.Sequential(of("ConvTranspose")(channels, 2, 2), nn.Tanh(), of("InstanceNorm")(2, affine=True)),
         of("BatchNorm")(channels),
         nn.GroupNorm(pick(random, 1, channels), channels),
         nn.LayerNorm(shape[pick(random, 0, axes) :]),
@@ -304,10 +305,9 @@ def further_spatial_layer(random: Random, shape: Shape) -> tuple[nn.Module, Shap
             nn.Upsample(scale_factor=2, mode="bilinear"),
             nn.Softmax2d(),
             Function(
-                lambda x, at: F.fractional_max_pool2d(
-                    x, 2, output_ratio=(0.6, 0.6), _random_samples=at.sigmoid().expand(len(x), channels, 2)
+                lambda x: F.fractional_max_pool2d(
+                    x, 2, output_ratio=(0.6, 0.6), _random_samples=x.new_full((len(x), channels, 2), 0.3)
                 ),
-                at=nn.Parameter(torch.randn(1, 1, 2), requires_grad=False),
             ),
         ]
     made = pick(random, *choices)

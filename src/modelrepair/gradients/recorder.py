@@ -359,8 +359,9 @@ class Recorder:
                 self.biases[slots["weight"]] = bias
         if self._single:
             sizes = [self.model.parameters[name].numel() for name in self._single]
-            # All of them at once, and one that is summed into rows.
-            entries = sum(sizes) + (max(sizes) if self.minibatch > 1 else 0)
+            # All of them at once, and the rows that one is summed into; a ragged row is filled up in a copy.
+            summed = max(sizes) if len(examples) % self.minibatch else -(-max(sizes) // self.minibatch)
+            entries = sum(sizes) + (summed if self.minibatch > 1 else 0)
             self.footprint.single = self.footprint.saved + entries * self.footprint.element
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
