@@ -59,7 +59,14 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed
-            believed = judge.disbelief(kept).cpu().numpy() <= 0
+            disbelief = judge.disbelief(kept)
+            unknown = int(disbelief.isnan().sum())
+            if unknown:
+                raise RepairError(
+                    f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
+                    "inputs for NaN or infinity, or use a smaller learning rate"
+                )
+            believed = (disbelief <= 0).cpu().numpy()
             pool = inserted.followed_by(kept.subset(believed))
             if not len(pool):
                 raise RepairError(
