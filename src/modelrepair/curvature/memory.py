@@ -34,8 +34,8 @@ HOLES = 2.6
 """By how much what the passes of products hold grows in glibc's heap.
 
 Every operation makes tensors of other sizes, among them those that a backward pass needs, and what lies between these
-is given back seldom: it took 2.0 to 2.7 times as much for networks of `benchmarks/estimates.py` whose passes hold more
-than 30 MiB.
+is given back seldom: it took 1.9 to 3.3 times as much for networks of `benchmarks/estimates.py` whose passes hold more
+than 30 MiB, and not the same in every run.
 """
 
 
