@@ -301,7 +301,8 @@ class Loop:
         for i in range(len(examples)):
             inputs, targets = examples.batch(slice(i, i + 1), dtype=torch.float64)
             with sdpa_kernel(SDPBackend.MATH):
-                outputs = model.network(inputs)
+                # Of two alike: PyTorch has wrong gradients of an instance normalisation for one alone.
+                outputs = model.network(torch.cat([inputs, inputs]))[:1]
             if model.likelihood.name == "softmax":
                 classes = targets if targets.ndim == 2 else F.one_hot(targets, CLASSES)
                 value = (classes * outputs.log_softmax(1)).sum()

@@ -15,6 +15,9 @@ from curvature_cases import make_case, make_examples, make_model, one_thread  # 
 from modelrepair.curvature import CURVATURES, estimate_fit, fit_curvature
 from modelrepair.curvature import memory as memory_module
 from modelrepair.errors import RepairError
+from modelrepair.gradients.footprint import product_bytes
+from modelrepair.gradients.products import matrix_product
+from modelrepair.gradients.watching import Allocations
 
 MEASURE = """
 import sys
@@ -57,6 +60,7 @@ print(estimate, resident("VmHWM") - before)
         ("block", {}, 2500),
         ("block", {"block_size": 1000}, 2500),
         ("ekfac", {}, 2500),
+        ("cg", {}, 1000),
     ],
 )
 def test_estimate_is_within_a_factor_of_the_peak(
@@ -111,6 +115,31 @@ def test_what_cannot_be_estimated_is_refused(name: str) -> None:
     if name in ("gram", "block"):
         with pytest.raises(RepairError, match=f"curvature '{name}' has no option colour: leave it out"):
             estimate_fit(name, model, examples, colour="red")
+
+
+@pytest.mark.parametrize("matrix", ["fisher", "ggn", "hessian"])
+def test_what_products_hold_is_measured_on_a_few_examples(matrix: str) -> None:
+    model, examples = make_case("convolutions", 200, dtype=torch.float64, batch_size=200)
+    vector = torch.zeros(len(model.parameter_vector), 1, dtype=torch.float64)
+    with Allocations() as allocations:
+        matrix_product(matrix, model, examples, vector)
+    inputs = examples.inputs.size * 8
+    assert product_bytes(matrix, model, examples, 200) == pytest.approx(
+        max(allocations.course) + inputs, rel=0.01
+    )
+
+
+def test_allocations_are_those_that_are_there_at_the_same_time() -> None:
+    kept = torch.zeros(1000)
+    with Allocations() as allocations:
+        first = kept + 1
+        second = first * 2
+        view = second.view(10, 100)
+        del first
+        second += 1
+        third = view @ view.T
+    assert allocations.course == [4000, 8000, 8000, 4000, 4000, 4000 + 400]
+    assert third.shape == (10, 10)
 
 
 def test_available_memory_is_no_more_than_the_machine_has() -> None:

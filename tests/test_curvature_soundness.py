@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from curvature_cases import (
+    CLASSES,
     Coupled,
     dense_fisher,
     directions,
@@ -31,6 +32,7 @@ from modelrepair.curvature import (
     BlockFisher,
     ConjugateGradient,
     Curvature,
+    DiagonalFisher,
     GramFisher,
     Hessian,
     Lissa,
@@ -38,6 +40,7 @@ from modelrepair.curvature import (
     load_curvature,
 )
 from modelrepair.errors import RepairError
+from modelrepair.gradients.recorder import Recorder
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -371,6 +374,58 @@ def test_the_padding_of_an_embedding_is_a_constant(tied: bool, functional: bool)
         fitted = fit_curvature(name, model, examples).damped(0.1)
         if name == "gram":
             assert relative_error(fitted.matvec(v), dense_fisher(gradients, 0.1) @ v) < TOLERANCE
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_one_example_alone_has_the_gradient_that_it_has_among_others(tracked: bool) -> None:
+    model = make_model(
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 1),
+            nn.InstanceNorm2d(4, affine=True, track_running_stats=tracked),
+            nn.Conv2d(4, 3, 3, stride=2),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(27, 3),
+        ).to(memory_format=torch.channels_last),
+        batch_size=9,
+    )
+    if tracked:
+        model.network[1].running_var.uniform_(0.5, 2)
+    examples = make_examples((2, 7, 7), 9)
+    together = model.weighted_gradient(examples)
+    fisher = DiagonalFisher.fit(model, examples).entries
+    model.batch_size = 4
+    assert relative_error(model.weighted_gradient(examples), together) < TOLERANCE
+    assert relative_error(DiagonalFisher.fit(model, examples).entries, fisher) < TOLERANCE
+    v = directions(model)
+    alone = [model.weighted_gradient(examples.subset([i])) for i in range(9)]
+    assert relative_error(sum(alone), together) < TOLERANCE
+    for i, gradient in enumerate(alone):
+        assert relative_error(gradient @ v, model.directional_derivatives(examples, v)[i]) < TOLERANCE
+
+
+class Constant(nn.Module):
+    """Layers whose outputs cancel but for rounding, in a network that PyTorch cannot map over examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 4)
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).tanh()
+        hidden = hidden - (hidden / 3).mul(3)
+        order = x[:, 0].argsort()
+        return self.last(hidden[order] + 1)[order.argsort()]
+
+
+def test_gradients_that_are_rounding_alone_are_no_influence_of_other_examples() -> None:
+    model = make_model(Constant, batch_size=4)
+    examples = make_examples((5,), 9)
+    recorder = Recorder(model, examples)
+    for name in model.parameters:
+        rows = [dict(gradients)[name] for _, gradients in recorder.batches(examples, {name})]
+        assert len(rows) == 3
 
 
 class FunctionalDropout(nn.Module):

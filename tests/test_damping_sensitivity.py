@@ -67,3 +67,11 @@ def test_where_there_are_no_such_scores_it_says_so_and_stops_nothing() -> None:
     backward_only = TrainedModel(nn.Sequential(model.network, Layer()), Softmax(), device="cpu")
     identity = Identity.fit(backward_only, examples).damped(1.0)
     assert damping_sensitivity(backward_only, examples, vector, identity) == {0.1: None, 10.0: None}
+
+
+def test_a_damping_of_0_has_no_neighbours() -> None:
+    model, examples = make_model("mlp"), make_examples("mlp")
+    vector = per_example_gradients(model, examples).sum(0)
+    found = damping_sensitivity(model, examples, vector, GramFisher.fit(model, examples))
+    assert found == {}
+    assert "cannot be told" in in_words(0.0, found)

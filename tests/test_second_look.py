@@ -72,6 +72,23 @@ def test_the_penalty_of_the_base_goes_on() -> None:
     assert float((expected - by_hand(0)[0]).norm()) > 1e-3
 
 
+def test_an_example_that_cannot_be_judged_is_refused_and_not_left_out_unsaid() -> None:
+    inputs = KEPT.inputs.copy()
+    inputs[3, 1] = math.nan
+    with pytest.raises(RepairError, match="log-likelihoods of 1 of the 40 training examples are NaN"):
+        LOOK.insert(BASE, INSERTED, WEIGHTS, kept=Examples(inputs, KEPT.targets))
+
+
+def test_it_looks_in_a_type_that_numpy_does_not_have() -> None:
+    model = BASE.copy()
+    model.network.to(torch.bfloat16)
+    found = LOOK.insert(model, INSERTED, WEIGHTS, kept=KEPT).model.parameter_vector
+    assert found.dtype == torch.bfloat16
+    moved = (found.float() - model.parameter_vector.float()).norm()
+    expected = LOOK.insert(BASE, INSERTED, WEIGHTS, kept=KEPT).model.parameter_vector - BASE.parameter_vector
+    assert 0.5 * expected.norm() < moved < 2 * expected.norm()
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 500])
 def test_passes_through_the_model_change_nothing(batch_size: int) -> None:
     other = TrainedModel(BASE.copy().network, Softmax(), batch_size=batch_size, device="cpu")

@@ -568,6 +568,50 @@ def test_retraining_beyond_the_budget_is_refused_unless_asked_for(monkeypatch: p
     assert told is estimate
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint64", "int8", ">i4", ">u2"])
+def test_labels_of_every_whole_type_are_the_same_labels(kind: str) -> None:
+    features, labels, query, right = problem(10)
+    expected = knn_shapley(features, labels, query, right)
+    np.testing.assert_array_equal(
+        knn_shapley(features, labels.astype(kind), query, right.astype(kind)), expected
+    )
+    planted, where = plant_wrong_labels(labels, share=0.3, seed=0)
+    again, there = plant_wrong_labels(labels.astype(kind), share=0.3, seed=0)
+    np.testing.assert_array_equal(again, planted)
+    np.testing.assert_array_equal(there, where)
+
+
+@pytest.mark.parametrize("kind", [">f8", "longdouble"])
+def test_features_of_every_real_type_are_the_same_features(kind: str) -> None:
+    features, labels, query, right = problem(10)
+    found = knn_shapley(features.astype(kind), labels, query.astype(kind), right)
+    np.testing.assert_array_equal(found, knn_shapley(features, labels, query, right))
+
+
+@pytest.mark.parametrize(("highest", "kind"), [(255, np.uint8), (127, np.int8)])
+def test_labels_are_planted_also_where_the_highest_is_that_of_its_type(highest: int, kind: type) -> None:
+    labels = np.array([highest, 0, 1, 2] * 5)
+    planted, where = plant_wrong_labels(labels.astype(kind), share=0.2, seed=0)
+    np.testing.assert_array_equal(planted, plant_wrong_labels(labels, share=0.2, seed=0)[0])
+    assert (planted[where] != labels[where]).all()
+
+
+class NamesItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(input=x.tanh())
+
+
+def test_features_are_seen_also_where_the_layer_is_given_them_by_name() -> None:
+    inputs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    model = TrainedModel(NamesItsInput(), Softmax(), batch_size=4, device="cpu")
+    features = penultimate_features(model, Examples(inputs, np.zeros(6, dtype=np.int64)))
+    np.testing.assert_allclose(features.numpy(), np.tanh(inputs), rtol=1e-6)
+
+
 # What cannot be
 
 
@@ -578,6 +622,15 @@ ARRAYS = problem(10)
     ("wrong", "words"),
     [
         (lambda: knn_shapley(*ARRAYS, neighbours=0), "neighbours is 0"),
+        (lambda: knn_shapley(*ARRAYS, neighbours=2.5), "neighbours is 2.5: give a whole number"),
+        (lambda: knn_shapley(*ARRAYS, neighbours=True), "neighbours is True"),
+        (lambda: knn_shapley(*ARRAYS, neighbours="3"), "neighbours is '3'"),
+        (lambda: knn_shapley(*ARRAYS, neighbours=10**400), "neighbours is 10*: give a whole number"),
+        (lambda: knn_shapley(*ARRAYS, smallest_subset=2.5), "smallest_subset is 2.5 with 10"),
+        (
+            lambda: knn_shapley(ARRAYS[0][:, :0], ARRAYS[1], ARRAYS[2][:, :0], ARRAYS[3]),
+            r"features of shape \(10, 0\) .* at least one feature",
+        ),
         (lambda: knn_shapley(*ARRAYS, smallest_subset=10), "smallest_subset is 10 with 10"),
         (lambda: knn_shapley(*ARRAYS, queries_together=0), "queries_together is 0"),
         (lambda: knn_shapley(ARRAYS[0], ARRAYS[1][:3], *ARRAYS[2:]), r"shape \(3,\) .* training examples"),

@@ -108,6 +108,9 @@ class DiagonalFisher(DiagonalCurvature):
         no_options(cls.name, options)
         recorder, d = Recorder(model, examples), dimension(model)
         held, touched = recorder.pass_bytes(len(examples))
-        # The sums in float64, then the entries and what a solve makes of them: the damped ones and the answer.
-        fit, solve = 8 * d + passed(held, touched), 3 * d * recorder.footprint.element
+        size = recorder.footprint.element
+        # The sums in float64, and what a batch adds to one of them; then the entries and what a solve makes of them:
+        # the damped ones and the answer.
+        added = (8 + size) * max(parameter.numel() for parameter in model.parameters.values())
+        fit, solve = 8 * d + added + passed(held, touched), 3 * d * size
         return Estimate(max(fit, after(touched, solve)), len(examples) * recorder.operations_per_example)

@@ -24,10 +24,10 @@ from modelrepair.curvature.base import (
     right_hand_sides,
     save_fit,
 )
-from modelrepair.curvature.memory import Estimate, passed
+from modelrepair.curvature.memory import HOLES, Estimate
 from modelrepair.curvature.solvers import euclidean, largest_eigenvalue, largest_share, refined_gradients
 from modelrepair.errors import RepairError
-from modelrepair.gradients.footprint import in_small_batches
+from modelrepair.gradients.footprint import in_small_batches, product_bytes
 from modelrepair.gradients.products import matrix_product
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.models.examples import Examples
@@ -72,14 +72,12 @@ class _ByProducts(Curvature):
     def estimate(cls, model: TrainedModel, examples: Examples, **options: Any) -> Estimate:
         chosen = cls.options_type(**options)
         recorder, d = Recorder(model, examples), dimension(model)
-        batch = min(len(examples), recorder.footprint.small_batch(model.batch_size))
-        # Products with a Hessian keep the change of everything beside everything.
-        passes = batch * recorder.footprint.plain(8) * (1 + (chosen.matrix == "hessian"))
-        size = recorder.footprint.element
+        batch = min(len(examples), in_small_batches(model, examples).batch_size)
+        passes = HOLES * product_bytes(chosen.matrix, model, examples, batch)
         # In float64: the right-hand side, the answer of before and the one sought, its change, a direction and a
-        # rest; of a product the sum, what a batch adds to it, whole and by parameter; and the model in float64.
-        vectors = 8 * d * (9 + (size != 8))
-        return Estimate(vectors + passed(passes, 2 * passes), len(examples) * recorder.operations_per_example)
+        # rest; and the model in float64.
+        vectors = 8 * d * (6 + (recorder.footprint.element != 8))
+        return Estimate(int(vectors + passes), len(examples) * recorder.operations_per_example)
 
     def damped(self, damping: float) -> Self:
         other = copy.copy(self)

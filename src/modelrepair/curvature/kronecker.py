@@ -115,7 +115,7 @@ class KroneckerFisher(Curvature):
         squares = sum(features**2 + out**2 for features, out, _ in sizes)
         products = sum(features * out for features, out, _ in sizes)
         wide = max((max(features, out) ** 2 for features, out, _ in sizes), default=0)
-        layer = max((features**2 + out**2 + 4 * features * out for features, out, _ in sizes), default=0)
+        layer = max((features**2 + out**2 + 7 * features * out for features, out, _ in sizes), default=0)
         size = recorder.footprint.element
         held, touched = recorder.pass_bytes(len(examples))
         bases = size * (squares + products) + size * (d - products)
@@ -125,8 +125,9 @@ class KroneckerFisher(Curvature):
             bases + cls.exact_entries * (8 * products + passed(held, touched)),
             # A decomposition takes its matrix, the eigenvectors, and twice as much to work in.
             after(touched, max(8 * squares, bases) + 4 * 8 * wide),
-            # Vectors in float64 as refinement holds them, and one layer's bases with its part of a vector.
-            bases + after(touched, 8 * max(5 * d, 4 * d + layer)),
+            # Vectors in float64: what is sought, the best answer, its rest, a better one, and that multiplied; and one
+            # layer's bases with its part of a vector, turned, turned back, and scaled.
+            bases + after(touched, 8 * (5 * d + layer)),
         ]
         batches = sum(2 * positions * (features**2 + out**2) for features, out, positions in sizes)
         cubes = sum(10 * (features**3 + out**3) for features, out, _ in sizes)

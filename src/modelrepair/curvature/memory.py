@@ -30,6 +30,15 @@ def passed(held: int, touched: int) -> int:
     return held + min(touched - held, KEPT_BYTES)
 
 
+HOLES = 2.6
+"""By how much what the passes of products hold grows in glibc's heap.
+
+Every operation makes tensors of other sizes, among them those that a backward pass needs, and what lies between these
+is given back seldom: it took 1.9 to 3.3 times as much for networks of `benchmarks/estimates.py` whose passes hold more
+than 30 MiB, and not the same in every run.
+"""
+
+
 def after(touched: int, wanted: int) -> int:
     """Bytes of what is wanted after passes have freed so much, which can be used again for small blocks."""
     kept = min(touched, KEPT_BYTES)

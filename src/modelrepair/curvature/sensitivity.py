@@ -33,8 +33,11 @@ def damping_sensitivity(
 
     Returns:
         The correlation by damping, λ/factor and factor·λ. None where there are no such scores: F̂ is too near singular
-        for an exact solution, a layer has no derivative in forward mode, or all scores are equal.
+        for an exact solution, a layer has no derivative in forward mode, or all scores are equal. Nothing for a
+        damping of 0, which has no neighbours.
     """
+    if curvature.damping == 0:
+        return {}
 
     def ranks(damping: float) -> pd.Series[float] | None:
         try:
@@ -58,6 +61,8 @@ def damping_sensitivity(
 
 def in_words(damping: float, correlations: dict[float, float | None]) -> str:
     """One line on what `damping_sensitivity` found."""
+    if not correlations:
+        return "damping 0: how far the ranking depends on the damping cannot be told from a factor of it"
     parts = [
         f"{'unknown' if value is None else f'{value:.2f}'} with {other:.2g}"
         for other, value in correlations.items()

@@ -6,10 +6,12 @@ import copy
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelrepair.gradients.watching import Call, calls, saved_bytes
+from modelrepair.gradients.products import matrix_product
+from modelrepair.gradients.watching import Allocations, Call, calls, saved_bytes
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 
@@ -98,11 +100,46 @@ def in_small_batches(model: TrainedModel, examples: Examples) -> TrainedModel:
     Passes in which every operation makes new tensors leave holes between those that others keep, and larger ones the
     larger the batch is.
     """
-    inputs, _ = examples.batch(slice(0, PROBE_EXAMPLES), device=model.device, dtype=model.dtype)
-    modules = list(model.network.modules())
-    with torch.enable_grad(), saved_bytes(model.parameters) as saved, calls(modules) as noted:
-        model.network(inputs.clone())
     other = copy.copy(model)
-    footprint = Footprint.seen(inputs, model.parameter_vector.element_size(), saved, noted)
-    other.batch_size = footprint.small_batch(model.batch_size)
+    other.batch_size = _seen(model, examples).small_batch(model.batch_size)
     return other
+
+
+def product_bytes(matrix: str, model: TrainedModel, examples: Examples, batch: int) -> int:
+    """What a product of a curvature matrix with a vector holds at the worst moment, by such batches in float64.
+
+    Measured operation by operation on a few examples and on twice as many, which tells what is there for each example
+    and what is there anyway.
+
+    Raises:
+        RepairError: if a layer cannot be differentiated as the product needs it.
+    """
+    few = min(PROBE_EXAMPLES, len(examples))
+    vector = torch.zeros_like(model.parameter_vector).unsqueeze(1)
+    courses = []
+    # A first run may make what later ones find there.
+    for repeats in (1, 1, 2):
+        chosen = examples.subset(np.tile(np.arange(few), repeats))
+        with Allocations() as allocations:
+            matrix_product(matrix, model, chosen, vector)
+        courses.append(allocations.course)
+    courses = courses[1:]
+    if len(courses[0]) != len(courses[1]):
+        # What it does depends on how many examples there are.
+        courses = [[max(course)] for course in courses]
+    small, large = (np.array(course, dtype=np.float64) for course in courses)
+    held = (small + (large - small) * (batch - few) / few).max()
+    inputs = batch * chosen.inputs[0].size * model.parameter_vector.element_size()
+    return int((held + inputs) * 8 / model.parameter_vector.element_size())
+
+
+def _seen(model: TrainedModel, examples: Examples) -> Footprint:
+    """Of a forward pass of a few examples."""
+    inputs, _ = examples.batch(slice(0, PROBE_EXAMPLES), device=model.device, dtype=model.dtype)
+    with (
+        torch.enable_grad(),
+        saved_bytes(model.parameters) as saved,
+        calls(list(model.network.modules())) as noted,
+    ):
+        model.run(inputs.clone())
+    return Footprint.seen(inputs, model.parameter_vector.element_size(), saved, noted)

@@ -36,7 +36,7 @@ from modelrepair.gradients.rows import (
     written_out,
 )
 from modelrepair.gradients.watching import Operations, Use, calls, saved_bytes
-from modelrepair.models.differentiable import plain_kernels
+from modelrepair.models.differentiable import ExactDerivatives, plain_kernels
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.probe import influence, refuse_batchwise_layers, run_alone, same_outputs
@@ -171,8 +171,11 @@ class Recorder:
         count = -(-len(inputs) // minibatch)
         weights = _weights(count).to(inputs.device, self.model.dtype)
         each = weights.repeat_interleave(minibatch)[: len(inputs)]
-        uses, expected = self._watch(inputs, targets, names, objective, each)
-        largest = max((float(torch.linalg.vector_norm(e)) for e in expected.values()), default=0.0)
+        uses, sums = self._watch(inputs, targets, names, objective, each)
+        # Also of parameters that nobody asked for now.
+        largest = max((float(torch.linalg.vector_norm(value)) for value in sums.values()), default=0.0)
+        expected = {name: value for name, value in sums.items() if name in names}
+        del sums
 
         def right(name: str, rows: Rows) -> bool:
             error, length = _difference(rows, weights, expected[name].flatten())
@@ -222,15 +225,15 @@ class Recorder:
     ) -> tuple[dict[str, list[Use]], dict[str, Tensor]]:
         """Where layers used these parameters in a forward pass of a batch, and how the objective depends on it.
 
-        With weights (n,) also the gradient of the weighted sum by each parameter that it depends on.
+        With weights (n,) also the gradient of the weighted sum by each parameter of the model that it depends on.
         """
         modules = [module for module, owned in self._owners.items() if names & set(owned.values())]
         with calls(modules) as noted:
             values = objective(self._run(inputs), targets)
         uses: dict[str, list[Use]] = {}
-        expected: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
         if not values.requires_grad:
-            return uses, expected
+            return uses, sums
         noted = [call for call in noted if call.edge is not None]
         slopes = (
             torch.autograd.grad(
@@ -245,12 +248,12 @@ class Recorder:
                     if name in names:
                         uses.setdefault(name, []).append(Use(call, slot, slope.detach()))
         if weights is not None and names:
-            parameters = {name: self.model.parameters[name] for name in names}
-            sums = torch.autograd.grad(weights @ values, list(parameters.values()), allow_unused=True)
-            expected = {n: value for n, value in zip(parameters, sums, strict=True) if value is not None}
-        for name, gradient in [*expected.items(), *((n, use.slopes) for n, u in uses.items() for use in u)]:
+            parameters = self.model.parameters
+            found = torch.autograd.grad(weights @ values, list(parameters.values()), allow_unused=True)
+            sums = {name: value for name, value in zip(parameters, found, strict=True) if value is not None}
+        for name, gradient in [*sums.items(), *((n, use.slopes) for n, u in uses.items() for use in u)]:
             _require_finite(gradient, name)
-        return uses, expected
+        return uses, sums
 
     def _rows(self, uses: list[Use], minibatch: int) -> Rows:
         """A parameter's rows from all uses that layers made of it."""
@@ -308,7 +311,9 @@ class Recorder:
         parameters = {name: self.model.parameters[name] for name in names}
         gradients = {name: p.new_zeros(len(inputs), *p.shape) for name, p in parameters.items()}
         for i in range(len(inputs)):
-            values = objective(run_alone(self.model.network, inputs[i : i + 1]), targets[i : i + 1])
+            with ExactDerivatives():
+                outputs = run_alone(self.model.network, inputs[i : i + 1])
+            values = objective(outputs, targets[i : i + 1])
             if values.requires_grad:
                 found = torch.autograd.grad(values.sum(), list(parameters.values()), allow_unused=True)
                 for name, gradient in zip(parameters, found, strict=True):
@@ -318,8 +323,7 @@ class Recorder:
 
     def _run(self, inputs: Tensor) -> Tensor:
         """The network's outputs; it may overwrite its inputs, which others need."""
-        outputs: Tensor = self.model.network(inputs.clone())
-        return outputs
+        return self.model.run(inputs.clone())
 
     def _probe(self, examples: Examples) -> None:
         """Find out how the rows of each parameter are made, and compare them with a weighted backward pass."""
@@ -355,8 +359,9 @@ class Recorder:
                 self.biases[slots["weight"]] = bias
         if self._single:
             sizes = [self.model.parameters[name].numel() for name in self._single]
-            # All of them at once, and one that is summed into rows.
-            entries = sum(sizes) + (max(sizes) if self.minibatch > 1 else 0)
+            # All of them at once, and the rows that one is summed into; a ragged row is filled up in a copy.
+            summed = max(sizes) if len(examples) % self.minibatch else -(-max(sizes) // self.minibatch)
+            entries = sum(sizes) + (summed if self.minibatch > 1 else 0)
             self.footprint.single = self.footprint.saved + entries * self.footprint.element
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:

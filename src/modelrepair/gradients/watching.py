@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from modelrepair.gradients.rows import sees_examples
 
@@ -75,6 +78,9 @@ def calls(modules: list[nn.Module]) -> Iterator[list[Call]]:
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         if not (torch.is_tensor(inputs) and torch.is_tensor(outputs)):
             return
+        if is_functorch_wrapped_tensor(inputs) or is_functorch_wrapped_tensor(outputs):
+            # The network maps the layer itself, and what it saw has no place in memory.
+            return
         # The edge stands for the output as it is now, also if the network then overwrites it in place.
         edge = get_gradient_edge(outputs) if outputs.requires_grad else None
         noted.append(Call(module, inputs.detach(), outputs.shape, edge))
@@ -124,3 +130,48 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def pick(self) -> bool:
         """Whether one of them may take examples apart, or number them, by their values, as when they are sorted."""
         return any(word in name for name in self.names for word in PICKING)
+
+
+class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What there is of tensors that operations make while the block runs.
+
+    Attributes:
+        course: bytes of them during each operation, with the patches that a convolution is made of where a type has no
+            other kernel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.course: list[int] = []
+        self._live = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if torch.is_tensor(tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                # Views, and what an operation changes in place, are no allocations.
+                if key not in given and key not in self._known:
+                    self._known.add(key)
+                    self._live += storage.nbytes()
+                    weakref.finalize(storage, self._freed, key, storage.nbytes())
+        self.course.append(self._live + _patches(func.name(), args, found))
+        return found
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._live -= size
+
+
+def _patches(operation: str, args: tuple[Any, ...], found: Any) -> int:
+    """Bytes of all patches that a convolution meets, cut out, a group at a time; 0 for other operations."""
+    if operation == "aten::convolution":
+        weight, outputs = args[1], found
+    elif operation == "aten::convolution_backward":
+        weight, outputs = args[2], args[0]
+    else:
+        return 0
+    return int(len(outputs) * outputs[0, 0].numel() * weight[0].numel() * weight.element_size())

@@ -2,6 +2,8 @@
 
 Fused kernels of attention and of recurrent layers have a backward pass and nothing else: they can be differentiated
 neither twice nor in forward mode, nor mapped over examples. The plain ones that PyTorch has beside them can.
+
+Two derivatives of PyTorch's are wrong, and mended here.
 """
 
 from __future__ import annotations
@@ -11,10 +13,47 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from modelrepair.errors import RepairError
+
+
+class ExactDerivatives(TorchFunctionMode):
+    """While the block runs, functions of PyTorch's whose derivatives are wrong get right ones.
+
+    An embedding's padding row is a constant also in forward mode, as backward passes have it: PyTorch's forward-mode
+    derivative of `embedding` does not know `padding_idx`.
+
+    What comes back to an instance normalisation comes in the order in memory of what it sent: for one example alone,
+    PyTorch takes a gradient in channels-last order for one in its own order, and permutes it.
+
+    What goes into a group normalisation goes in row by row, as its forward-mode derivative needs it.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.group_norm:
+            args = (args[0].contiguous(), *args[1:])
+        outputs = func(*args, **kwargs)
+        if func is F.embedding:
+            return _constant_padding(outputs, *args, **kwargs)
+        if func is F.instance_norm:
+            # Backward, the one view of the other copies what is in another order.
+            return outputs.flatten(1).unflatten(1, outputs.shape[1:])
+        return outputs
+
+
+def _constant_padding(
+    rows: Tensor, input: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Rows of an embedding, with those of its padding constant; further arguments are those of `embedding`."""
+    if padding_idx is None:
+        return rows
+    padded = input == padding_idx % len(weight)
+    return torch.where(padded.unsqueeze(-1), rows.detach(), rows)
 
 
 @contextlib.contextmanager

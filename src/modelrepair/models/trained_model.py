@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
-from torch.overrides import TorchFunctionMode
 
 from modelrepair.errors import RepairError
-from modelrepair.models.differentiable import differentiable
+from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
 from modelrepair.models.probe import treats_examples_alone
@@ -35,25 +32,6 @@ def default_device() -> torch.device:
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
     """(d,) the tensors' entries one after the other, whatever their layout in memory."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-class _PaddingIsConstant(TorchFunctionMode):
-    """An embedding's padding row is a constant also in forward mode, as backward passes have it.
-
-    PyTorch's forward-mode derivative of `embedding` does not know `padding_idx`.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.embedding:
-            return func(*args, **kwargs)
-        rows = func(*args, **kwargs)
-        named = dict(zip(("input", "weight", "padding_idx"), args, strict=False)) | kwargs
-        padding = named.get("padding_idx")
-        if padding is None:
-            return rows
-        padded = named["input"] == padding % len(named["weight"])
-        return torch.where(padded.unsqueeze(-1), rows.detach(), rows)
 
 
 class TrainedModel:
@@ -174,11 +152,16 @@ class TrainedModel:
                 self._probed = treats_examples_alone(self.network, inputs)
             yield positions, inputs, targets
 
+    def run(self, inputs: Tensor) -> Tensor:
+        """(n, ...) raw network outputs that can be differentiated; the network may overwrite the inputs."""
+        with ExactDerivatives():
+            outputs: Tensor = self.network(inputs)
+        return outputs
+
     def outputs_at(self, values: dict[str, Tensor], inputs: Tensor) -> Tensor:
         """(n, ...) raw network outputs with these values by name in place of parameters; for `torch.func` too.
 
-        `functional_call` alone leaves a network changed in which a module has two names, and differentiates an
-        embedding's padding row in forward mode.
+        `functional_call` alone leaves a network changed in which a module has two names.
         """
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         # Every place of every parameter, each module under its first name only.
@@ -188,7 +171,7 @@ class TrainedModel:
             for slot, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
         }
         placed = {slot: values[name] for slot, name in slots.items() if name in values}
-        with _PaddingIsConstant():
+        with ExactDerivatives():
             # Whoever asks may run the same inputs again, which the network may change in place.
             outputs: Tensor = functional_call(self.network, placed, (inputs.clone(),), tie_weights=False)
         return outputs
@@ -262,7 +245,7 @@ class TrainedModel:
                     f"infinite, were given for {len(examples)} examples: give one finite number for each"
                 )
         for positions, x, y in self.batches(examples):
-            log_likelihood = self.log_likelihood(self.network(x), y)
+            log_likelihood = self.log_likelihood(self.run(x), y)
             weighted = log_likelihood if weights is None else weights[positions] * log_likelihood
             gradients = torch.autograd.grad(weighted.sum(), parameters, materialize_grads=True)
             total += flatten(gradients)

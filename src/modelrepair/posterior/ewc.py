@@ -61,7 +61,7 @@ class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):
             order = epoch_batches(len(evidence), self.batch_size, seed=seed, purpose="evidence", epoch=number)
             for positions in order:
                 inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
-                outputs = edited.network(inputs)
+                outputs = edited.run(inputs)
                 pull = weighted_log_likelihood(
                     edited, outputs, targets, signs[positions], bounded=self.bounded
                 )

@@ -64,7 +64,7 @@ class LayerSelective(LayerSelectiveSettings, PosteriorUpdate):
                     len(evidence), self.batch_size, seed=seed, purpose="layer-selective", epoch=epoch
                 ):
                     inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
-                    log_likelihood = edited.log_likelihood(edited.network(inputs), targets)
+                    log_likelihood = edited.log_likelihood(edited.run(inputs), targets)
                     yield -(shares[positions] * log_likelihood).mean()
 
             with training_only(edited, [name for layer in layers for name in groups[layer]]):

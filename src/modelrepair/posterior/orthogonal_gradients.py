@@ -75,7 +75,7 @@ class OrthogonalGradients(OrthogonalGradientsSettings, PosteriorUpdate):
             for positions in order:
                 inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
                 pull = weighted_log_likelihood(
-                    edited, edited.network(inputs), targets, shares[positions], bounded=self.bounded
+                    edited, edited.run(inputs), targets, shares[positions], bounded=self.bounded
                 )
                 parameters = list(edited.parameters.values())
                 position = flatten(parameters)

@@ -59,7 +59,14 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed
-            believed = judge.disbelief(kept).cpu().numpy() <= 0
+            disbelief = judge.disbelief(kept)
+            unknown = int(disbelief.isnan().sum())
+            if unknown:
+                raise RepairError(
+                    f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
+                    "inputs for NaN or infinity, or use a smaller learning rate"
+                )
+            believed = (disbelief <= 0).cpu().numpy()
             pool = inserted.followed_by(kept.subset(believed))
             if not len(pool):
                 raise RepairError(
@@ -71,7 +78,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                 len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
             ):
                 inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
-                yield -(each[chosen] * edited.log_likelihood(edited.network(inputs), targets)).mean()
+                yield -(each[chosen] * edited.log_likelihood(edited.run(inputs), targets)).mean()
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}

@@ -289,7 +289,7 @@ def mean_loss(model: TrainedModel, examples: Examples, step: Step) -> Tensor:
     """The mean negative log-likelihood of a step's batch."""
     inputs, targets = examples.batch(step.positions, device=model.device, dtype=model.dtype)
     with torch_seeded(step.draws, model.device):
-        return -model.likelihood.log_likelihood(model.network(inputs), targets).mean()
+        return -model.likelihood.log_likelihood(model.run(inputs), targets).mean()
 
 
 def mean_losses(

@@ -118,7 +118,7 @@ def align(judge: TrainedModel, examples: Examples, step: float) -> tuple[Tensor,
                     "alone"
                 )
             place = given.clone().requires_grad_()
-            energy = judge.likelihood.energy(judge.network(place)).sum()
+            energy = judge.likelihood.energy(judge.run(place)).sum()
             moved = (place - step * torch.autograd.grad(energy, place)[0]).detach()
         with torch.no_grad():
             probabilities = judge.likelihood.probabilities(judge.network(moved))

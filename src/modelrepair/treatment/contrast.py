@@ -40,9 +40,9 @@ class NegativeGradient(NegativeGradientSettings, Treatment):
             remaining, repeated = next(sides), itertools.cycle(next(sides))
             for learned, unlearned in zip(remaining, repeated, strict=False):
                 inputs, targets = kept.batch(learned, device=model.device, dtype=model.dtype)
-                likely = model.log_likelihood(model.network(inputs), targets).mean()
+                likely = model.log_likelihood(model.run(inputs), targets).mean()
                 inputs, targets = causes.batch(unlearned, device=model.device, dtype=model.dtype)
-                outputs = model.network(inputs)
+                outputs = model.run(inputs)
                 unlikely = _until_a_guess(model, outputs, targets, self.bounded).mean()
                 yield (1 - self.beta) * unlikely - self.beta * likely
 
@@ -68,9 +68,9 @@ class Distil(DistilSettings, Treatment):
                 for chosen, inputs, _ in batches(causes, "departing", epoch):
                     said = model.likelihood.probabilities(given_causes[chosen])
                     # Up to the entropy of what was said, which no step changes, minus the divergence.
-                    yield _until_a_guess(model, model.network(inputs), said, self.bounded).mean()
+                    yield _until_a_guess(model, model.run(inputs), said, self.bounded).mean()
             for chosen, inputs, targets in batches(kept, "staying", epoch):
-                outputs = model.network(inputs)
+                outputs = model.run(inputs)
                 divergence = divergences(model, given_kept[chosen], outputs)
                 loss = -model.log_likelihood(outputs, targets)
                 yield (self.divergence * divergence + self.loss * loss).mean()

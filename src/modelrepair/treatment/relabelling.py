@@ -131,7 +131,7 @@ def relabelled(
     def run(inputs: Tensor) -> tuple[Tensor, Tensor | float]:
         """The network's outputs, and the penalty that the step itself does not add."""
         if trained is None:
-            return model.network(inputs), 0.0
+            return model.run(inputs), 0.0
         values = {name: torch.where(trained[name], p, p.detach()) for name, p in model.parameters.items()}
         penalty = settings.weight_decay / 2 * flatten(values.values()).square().sum()
         return model.outputs_at(values, inputs), penalty

@@ -33,13 +33,13 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
         raise RepairError("features were asked for of no examples: give at least one")
     last: list[tuple[nn.Module, Tensor]] = []
 
-    def remember(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        last[:] = [(layer, arguments[0])]
+    def remember(layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        last[:] = [(layer, arguments[0] if arguments else named["input"])]
 
     linear: dict[nn.Module, str] = {
         layer: path for path, layer in model.network.named_modules() if isinstance(layer, nn.Linear)
     }
-    hooks = [layer.register_forward_pre_hook(remember) for layer in linear]
+    hooks = [layer.register_forward_pre_hook(remember, with_kwargs=True) for layer in linear]
     rows = []
     try:
         for _, inputs, _ in model.batches(examples):
@@ -83,12 +83,17 @@ def labelled_features(
                 f"an array of type {array.dtype} was given for the {what} examples: give real numbers as features and "
                 "class numbers as labels"
             )
-        arrays.append((array if torch.is_tensor(array) else torch.from_numpy(array)).detach())
+        if isinstance(array, np.ndarray):
+            # PyTorch knows neither other byte orders nor longer floats, and can do little with unsigned numbers.
+            wide = {"i": np.int64, "u": np.int64, "f": np.float64, "b": np.bool_}[array.dtype.kind]
+            array = torch.from_numpy(array.astype(wide))
+        arrays.append(array.detach())
     matrix, numbers = arrays[0].to(torch.float64), arrays[1]
-    if matrix.ndim != 2 or not len(matrix) or numbers.shape != matrix.shape[:1]:
+    if matrix.ndim != 2 or not matrix.numel() or numbers.shape != matrix.shape[:1]:
         raise RepairError(
             f"features of shape {tuple(matrix.shape)} and labels of shape {tuple(numbers.shape)} were given for the "
-            f"{what} examples: give one row of features and one class number for each of at least one example"
+            f"{what} examples: give one row of at least one feature, and one class number, for each of one or "
+            "more examples"
         )
     bad = int((~torch.isfinite(matrix)).any(dim=1).sum())
     if bad:

@@ -12,6 +12,7 @@ from modelrepair.valuation.features import on_same_footing
 
 CHUNK_MEMORY = 64 * 2**20
 """Bytes of a chunk of queries, by default."""
+MOST_NEIGHBOURS = 10**9
 NUMBERS_A_PAIR = 6
 """Eight-byte numbers that a chunk holds for each pair of a query and a training example."""
 
@@ -61,11 +62,13 @@ def knn_shapley(
     """
     training, given, query, right = on_same_footing(features, labels, query_features, query_labels)
     n = len(training)
-    if neighbours < 1:
-        raise RepairError(f"neighbours is {neighbours}: give a whole number of 1 or more")
-    if not 0 <= smallest_subset < n:
+    if not (_whole(neighbours) and 1 <= neighbours <= MOST_NEIGHBOURS):
         raise RepairError(
-            f"smallest_subset is {smallest_subset} with {n} training examples: give a number from 0 to {n - 1}"
+            f"neighbours is {neighbours!r:.40}: give a whole number from 1 to {MOST_NEIGHBOURS}"
+        )
+    if not (_whole(smallest_subset) and 0 <= smallest_subset < n):
+        raise RepairError(
+            f"smallest_subset is {smallest_subset!r:.40} with {n} training examples: give a number from 0 to {n - 1}"
         )
     if queries_together is None:
         queries_together = max(1, CHUNK_MEMORY // (8 * NUMBERS_A_PAIR * n))
@@ -88,6 +91,10 @@ def knn_shapley(
         values = (right_vote * weights).flip(1).cumsum(1).flip(1)
         total += torch.empty_like(values).scatter_(1, order, values).sum(dim=0)
     return (total / len(query)).cpu().numpy()
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _weights(n: int, neighbours: int, smallest: int) -> NDArray[np.float64]:

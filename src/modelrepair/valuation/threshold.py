@@ -125,6 +125,8 @@ def plant_wrong_labels(
         raise RepairError(
             f"labels of shape {given.shape} and type {given.dtype} were given: give one class number for each example"
         )
+    # One more than the highest number may not be one of a narrow type.
+    given = given.astype(np.int64)
     if not 0 < share < 1:
         raise RepairError(f"share is {share}: give a number above 0 and below 1")
     if confusion is None:
@@ -152,7 +154,7 @@ def plant_wrong_labels(
     chosen = np.sort(random.choice(len(given), size=count, replace=False, p=chances / chances.sum()))
     cumulative = weights[given[chosen]].cumsum(axis=1)
     drawn = random.random(count) * cumulative[:, -1]
-    planted = given.astype(np.int64)
+    planted = given.copy()
     planted[chosen] = (cumulative <= drawn[:, None]).sum(axis=1)
     return planted, chosen.astype(np.int64)
 
