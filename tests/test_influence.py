@@ -422,6 +422,21 @@ def test_self_influence_is_that_of_dense_matrices(name: str, batch_size: int) ->
     assert np.array_equal(found, effects)
 
 
+@pytest.mark.parametrize("damping", [0.5, 1e-16])
+@pytest.mark.parametrize("network", ["normalised", "lenet5"])
+def test_self_influence_in_an_eigenbasis_is_that_of_solutions(network: str, damping: float) -> None:
+    """Of convolutions and of what has a diagonal alone; with little damping, where the bases' rounding shows, too."""
+    model, examples = make_model(network), make_examples(network, count=6)
+    curvature = fit_curvature("ekfac", model, examples).damped(damping)
+    if damping < 1e-3:
+        with pytest.raises(RepairError, match="singular to working precision"):
+            curvature.self_influences(model, examples)
+        return
+    rows = per_example_gradients(model, examples)
+    expected = (rows * curvature.solve(rows.T).T).sum(1)
+    assert_equal(curvature.self_influences(model, examples), expected, 1e-9)
+
+
 def test_self_influence_of_the_full_matrix_is_the_closed_form() -> None:
     model, examples = make_model(), make_examples(count=20)
     rows = per_example_gradients(model, examples)

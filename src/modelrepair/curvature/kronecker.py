@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -38,7 +38,7 @@ from modelrepair.curvature.memory import Estimate, after, passed, require_memory
 from modelrepair.curvature.operators import REFINEMENTS, RESIDUAL, singular, sound
 from modelrepair.curvature.solvers import refined
 from modelrepair.gradients.recorder import Recorder
-from modelrepair.gradients.rows import Outer, factors, sum_of_squares
+from modelrepair.gradients.rows import Outer, factors, sum_of_squares, weighted_squares
 from modelrepair.models.examples import Examples
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
@@ -59,6 +59,16 @@ class _Layer:
     inputs: Tensor
     outputs: Tensor
     entries: Tensor
+
+    def rotated(self, rows: Outer) -> Iterator[tuple[slice, Outer]]:
+        """A few rows U_BᵀGᵢU_A at a time, and which they are, of rows of the weight's gradient."""
+        features = rows.sizes[2]
+        for which, part in factors(rows):
+            # The last input is the 1 of a bias.
+            right = self.inputs[:features].mT @ part.right
+            if len(self.names) > 1:
+                right += self.inputs[features:].mT
+            yield which, Outer(self.outputs.mT @ part.left, right)
 
     def scaled(self, pieces: dict[str, Tensor], scale: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Pieces (numel, k) of vectors, multiplied in the eigenbasis by a function of the entries."""
@@ -169,6 +179,26 @@ class KroneckerFisher(Curvature):
         self.residual = sound(found, self.damping, largest, rounding).residual
         return found.vectors.to(vector.dtype).view_as(vector)
 
+    def self_influences(self, model: TrainedModel, examples: Examples) -> Tensor:
+        """In the eigenbasis, where F̂⁻¹ is a division, without a gradient written out; see the base.
+
+        Where λ is so small that the rounding of the bases shows, the base's solutions, which mend that, are taken.
+        """
+        entries = [*(layer.entries for layer in self._layers), *self._diagonal.values()]
+        lowest, largest = min(float(e.min()) for e in entries), max(float(e.max()) for e in entries)
+        if not (lowest + self.damping) * RESIDUAL > torch.finfo(self._model.dtype).eps * largest:
+            return super().self_influences(model, examples)
+        total = torch.zeros(len(examples), dtype=torch.float64, device=model.device)
+        layers = {layer.names[0]: layer for layer in self._layers}
+        for which, recorded in Recorder(model, examples).batches(examples, {*layers, *self._diagonal}):
+            for name, rows in recorded:
+                found = layers[name].entries if name in layers else self._diagonal[name]
+                weights = 1 / (found.double() + self.damping)
+                parts = layers[name].rotated(rows) if name in layers else [(slice(None), rows)]  # type: ignore[arg-type]
+                for part, rotated in parts:
+                    total[which][part] += weighted_squares(rotated, weights)
+        return total
+
     def save(self, folder: Path) -> None:
         tensors = {f"diagonal/{name}": entries for name, entries in self._diagonal.items()}
         for layer in self._layers:
@@ -255,15 +285,8 @@ def _measured(layers: list[_Layer], examples: Examples, recorder: Recorder) -> l
     for _, recorded in recorder.batches(examples, set(by_name)):
         for name, rows in recorded:
             if isinstance(rows, Outer):
-                layer = by_name[name]
-                features = rows.sizes[2]
-                for _, part in factors(rows):
-                    # The last input is the 1 of a bias.
-                    right = layer.inputs[:features].mT @ part.right
-                    if len(layer.names) > 1:
-                        right += layer.inputs[features:].mT
-                    rotated = Outer(layer.outputs.mT @ part.left, right)
-                    sums[name] += sum_of_squares(rotated).view_as(layer.entries)
+                for _, rotated in by_name[name].rotated(rows):
+                    sums[name] += sum_of_squares(rotated).view_as(by_name[name].entries)
     return [replace(by_name[n], entries=(s / len(examples)).to(by_name[n].entries)) for n, s in sums.items()]
 
 

@@ -199,6 +199,22 @@ def sum_of_squares(rows: Rows) -> Tensor:
     return total
 
 
+def weighted_squares(rows: Rows, weights: Tensor) -> Tensor:
+    """(R,) Σⱼ wⱼ Gᵣⱼ² of weights (numel,), in float64."""
+    weights = weights.double().flatten()
+    total = weights.new_zeros(len(rows))
+    if isinstance(rows, Outer):
+        groups, out, features, positions = rows.sizes
+        if groups == positions == 1:
+            for which, part in factors(rows):
+                left, right = (factor[:, 0, :, 0].double().square() for factor in (part.left, part.right))
+                total[which] = ((left @ weights.view(out, features)) * right).sum(1)
+            return total
+    for which, values in written_out(rows):
+        total[which] = values.double().square() @ weights
+    return total
+
+
 def all_finite(values: Tensor) -> bool:
     """Whether no number is NaN or infinite; unlike `torch.isfinite` without a copy of them."""
     return not values.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(values))
