@@ -52,8 +52,8 @@ class PaperSays(Settings):
 
     source: Text
     identification: str = ""
-    treatment: Text
-    """`none` for the model before repair."""
+    treatment: str = ""
+    """`none` for the model before repair; nothing for the search for causes alone."""
     causes: Literal["", "found", "true", "right-labels"] = ""
     values: Annotated[dict[Literal[ACCURACIES + RANKINGS], Number], Field(min_length=1)]  # type: ignore[valid-type]
 
@@ -227,6 +227,7 @@ def _planned(name: str, case: Case, content: dict[str, Any], project: Path) -> P
             "it runs nothing: name methods in runs.found, or treatments in another part of runs"
         )
     rows = {(run.identification, run.treatment, run.causes) for run in runs} | {("", "none", "")}
+    rows |= {(run.identification, "", run.causes) for run in runs if run.identification}
     if len(rows) <= len(runs):
         raise RepairError("a run stands twice in runs, as itself or as the pair of a method: name it once")
     for run in runs:
