@@ -52,6 +52,7 @@ def loss(model: TrainedModel) -> float:
     ("network", "shape", "outputs", "layers"),
     [
         ("lenet5", (1, 28, 28), 10, ["conv1", "conv2", "fc1", "fc2", "fc3"]),
+        ("conv4", (1, 28, 28), 10, ["conv1", "conv2", "conv3", "conv4", "fc"]),
         ("resnet20", (3, 32, 32), 10, ["conv", "stage1", "stage2", "stage3", "fc"]),
         ("linear", (7,), 3, ["layer"]),
     ],

@@ -70,6 +70,40 @@ def test_lenet5_says_what_it_takes(shape: tuple[int, ...]) -> None:
         make_network("lenet5", shape, 10, seed=0)
 
 
+def test_conv4_has_the_size_that_the_papers_give() -> None:
+    network = make_network("conv4", (1, 28, 28), 10, seed=0)
+    assert count(network) == 65_642
+    sizes = {name: count(module) for name, module in network.named_children()}
+    assert sizes == {"conv1": 320, "conv2": 9_248, "conv3": 18_496, "conv4": 36_928, "fc": 650}
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 4)])
+def test_conv4_is_four_convolutions_and_the_mean_over_the_image(shape: tuple[int, ...]) -> None:
+    network = make_network("conv4", shape, 5, seed=0).double()
+    hidden = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *shape)))
+    images, weight = hidden, network.state_dict()
+    for place in (1, 2, 3, 4):
+        patches = nn.functional.unfold(hidden, 3, padding=1)
+        kernel, bias = weight[f"conv{place}.weight"].flatten(1), weight[f"conv{place}.bias"]
+        hidden = (kernel @ patches + bias[:, None]).clamp_min(0).unflatten(2, hidden.shape[2:])
+        if place == 2:
+            rows, columns = (size // 2 for size in hidden.shape[2:])
+            hidden = (
+                hidden[:, :, : 2 * rows, : 2 * columns].unflatten(3, (columns, 2)).unflatten(2, (rows, 2))
+            )
+            hidden = hidden.amax(dim=(3, 5))
+    expected = hidden.mean((2, 3)) @ weight["fc.weight"].T + weight["fc.bias"]
+    assert_equal(network(images).detach(), expected)
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 1, 28), (1, 1, 28, 28)])
+def test_conv4_says_what_it_takes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        RepairError, match=r"conv4 takes images .* of at least 2×2 pixels, not inputs of shape"
+    ):
+        make_network("conv4", shape, 10, seed=0)
+
+
 @pytest.mark.parametrize(("shape", "features"), [((7,), 7), ((1, 3, 4), 12)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_is_linear(shape: tuple[int, ...], features: int, bias: bool) -> None:
@@ -81,7 +115,7 @@ def test_linear_is_linear(shape: tuple[int, ...], features: int, bias: bool) -> 
     assert_equal(network(inputs).detach(), expected, 1e-6)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "linear"])
+@pytest.mark.parametrize("name", ["conv4", "lenet5", "linear"])
 def test_weights_follow_the_seed_and_leave_torch_alone(name: str) -> None:
     torch.manual_seed(11)
     state = torch.get_rng_state()
@@ -95,7 +129,7 @@ def test_weights_follow_the_seed_and_leave_torch_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenet", {}, "there is no network 'lenet': choose one of .*lenet5, linear"),
+        ("lenet", {}, "there is no network 'lenet': choose one of conv4, lenet5, linear"),
         ("lenet5", {"depth": 3}, "network 'lenet5' cannot be made with options {'depth': 3}"),
         ("linear", {"width": 3}, "network 'linear' cannot be made with options {'width': 3}"),
     ],

@@ -32,6 +32,7 @@ class LinearSettings(NetworkSettings):
 
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
+    "conv4": NetworkSettings,
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
     "resnet20": NormalisedSettings,
