@@ -63,7 +63,7 @@ def refusal(project: Project, stage: str, same_process: pytest.MonkeyPatch) -> s
 SMALL = "datasets.small"
 MATRIX = "corruptions.small.confusion_matrix"
 REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
-    "method": ("choose-method", {"method": "voodoo"}, r"no method 'voodoo': choose one of .*ewc.*ssse"),
+    "method": ("choose-method", {"method": "voodoo"}, r"no method 'voodoo': choose one of bir, erase"),
     "pair": (
         "choose-method",
         {"identification": "request"},

@@ -331,7 +331,7 @@ def test_dead_units_are_floored_with_a_warning() -> None:
 def test_model_without_gradients_has_no_diagonal_to_floor() -> None:
     model = make_model(lambda: nn.Linear(3, 3, bias=False))
     fisher = DiagonalFisher.fit(model, Examples(np.zeros((4, 3)), np.zeros(4, dtype=np.int64)))
-    with pytest.raises(RepairError, match="all gradients are 0"):
+    with pytest.raises(RepairError, match="all entries of the curvature diagonal are 0"):
         fisher.solve(directions(model))
 
 
