@@ -37,11 +37,25 @@ class Column:
         where: which of the results' rows it shows, together with the table's row: values of their columns, or patterns
             of whole ones.
         cell: what it shows of that row.
+        beside: values of columns that another row has; shown is then whether the mean of the first is lower or higher.
     """
 
     heading: str
     where: Where
     cell: Cell
+    beside: Where | None = None
+
+    def text(self, results: pd.DataFrame, row: Row) -> str:
+        where = {**row.where, **self.where}
+        if self.beside is None:
+            return _cell(results, where, self.cell)
+        own, other = (
+            _cell(results, {**where, **which}, lambda found: repr(float(found["mean"])))
+            for which in ({}, self.beside)
+        )
+        if not (own and other) or float(own) == float(other):
+            return ""
+        return "worse" if float(own) < float(other) else "better"
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class Table:
         if self.above:
             lines.append(_line(headings))
         for row in self.rows:
-            cells = [_cell(results, {**row.where, **column.where}, column.cell) for column in self.columns]
+            cells = [column.text(results, row) for column in self.columns]
             if any(cells):
                 lines.append(_line([*row.labels, *cells]))
         return "\n".join(lines) + "\n"
@@ -156,10 +170,13 @@ def rankings(case: str) -> tuple[Column, ...]:
         "selected_precision": "precision of the causes taken",
         "selected_recall": "recall",
     }
-    return tuple(
+    shown = [
         Column(heading, {"case": case, "metric": name}, mean_and_spread(3))
         for name, heading in headings.items()
-    )
+    ]
+    auroc = {"case": case, "metric": "auroc"}
+    said = Column("paper, AUROC", auroc, number("paper", 2))
+    return (*shown, said, Column("than the plain loss", auroc, number("mean"), {"identification": "loss"}))
 
 
 def across(metric: str, cases: Mapping[str, str], cell: Cell) -> tuple[Column, ...]:

@@ -339,10 +339,17 @@ def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
     for file in tables.documents():
         text = file.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"{file.name}: run `python benchmarks/tables.py --write`"
-    named = set(re.findall(r"<!-- table: (\S+) -->", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert named == set(tables.TABLES)
+    pages = "".join(file.read_text(encoding="utf-8") for file in tables.documents())
+    assert set(re.findall(r"<!-- table: (\S+) -->", pages)) == set(tables.TABLES)
     cases = cases_module.read_cases(repair.CASES, ROOT)
     assert set(results_table.read(results_table.RESULTS / "repair.csv", repair.NAMES)["case"]) <= set(cases)
+
+
+def test_a_column_may_say_how_a_row_stands_beside_another() -> None:
+    results = pd.DataFrame({"who": ["a", "b", "c"], "metric": "auroc", "mean": [0.9, 0.8, 0.7]})
+    column = tables.Column("", {"metric": "auroc"}, tables.number("mean"), {"who": "b"})
+    said = [column.text(results, tables.Row((who,), {"who": who})) for who in "abcd"]
+    assert said == ["better", "", "worse", ""]
 
 
 COMMAND = ("python3", "benchmarks/repair.py", "--processes", "1")
