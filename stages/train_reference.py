@@ -35,9 +35,7 @@ def main(stage: Stage) -> None:
         print(f"returned point {made[0].best_round} of {len(made[0].trace) - 1}")
 
 
-def train(
-    stage: Stage, settings: TrainReference, treatment: Treatment
-) -> tuple[Treated, dict[str, object]]:
+def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple[Treated, dict[str, object]]:
     dropped, fits = settings.dropped, {str(name): options for name, options in settings.curvatures.items()}
 
     def causes(model: TrainedModel, training: Examples) -> NDArray[np.int64]:
