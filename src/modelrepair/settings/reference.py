@@ -23,6 +23,8 @@ OBVIOUS_TREATMENTS = {
 """What anybody would do who is given the same as the method, by what that is (`Description.uses`)."""
 DROPPED = "fraction"
 """The selection that says how many of the highest losses anybody would drop."""
+TAUGHT = {"discovery": "discovery", "failures": "the failures", "reserved": "the reserved examples"}
+"""What treatments may be taught, in words."""
 
 
 class TrainReference(FitFisher):
@@ -100,7 +102,7 @@ def in_words(name: str, treatment: Treatment, dropped: float | None) -> str:
     trains = isinstance(treatment, FineTuneSettings)
     words = ["fine-tuned" if trains else named(name)]
     if treatment.taught:
-        words.append(f"on {' and '.join(treatment.taught)} examples")
+        words.append(f"on {' and '.join(TAUGHT[part] for part in treatment.taught)}")
     if not isinstance(treatment, FineTuneSettings) or "remaining" in treatment.trains_on:
         words.append(f"without the {100 * dropped:g} % highest losses")
     return " ".join(words)
