@@ -151,11 +151,15 @@ def test_the_reference_is_measured_and_shown(case: str, reference: str, tmp_path
     assert set(metrics["erasure"].pop("reference")) == {"erased", "kept", "membership_auc"}
     metrics["erasure"].pop("beside_retrained", None)
     assert metrics == plain, "all else is as without one"
-    summaries = {(tmp_path / name / "metrics/pictures/summary.png").read_bytes() for name in ("with", "without")}
+    summaries = {
+        (tmp_path / name / "metrics/pictures/summary.png").read_bytes() for name in ("with", "without")
+    }
     assert len(summaries) == 2
     shown = show(tmp_path / "with")
     assert shown.returncode == 0, shown.stderr
-    said = f"beside it, {reference}: {100 * found['after']['all']:.1f} % of all right, {found['fixed']} fixed, "
+    said = (
+        f"beside it, {reference}: {100 * found['after']['all']:.1f} % of all right, {found['fixed']} fixed, "
+    )
     assert said in shown.stdout
     assert "beside it" not in show(tmp_path / "without").stdout
 

@@ -49,7 +49,10 @@ from modelrepair.evaluation.pictures import (
 )
 
 REQUEST = replace(CLASSES, **NO_SCORES)
-REFERENCE = {"reference": answers((TRUE + np.arange(COUNT) % 5 // 4) % 10, seed=3), "reference_in_words": "retrain"}
+REFERENCE = {
+    "reference": answers((TRUE + np.arange(COUNT) % 5 // 4) % 10, seed=3),
+    "reference_in_words": "retrain",
+}
 SAMPLES = {
     "examples": (examples.draw, CLASSES),
     "changes": (changes.draw, CLASSES),
@@ -157,7 +160,7 @@ def test_the_reference_stands_in_the_summary_alone(case, tmp_path):
 
 @pytest.mark.parametrize("chart", ["without", "with"])
 def test_bars_and_their_values(chart):
-    """One a model and group, from above before, reference, after, none upon another; a group without examples says so."""
+    """One a model and group: before, reference, after, none upon another; a group without examples says so."""
     before, after, beside = {"all": 0.5, "rare": 0.0}, {"all": 0.9}, {"all": 0.7, "rare": 1.0}
     axes = Canvas(4, 3).axes(0, 0, 4, 3)
     bar_chart(axes, before, after, {"all": "All", "rare": "Rare"}, beside if chart == "with" else None)

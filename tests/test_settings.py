@@ -548,7 +548,10 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"reference": "voodoo"}, "there is no reference 'voodoo': choose obvious, none, or one of the treat"),
+        (
+            {"reference": "voodoo"},
+            "there is no reference 'voodoo': choose obvious, none, or one of the treat",
+        ),
         (
             {"method": "bir", "treatments__finetune-reserved": ABSENT},
             "given 'reserved' is the treatment 'finetune-reserved', and treatments has no such entry: add it",

@@ -36,7 +36,7 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None
         )
         for row in shown
     ]
-    block, columns, top = 4.4, 6, 0.9 if evidence.reference is None else 1.08
+    block, columns, top = 4.4, 6, 0.9
     body = max(2.6, tiles_height(block, columns, -(-len(tiles) // columns), 1))
     known, measured = erasure.measure(evidence), repair.measure(evidence)
     values = {when: {**known[when], "all": measured[when]["all"]} for when in ("before", "after")}
@@ -57,5 +57,6 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None
         canvas.panel(left, "2  See what the model still knows", "Accuracy by the given labels (%)")
         canvas.before_and_after(left, "the erasure")
         canvas.beside(left, evidence.reference_in_words)
-        axes = canvas.axes(left, top, 9.2 - left - MARGIN, body)
+        legend = 0.12 if beside else 0.0
+        axes = canvas.axes(left, top + legend, 9.2 - left - MARGIN, body - legend)
         bar_chart(axes, values["before"], values["after"], groups, values.get("reference"))
