@@ -53,6 +53,9 @@ def main() -> None:
             print(f"\n  told from unseen examples by their loss (area under the curve; 0.5 is chance): "
                   f"{before:.2f} before, {after:.2f} after")  # fmt: skip
     print(f"\n  {repair['fixed']} test examples fixed, {repair['broken']} broken")
+    if reference := metrics.get("reference"):
+        print(f"  beside it, {reference['what']}: {percent(reference['after']['all'])} of all right, "
+              f"{reference['fixed']} fixed, {reference['broken']} broken")  # fmt: skip
     if (ROOT / "metrics/pictures").is_dir():
         print("  pictures: metrics/pictures/ (summary.png first); in a browser: dvc plots show\n")
     else:

@@ -26,7 +26,7 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     root = stage.root
     used = stage.settings(Description).model_dump()
-    scored = used.pop("scored")
+    scored, reference, retrained = (used.pop(name) for name in ("scored", "reference", "retrained"))
 
     examples, training = training_examples(root)
     tests = pd.concat([failures(root, part) for part in ("discovery", "reserved", "assessment")])
@@ -45,6 +45,9 @@ def main(stage: Stage) -> None:
         causes=read_table(root / "data/causes/causes.parquet")["position"],
         roles=tests["role"],
         parts=tests["part"],
+        reference=load_model(root / "models/reference")[0] if reference else None,
+        reference_in_words=reference,
+        reference_retrained=retrained,
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
     )
     # Both are put in place when all of both is there, the numbers last.

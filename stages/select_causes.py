@@ -2,6 +2,8 @@
 
 import environment  # noqa: F401
 
+import pandas as pd
+
 from modelrepair.data.classes import label_array, names_of
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
@@ -10,7 +12,8 @@ from modelrepair.settings.selection import SelectCauses
 
 
 def main(stage: Stage) -> None:
-    rule = stage.settings(SelectCauses).selection
+    settings = stage.settings(SelectCauses)
+    rule = settings.selection
     table = read_table(stage.root / "data/corrupted/train.parquet")
     table = table[table["split"] == "train"].reset_index(drop=True)
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
@@ -20,6 +23,10 @@ def main(stage: Stage) -> None:
     with output_folder(stage.root / "data/causes") as folder:
         chosen = table.loc[causes, ["example", "label"]].assign(position=causes, score=scores[causes])
         write_table(folder / "causes.parquet", chosen)
+    # Always the same where the reference is not of these causes, so that another method does not train it anew.
+    shared = causes if settings.for_reference else causes[:0]
+    with output_folder(stage.root / "data/reference") as folder:
+        write_table(folder / "causes.parquet", pd.DataFrame({"position": shared}))
     print(f"{len(causes)} of {len(table)} training examples are taken as causes")
 
 

@@ -5,37 +5,26 @@ import environment  # noqa: F401
 import pandas as pd
 
 from modelrepair.curvature import load_curvature
-from modelrepair.models.files import fresh_model, load_model, save_model
-from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
+from modelrepair.models.files import save_model
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.treatment import Treat
-from modelrepair.treatment import Patient, make_treatment
+from modelrepair.treatment import make_treatment, read_patient
 
 
 def main(stage: Stage) -> None:
     use_deterministic_torch()
     settings = stage.settings(Treat)
-    treatment, seed = settings.treatment, settings.seed
-    model, description = load_model(stage.root / "models/base")
-    discovery, query = discovery_examples(stage.root)
-    training, _ = training_examples(stage.root)
-    checkpoint = stage.checkpoint()
-    patient = Patient(
-        model=model,
-        examples=training,
-        causes=read_table(stage.root / "data/causes/causes.parquet")["position"].to_numpy(),
-        discovery=discovery,
-        failures=query,
-        curvature=lambda name, damping: load_curvature(
+    treatment = settings.treatment
+    patient, description = read_patient(
+        stage.root,
+        treatment,
+        lambda *_: read_table(stage.root / "data/causes/causes.parquet")["position"].to_numpy(),
+        lambda model, training, name, damping: load_curvature(
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
-        reserved=lambda: reserved_examples(stage.root),
-        fresh=lambda: fresh_model(description, seed),
-        guarded=bool(treatment.guarded),
-        tolerance=treatment.tolerance,
-        seed=seed,
-        checkpoint=checkpoint,
+        seed=settings.seed,
+        checkpoint=stage.checkpoint(),
     )
     treated = make_treatment(treatment.chosen, **treatment.options).treat(patient)
     with output_folder(stage.root / "models/repaired") as folder:

@@ -220,6 +220,7 @@ INPUTS = {
     "score-influence": "models/posterior/weights.safetensors",
     "select-causes": "data/scores/scores.parquet",
     "treat": "data/causes/causes.parquet",
+    "train-reference": "data/method/train-reference.json",
     "evaluate": "data/failures/assessment.parquet",
 }
 
@@ -257,7 +258,14 @@ def test_one_single_failure_is_enough(project: Project, same_process: pytest.Mon
     table = read_table(path)
     first = table.index[table["is_query"]][0]
     write_table(path, table.assign(is_query=table.index == first))
-    for stage in ("update-posterior", "score-influence", "select-causes", "treat", "evaluate"):
+    for stage in (
+        "update-posterior",
+        "score-influence",
+        "select-causes",
+        "treat",
+        "train-reference",
+        "evaluate",
+    ):
         run_here(project, stage, same_process)
     assert np.isfinite(read_table(project.root / "data/scores/scores.parquet")["score"]).all()
     assert read_json(project.root / "metrics/repair.json")["repair"]["after"]["all"] > 0

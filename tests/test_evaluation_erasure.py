@@ -289,6 +289,83 @@ def test_the_evidence_is_measured_before_and_after(evidence):
         )
 
 
+def with_probabilities(found, seed, attributes):
+    """The same answers with some probabilities."""
+    draw = np.random.default_rng(seed)
+    sides = [draw.dirichlet(np.ones(10), COUNT) for _ in range(2)]
+    if attributes:
+        sides = [draw.random((COUNT, 3)) for _ in range(2)]
+    return replace(found, training_probabilities=sides[0], test_probabilities=sides[1])
+
+
+def beside(evidence, **changes):
+    """The evidence with a retrained model as its reference."""
+    before, after, retrained = (
+        with_probabilities(found, seed, evidence.has_attributes)
+        for seed, found in enumerate((evidence.before, evidence.after, evidence.after))
+    )
+    return replace(
+        evidence,
+        before=before,
+        after=after,
+        reference=retrained,
+        reference_in_words="retrain",
+        **{"reference_retrained": True, **changes},
+    )
+
+
+@pytest.mark.parametrize("evidence", [CLASSES, MULTIPLE], ids=["classes", "attributes"])
+def test_beside_a_retrained_model_every_measure_is_there(evidence):
+    """Of examples put into the four splits one by one."""
+    parts = np.where(np.arange(COUNT) % 3 == 0, "discovery", "assessment")
+    evidence = beside(replace(evidence, causes=np.array([4, 14, 24]), parts=parts))
+    like = set(alike(evidence).tolist())
+    rows = {"retained_train": [], "erased_train": [], "retained_test": [], "erased_test": []}
+    for row in range(COUNT):
+        rows["erased_train" if row in (4, 14, 24) else "retained_train"].append(row)
+        if parts[row] == "assessment":
+            rows["erased_test" if row in like else "retained_test"].append(row)
+    models = {"original": evidence.before, "updated": evidence.after, "retrained": evidence.reference}
+
+    def split(training, test):
+        return {name: (training if "train" in name else test)[of] for name, of in rows.items()}
+
+    expected = erasure_metrics(
+        {name: split(of.training_probabilities, of.test_probabilities) for name, of in models.items()},
+        split(evidence.given_labels, evidence.test_labels),
+        losses={
+            name: split(-of.training_log_likelihoods, -of.test_log_likelihoods) for name, of in models.items()
+        },
+    )
+    measured = measure(evidence)
+    assert measured["beside_retrained"] == {
+        name: expected[name] for name in ("gap", "similarity", "membership_retrained")
+    }
+    assert measured["beside_retrained"]["similarity"]["divergence_erased_train"] > 0
+    assert measured["reference"]["erased"] == pytest.approx(
+        evidence.reference.training_correct[[4, 14, 24]].mean()
+    )
+
+
+def test_a_retrained_model_is_as_close_to_itself_as_can_be():
+    evidence = beside(CLASSES)
+    found = measure(replace(evidence, after=evidence.reference))["beside_retrained"]
+    assert {value for value in found["gap"].values() if value is not None} == {0.0}
+    assert found["similarity"]["confusion_distance"] == 0
+    assert found["similarity"]["normalised_confusion_distance"] == 0
+    assert found["similarity"]["tug_of_war"] == 1
+    assert found["similarity"]["divergence_retained_train"] == 0
+
+
+def test_any_other_reference_is_no_retrained_model():
+    found = measure(beside(CLASSES, reference_retrained=False))
+    assert list(found) == ["examples", "before", "after", "reference"]
+
+
+def test_nothing_erased_beside_a_retrained_model():
+    assert "beside_retrained" not in measure(beside(replace(CLASSES, causes=np.empty(0, dtype=np.int64))))
+
+
 def test_nothing_erased():
     measured = measure(replace(CLASSES, causes=np.empty(0, dtype=np.int64)))
     assert measured["examples"] == 0

@@ -69,6 +69,29 @@ def test_answers_are_those_of_the_models(attributes: bool) -> None:
     assert evidence.training_inputs.ndim == 2
 
 
+@pytest.mark.parametrize("attributes", [False, True])
+def test_the_reference_answers_and_beside_a_retrained_one_all_give_probabilities(attributes: bool) -> None:
+    reference = model(attributes, 2)
+    other = gathered(attributes, reference=reference, reference_in_words="so and so")
+    assert other.reference is not None
+    assert (other.reference_in_words, other.reference_retrained) == ("so and so", False)
+    assert other.before.training_probabilities is None
+    tests = examples(attributes, 20, 1)
+    np.testing.assert_array_equal(
+        other.reference.test_log_likelihoods, reference.log_likelihoods(tests).double().numpy()
+    )
+    retrained = gathered(attributes, reference=reference, reference_retrained=True)
+    for seed, found in ((0, retrained.before), (1, retrained.after), (2, retrained.reference)):
+        asked = model(attributes, seed)
+        for examined, probabilities in (
+            (examples(attributes, 30, 0), found.training_probabilities),
+            (tests, found.test_probabilities),
+        ):
+            expected = asked.likelihood.probabilities(asked.outputs(examined)).numpy()
+            np.testing.assert_array_equal(probabilities, expected)
+    assert not gathered(attributes, reference_retrained=True).reference_retrained, "there is none"
+
+
 def test_each_model_runs_once_over_each_example() -> None:
     seen = []
 
@@ -122,6 +145,7 @@ def test_what_is_not_known_is_none() -> None:
         ({"is_corrupted": np.zeros(41, dtype=bool)}, "41 marks of corruption for 40 training examples"),
         ({"roles": np.full(3, "")}, "3 roles for 40 test examples"),
         ({"before": answers(np.zeros(7))}, "7 log-likelihoods before for 40 test examples"),
+        ({"reference": answers(np.zeros(7))}, "7 log-likelihoods of the reference for 40 test examples"),
         (
             {"after": replace(CLASSES.after, training_correct=np.ones(2))},
             "2 marks of what is right after for 40 training",

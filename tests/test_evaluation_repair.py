@@ -1,5 +1,7 @@
 """Accuracy before and after a repair, by hand and by scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from sklearn.metrics import confusion_matrix as confusion_oracle
 
 from evidence_cases import CLASSES, HAVE, HAVE_AFTER, HAVE_BEFORE, MULTIPLE
 from modelrepair.errors import RepairError
+from modelrepair.evaluation.measures import reference
 from modelrepair.evaluation.measures.repair import (
     attribute_recalls,
     confusion_matrix,
@@ -206,6 +209,14 @@ def test_the_evidence_is_measured_on_its_test_examples():
     assert attributes["before"]["all"] == pytest.approx((HAVE_BEFORE == HAVE).mean())
     assert attributes["after"]["all"] == pytest.approx((HAVE_AFTER == HAVE).mean())
     assert (attributes["before"]["holdout"], attributes["before"]["remaining"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("evidence", [CLASSES, MULTIPLE], ids=["classes", "attributes"])
+def test_the_reference_is_measured_as_the_repair_is(evidence):
+    assert reference.measure(evidence) is None
+    found = reference.measure(replace(evidence, reference=evidence.after, reference_in_words="so and so"))
+    repaired = measure(evidence)
+    assert found == {"what": "so and so", **{name: repaired[name] for name in ("after", "fixed", "broken")}}
 
 
 def test_a_hundred_thousand_classes():

@@ -23,8 +23,10 @@ COUNT = 60
 PARTS = ("discovery", "reserved", "assessment")
 
 
-def write_workspace(root: Path, *, attributes: bool, corrupted: bool, scored: bool) -> None:
-    """What the stages before evaluate leave, of two linear models of points in four dimensions."""
+def write_workspace(
+    root: Path, *, attributes: bool, corrupted: bool, scored: bool, reference: str | None = None
+) -> None:
+    """What the stages before evaluate leave, of linear models of points in four dimensions."""
     generator = np.random.default_rng(0)
     folders = ("original", "corrupted", "failures", "scores", "causes", "method")
     for name in (*(f"data/{folder}" for folder in folders), "models/base", "models/repaired", "metrics"):
@@ -65,6 +67,8 @@ def write_workspace(root: Path, *, attributes: bool, corrupted: bool, scored: bo
             "selection": "fraction" if scored else "class",
             "uses": "guard" if scored else "request",
             "scored": scored,
+            "reference": reference,
+            "retrained": reference == "retrain",
         },
     )
     description = {
@@ -74,7 +78,8 @@ def write_workspace(root: Path, *, attributes: bool, corrupted: bool, scored: bo
         "outputs": 3,
         "likelihood": likelihood,
     }
-    for seed, name in enumerate(("base", "repaired")):
+    (root / "models/reference").mkdir()
+    for seed, name in enumerate(("base", "repaired", *(["reference"] if reference else []))):
         save_model(root / "models" / name, fresh_model(description, seed), description)
     course = pd.DataFrame({"round": [0, 1], "discovery_accuracy": [0.5, 0.6], "returned": [False, True]})
     course.to_csv(root / "metrics/treatment_course.csv", index=False)
@@ -126,6 +131,37 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     assert f"{what} training examples" in shown.stdout
     assert ("AUROC" in shown.stdout) == ("noisy classes" in shown.stdout) == kind["corrupted"]
     assert "metrics/pictures/" in shown.stdout
+
+
+@pytest.mark.parametrize("reference", ["fine-tuned without the 15 % highest losses", "retrain"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_reference_is_measured_and_shown(case: str, reference: str, tmp_path: Path) -> None:
+    kind = CASES[case]
+    for name, beside in (("without", None), ("with", reference)):
+        write_workspace(tmp_path / name, **kind, reference=beside)
+        done = evaluate(tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    metrics: dict[str, Any] = json.loads((tmp_path / "with/metrics/repair.json").read_text())
+    plain = json.loads((tmp_path / "without/metrics/repair.json").read_text())
+    found = metrics.pop("reference")
+    assert list(found) == ["what", "after", "fixed", "broken"]
+    assert found["what"] == reference
+    assert found["after"].keys() == metrics["repair"]["after"].keys()
+    assert ("beside_retrained" in metrics["erasure"]) == (reference == "retrain")
+    assert set(metrics["erasure"].pop("reference")) == {"erased", "kept", "membership_auc"}
+    metrics["erasure"].pop("beside_retrained", None)
+    assert metrics == plain, "all else is as without one"
+    summaries = {
+        (tmp_path / name / "metrics/pictures/summary.png").read_bytes() for name in ("with", "without")
+    }
+    assert len(summaries) == 2
+    shown = show(tmp_path / "with")
+    assert shown.returncode == 0, shown.stderr
+    said = (
+        f"beside it, {reference}: {100 * found['after']['all']:.1f} % of all right, {found['fixed']} fixed, "
+    )
+    assert said in shown.stdout
+    assert "beside it" not in show(tmp_path / "without").stdout
 
 
 @pytest.mark.parametrize("broken", ["a picture", "a measurement", "the settings", "the course"])

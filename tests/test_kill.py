@@ -45,6 +45,7 @@ CASES = {
     "insertion": Case("update-posterior", "editing the posterior", None),
     "deletion": Case("treat", "editing the posterior", Moment("treat", *WRITTEN, count=2)),
     "retraining": Case("treat", "retraining", None, method="retrain"),
+    "reference": Case("train-reference", "fine-tuning", None),
 }
 
 

@@ -1,5 +1,6 @@
 """Pictures: real PNGs of sensible size, the same bytes for the same numbers, and no crash at the edges."""
 
+import itertools
 import struct
 import tracemalloc
 import warnings
@@ -31,6 +32,7 @@ from evidence_cases import (
 )
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.drawing.canvas import Canvas, picture
+from modelrepair.evaluation.drawing.charts import bar_chart
 from modelrepair.evaluation.drawing.gallery import TrainingTiles, as_picture
 from modelrepair.evaluation.drawing.names import label_text, readable
 from modelrepair.evaluation.pictures import (
@@ -47,6 +49,10 @@ from modelrepair.evaluation.pictures import (
 )
 
 REQUEST = replace(CLASSES, **NO_SCORES)
+REFERENCE = {
+    "reference": answers((TRUE + np.arange(COUNT) % 5 // 4) % 10, seed=3),
+    "reference_in_words": "retrain",
+}
 SAMPLES = {
     "examples": (examples.draw, CLASSES),
     "changes": (changes.draw, CLASSES),
@@ -54,7 +60,9 @@ SAMPLES = {
     "confusion": (confusion.draw, CLASSES),
     "treatment": (treatment.draw, CLASSES),
     "erasure": (erasure.draw, REQUEST),
+    "erasure, reference": (erasure.draw, replace(REQUEST, **REFERENCE)),
     "summary": (summary.draw, CLASSES),
+    "summary, reference": (summary.draw, replace(CLASSES, **REFERENCE)),
     "attributes": (attributes.draw, MULTIPLE),
 }
 ALWAYS = {"summary.png", "changes.png", "treatment.png"}
@@ -127,6 +135,43 @@ def test_what_is_drawn_follows_from_what_is_there(case, tmp_path):
             drawn.append(name)
             assert size_of(path)[0] >= 900
     assert sorted(drawn) == sorted(DRAWN[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_reference_stands_in_the_summary_alone(case, tmp_path):
+    """And the picture shows it: other answers, other words, another picture."""
+    evidence = CASES[case]
+    predictions = evidence.after.test_predictions
+    with_it = [
+        replace(evidence, reference=answers(predictions, seed=3), reference_in_words="retrain"),
+        replace(evidence, reference=answers(evidence.test_labels, seed=3), reference_in_words="retrain"),
+        replace(evidence, reference=answers(predictions, seed=3), reference_in_words="distil " * 99),
+    ]
+    drawn = []
+    for number, shown in enumerate([evidence, *with_it]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        draw_all(folder, shown)
+        drawn.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert len({pictures["summary.png"] for pictures in drawn}) == 4
+    for pictures in drawn:
+        assert {**pictures, "summary.png": b""} == {**drawn[0], "summary.png": b""}
+
+
+@pytest.mark.parametrize("chart", ["without", "with"])
+def test_bars_and_their_values(chart):
+    """One a model and group: before, reference, after, none upon another; a group without examples says so."""
+    before, after, beside = {"all": 0.5, "rare": 0.0}, {"all": 0.9}, {"all": 0.7, "rare": 1.0}
+    axes = Canvas(4, 3).axes(0, 0, 4, 3)
+    bar_chart(axes, before, after, {"all": "All", "rare": "Rare"}, beside if chart == "with" else None)
+    bars = sorted((bar.get_y(), bar.get_height(), bar.get_width()) for bar in axes.patches)
+    expected = [50.0, 70.0, 90.0, 0.0, 100.0] if chart == "with" else [50.0, 90.0, 0.0]
+    np.testing.assert_allclose([width for *_, width in bars], expected)
+    for (top, height, _), (following, *_) in itertools.pairwise(bars):
+        assert top + height <= following
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("no examples") == 1
+    assert [f"{value:.1f}" in texts for value in expected] == [True] * len(expected)
 
 
 @pytest.mark.parametrize("count", [0, 1, 12, 40])

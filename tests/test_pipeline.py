@@ -79,14 +79,15 @@ CHANGES_OF_CODE = {
     "evaluation/measures/repair.py": ["evaluate"],
     "influence/posterior_shift.py": ["score-influence"],
     "selection/rules.py": ["select-causes"],
-    "treatment/deletion.py": ["treat"],
-    "posterior/ewc.py": ["treat", "update-posterior"],
-    "curvature/diagonal.py": ["fit-fisher", "treat", "update-posterior"],
+    "treatment/deletion.py": ["train-reference", "treat"],
+    "posterior/ewc.py": ["train-reference", "treat", "update-posterior"],
+    "curvature/diagonal.py": ["fit-fisher", "train-reference", "treat", "update-posterior"],
     "sources/npz.py": ["prepare-data"],
     "corruptions/label_noise.py": ["corrupt-data"],
     "networks/resnet20.py": [],
     "networks/brand_new.py": [],
     "settings/influence.py": ["choose-method", "score-influence"],
+    "settings/reference.py": ["choose-method", "train-reference"],
     "settings/networks.py": ["choose-method"],
     "networks/lenet5.py": [
         *(
@@ -95,6 +96,7 @@ CHANGES_OF_CODE = {
             "score-influence",
             "split-failures",
             "train-base",
+            "train-reference",
             "treat",
             "update-posterior",
         ),
@@ -213,6 +215,13 @@ def test_another_method_does_not_run_what_comes_before(experiments: Experiments)
     assert run[0] == "choose-method"
     assert not BEFORE_THE_METHOD & set(run)
     assert {"fit-fisher", "update-posterior", "treat", "evaluate"} <= set(run)
+
+
+def test_methods_that_are_given_the_same_share_a_reference(experiments: Experiments) -> None:
+    """`ewc` and `ssse` differ in all that leads to the causes; neither that nor other causes train it anew."""
+    for outcome in (experiments.other_method, experiments.other_selection):
+        assert "select-causes" in outcome.stages_run
+        assert "train-reference" not in outcome.stages_run
 
 
 def test_back_to_the_first_method_runs_nothing(experiments: Experiments, finished: Finished) -> None:

@@ -380,7 +380,10 @@ def test_every_stage_gets_its_own() -> None:
         "seed": 0,
         "dataset": CONTENT["datasets"]["mnist-sample"],
     }
-    assert found["select-causes"] == {"selection": {**CONTENT["selections"]["fraction"], "per_class": None}}
+    assert found["select-causes"] == {
+        "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
+        "for_reference": False,
+    }
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
     assert ewc["posterior"].items() <= insertion["posterior"].items()
@@ -393,6 +396,8 @@ def test_every_stage_gets_its_own() -> None:
         "selection": "fraction",
         "uses": "guard",
         "scored": True,
+        "reference": "fine-tuned without the 15 % highest losses",
+        "retrained": False,
     }
 
 
@@ -466,8 +471,99 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "treatment", "guarded", "words"),
+    [
+        ({"method": "mend"}, "finetune", True, "fine-tuned without the 15 % highest losses"),
+        ({"method": "ewc"}, "finetune", True, "fine-tuned without the 15 % highest losses"),
+        (
+            {"method": "ewc", "treatments__ewc__guarded": False},
+            "finetune",
+            False,
+            "fine-tuned without the 15 % highest losses",
+        ),
+        ({"method": "bir"}, "finetune-reserved", True, "fine-tuned on the reserved examples"),
+        (
+            {"identification": "knn-shapley"},
+            "finetune-discovery",
+            True,
+            "fine-tuned on discovery",
+        ),
+        ({"treatment": "mend-discovery"}, "finetune-discovery", True, "fine-tuned on discovery"),
+        ({"method": "erase", "selection": "class"}, None, None, None),
+        ({"method": "mend", "reference": "none"}, None, None, None),
+        ({"method": "mend", "reference": "retrain"}, "retrain", True, "retrain, with the same causes"),
+        (
+            {"method": "erase", "selection": "class", "reference": "retrain"},
+            "retrain",
+            False,
+            "retrain, with the same causes",
+        ),
+        (
+            {"selections__fraction__fraction": 0.325},
+            "finetune",
+            True,
+            "fine-tuned without the 32.5 % highest losses",
+        ),
+        (
+            {"treatments__finetune__trains_on": ["remaining", "failures"]},
+            "finetune",
+            True,
+            "fine-tuned on the failures without the 15 % highest losses",
+        ),
+    ],
+)
+def test_the_reference_is_what_anybody_would_do_with_the_same(
+    values: dict[str, Any], treatment: str | None, guarded: bool | None, words: str | None
+) -> None:
+    found = what_runs(**values)
+    reference, obvious = found["train-reference"], values.get("reference", "obvious") == "obvious"
+    assert found["evaluate"]["reference"] == words
+    assert found["evaluate"]["retrained"] == (treatment == "retrain")
+    if treatment is None:
+        assert reference == {"seed": 0, "treatment": None, "dropped": None, "curvatures": {}}
+        return
+    alone = what_runs(**{**values, "reference": "none", "treatment": treatment})["treat"]["treatment"]
+    assert reference["treatment"] == {**alone, "guarded": guarded}
+    assert (reference["dropped"] is not None) == obvious
+    assert found["select-causes"]["for_reference"] == (not obvious)
+
+
+def test_methods_that_are_given_the_same_have_one_reference() -> None:
+    by_use: dict[str, set[str]] = {}
+    for name, method in CONTENT["methods"].items():
+        selection = "class" if method["identification"] == "request" else None
+        found = what_runs(method=name, selection=selection)
+        made = json.dumps(found["train-reference"], sort_keys=True)
+        by_use.setdefault(found["evaluate"]["uses"], set()).add(made)
+    assert {use: len(made) for use, made in by_use.items()} == {"guard": 1, "reserved": 1, "request": 1}
+
+
+def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
+    found = what_runs(method="ewc", reference="ssse", training__weight_decay=0.01)
+    assert found["train-reference"]["curvatures"] == {"gram": PARAMETERS.fisher.gram.model_dump()}
+    assert list(found["fit-fisher"]["curvatures"]) == ["diagonal"], "the method's own"
+    assert found["train-reference"]["treatment"]["posterior"]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
+        (
+            {"reference": "voodoo"},
+            "there is no reference 'voodoo': choose obvious, none, or one of the treat",
+        ),
+        (
+            {"method": "bir", "treatments__finetune-reserved": ABSENT},
+            "given 'reserved' is the treatment 'finetune-reserved', and treatments has no such entry: add it",
+        ),
+        (
+            {"selections__fraction": {"rule": "top-k", "count": 3}},
+            "reference is obvious, .* no such entry of the rule fraction, below 1: add it, or set reference",
+        ),
+        (
+            {"selections__fraction__fraction": 1.0},
+            "reference is obvious, .* no such entry of the rule fraction, below 1: add it, or set reference",
+        ),
         ({"method": "voodoo"}, "there is no method 'voodoo': choose one of bir"),
         ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of bir"),
         ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),

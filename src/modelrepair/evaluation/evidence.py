@@ -42,12 +42,16 @@ class Answers:
             the share that is right.
         test_log_likelihoods: (t,) log p(y | x, θ) in nats.
         test_predictions: (t,) class numbers, or (t, k) attributes of 0 and 1.
+        training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
+        test_probabilities: (t, k), likewise.
     """
 
     training_log_likelihoods: NDArray[np.float64]
     training_correct: Array
     test_log_likelihoods: NDArray[np.float64]
     test_predictions: Array
+    training_probabilities: Array | None = None
+    test_probabilities: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,9 @@ class Evidence:
         after: what the repaired model makes of them.
         course: a row for each point of the treatment: `round`, columns that end in `_accuracy` (fractions,
             missing where not measured) and `returned` (bool).
+        reference: what the model makes of them that the repaired one stands beside; None where there is none.
+        reference_in_words: what that is.
+        reference_retrained: whether it is the model retrained without the causes. All answers then have probabilities.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -93,9 +100,14 @@ class Evidence:
     before: Answers
     after: Answers
     course: pd.DataFrame
+    reference: Answers | None = None
+    reference_in_words: str | None = None
+    reference_retrained: bool = False
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
+        if self.reference is not None:
+            answers["of the reference"] = self.reference
         named: dict[str, dict[str, Array | None]] = {
             "training": {
                 "given labels": self.given_labels,
@@ -148,8 +160,11 @@ def gather(
     true_labels: ArrayLike | None = None,
     is_corrupted: ArrayLike | None = None,
     noisy_classes: Sequence[int] = (),
+    reference: TrainedModel | None = None,
+    reference_in_words: str | None = None,
+    reference_retrained: bool = False,
 ) -> Evidence:
-    """Run both models over all examples, once each, and put down what all measures and pictures need.
+    """Run all models over all examples, once each, and put down what all measures and pictures need.
 
     Args:
         base, repaired: the model before and after.
@@ -157,11 +172,14 @@ def gather(
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes: as in
             `Evidence`. Where no example is corrupted there are no true causes to find, so no truth is known.
+        reference: the model that the repaired one stands beside, if there is one.
+        reference_in_words, reference_retrained: as in `Evidence`.
 
     Raises:
         RepairError: if there is not one value for each example.
     """
     known = is_corrupted is not None and bool(np.any(is_corrupted))
+    probable = reference is not None and reference_retrained
     return Evidence(
         class_names=tuple(str(name) for name in class_names),
         noisy_classes=tuple(int(number) for number in noisy_classes),
@@ -175,9 +193,12 @@ def gather(
         test_labels=np.asarray(tests.targets),
         roles=np.asarray(roles),
         parts=np.asarray(parts),
-        before=_answers(base, training, tests),
-        after=_answers(repaired, training, tests),
+        before=_answers(base, training, tests, probable),
+        after=_answers(repaired, training, tests, probable),
         course=course,
+        reference=None if reference is None else _answers(reference, training, tests, probable),
+        reference_in_words=reference_in_words,
+        reference_retrained=probable,
     )
 
 
@@ -195,17 +216,19 @@ class _Stored:
         return self._examples.subset([row]).inputs[0]
 
 
-def _answers(model: TrainedModel, training: Examples, tests: Examples) -> Answers:
-    known, correct, _ = _run(model, training)
-    unseen, _, predictions = _run(model, tests)
-    return Answers(known.astype(np.float64), correct, unseen.astype(np.float64), predictions)
+def _answers(model: TrainedModel, training: Examples, tests: Examples, probable: bool) -> Answers:
+    known, correct, _, expected = _run(model, training, probable)
+    unseen, _, predictions, foreseen = _run(model, tests, probable)
+    return Answers(
+        known.astype(np.float64), correct, unseen.astype(np.float64), predictions, expected, foreseen
+    )
 
 
-def _run(model: TrainedModel, examples: Examples) -> tuple[Array, Array, Array]:
-    """Log-likelihoods, correctness and predictions of n examples, of one pass over them."""
+def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array, Array, Array, Array | None]:
+    """Log-likelihoods, correctness, predictions and, if wanted, probabilities of n examples, of one pass over them."""
     import torch
 
-    batches = []
+    batches, probabilities = [], []
     with torch.no_grad():
         for _, inputs, targets in model.batches(examples):
             outputs = model.network(inputs)
@@ -216,5 +239,7 @@ def _run(model: TrainedModel, examples: Examples) -> tuple[Array, Array, Array]:
                     model.likelihood.predictions(outputs),
                 )
             )
+            if probable:
+                probabilities.append(model.likelihood.probabilities(outputs))
     likelihoods, correct, predictions = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
-    return likelihoods, correct, predictions
+    return likelihoods, correct, predictions, torch.cat(probabilities).cpu().numpy() if probable else None

@@ -13,6 +13,8 @@ class Description(Settings):
             (and accuracy on discovery, to judge points by), "reserved" (and a clean set to train on), "discovery" (and
             its examples to train on), "request" (no failures, the causes).
         scored: whether training examples were ranked.
+        reference: what the reference is, in words; None where there is none.
+        retrained: whether that is the model retrained without the causes, beside which an erasure is measured.
     """
 
     method: Text
@@ -21,3 +23,5 @@ class Description(Settings):
     selection: Text
     uses: Text
     scored: Flag
+    reference: Text | None = None
+    retrained: Flag = False

@@ -23,6 +23,14 @@ from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
 from modelrepair.settings.networks import NETWORKS, check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
+from modelrepair.settings.reference import (
+    NONE,
+    OBVIOUS,
+    TrainReference,
+    dropped_share,
+    in_words,
+    reference_treatment,
+)
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
 from modelrepair.settings.treatment import (
@@ -98,6 +106,9 @@ class Parameters(Settings):
     """One of `corruptions`."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
+    reference: Name = OBVIOUS
+    """What the repaired model stands beside. obvious: what anybody would do with what the method is given. none:
+    nothing. Or one of `treatments`, for the same causes, such as retrain."""
     own_data: Text
     """The folder of your own data files. What reads it runs again when anything in it changes."""
     datasets: dict[Name, Source]
@@ -193,10 +204,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     if not identification.posterior.stiff:
         # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
         insertion["posterior"] = _decayed(identification.posterior, parameters)
-    deletion = {}
-    if isinstance(treatment, DeleteSettings | MendSettings):
-        deletion["posterior"] = _decayed(treatment.posterior, parameters)
     seed = parameters.seed
+    reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
@@ -209,13 +218,59 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "score-influence": ScoreInfluence(
             seed=seed, influence=_decayed(identification.influence, parameters)
         ),
-        "select-causes": SelectCauses(selection=selection),
-        "treat": Treat(
-            seed=seed,
-            treatment=_decayed(treatment, parameters).model_copy(update={"guarded": guarded, **deletion}),
+        "select-causes": SelectCauses(selection=selection, for_reference=reference.same_causes),
+        "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
+        "train-reference": reference,
+        "evaluate": Description(
+            method=parameters.method,
+            **names,
+            uses=uses,
+            scored=scored,
+            reference=described,
+            retrained=reference.is_gold_standard,
         ),
-        "evaluate": Description(method=parameters.method, **names, uses=uses, scored=scored),
     }
+
+
+def _reference(
+    parameters: Parameters, uses: str, *, scored: bool, guarded: bool
+) -> tuple[TrainReference, str | None]:
+    """What the reference is made of, and what it is in words.
+
+    Args:
+        parameters: all of them.
+        uses: what the method is given, as in `Description`.
+        scored: whether the method ranks examples.
+        guarded: whether it may judge points by accuracy on discovery. The obvious one may do what the method may.
+
+    Raises:
+        RepairError: if there is no such treatment, or it lacks what it needs.
+    """
+    name = reference_treatment(parameters.reference, uses, parameters.treatments)
+    if name == NONE:
+        return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
+    treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
+    dropped = dropped_share(parameters.selections) if obvious else None
+    if treatment.guarded is not None:
+        guarded = treatment.guarded
+    elif not obvious:
+        guarded = scored
+    stiff = treatment.stiffness
+    reference = TrainReference(
+        seed=parameters.seed,
+        treatment=_complete(treatment, parameters, guarded),
+        dropped=dropped,
+        curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
+    )
+    return reference, in_words(name, treatment, dropped)
+
+
+def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
+    """A treatment's settings with what follows from the others: whether it is guarded, and the weight decay."""
+    deletion = {}
+    if isinstance(treatment, DeleteSettings | MendSettings):
+        deletion["posterior"] = _decayed(treatment.posterior, parameters)
+    return _decayed(treatment, parameters).model_copy(update={"guarded": guarded, **deletion})
 
 
 def _decayed(member: Chosen, parameters: Parameters) -> Chosen:

@@ -6,7 +6,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Count, Member, Number, Seed, Settings, Share, Text, expect
+from modelrepair.settings.base import (
+    ClassName,
+    Count,
+    Flag,
+    Member,
+    Number,
+    Seed,
+    Settings,
+    Share,
+    Text,
+    expect,
+)
 
 
 class SelectionSettings(Member):
@@ -115,3 +126,6 @@ class SelectCauses(Settings):
     """What the stage select-causes is given."""
 
     selection: Selection
+    for_reference: Flag = False
+    """Whether the reference treats the same causes. Where it does not, its stage must not see them, so that all methods
+    share its result."""

@@ -13,8 +13,10 @@ from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
 from modelrepair.treatment.mending import Mend
+from modelrepair.treatment.obvious import highest_losses
 from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
 from modelrepair.treatment.scrubbing import Scrub
+from modelrepair.treatment.workspace import read_patient
 
 TREATMENTS: dict[str, type[Treatment]] = {
     "align": Align,
@@ -48,7 +50,9 @@ __all__ = [
     "Scrub",
     "Treated",
     "Treatment",
+    "highest_losses",
     "make_treatment",
+    "read_patient",
 ]
 
 

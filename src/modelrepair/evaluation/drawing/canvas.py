@@ -19,6 +19,7 @@ from modelrepair.pipeline.artifacts import output_file
 # Okabe and Ito's colours, which stay apart for every common form of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 SERIES = (BLUE, AMBER, GREEN, PURPLE, SKY)  # orange is kept for what is wrong
+REFERENCE = "#9A6B00"  # a darker amber, legible as text
 INK, MUTED, PALE, RULE = "#1F2328", "#656D76", "#B4BBC4", "#D8DCE1"
 
 DOTS_PER_INCH = 150
@@ -132,6 +133,13 @@ class Canvas:
         end = self.text(end + 0.05, top, "and", color=MUTED)
         end = self.text(end + 0.05, top, "after", color=BLUE, bold=True)
         self.text(end + 0.05, top, what, color=MUTED)
+
+    def beside(self, left: float, what: str | None, top: float = 0.74) -> None:
+        """The legend of the bars between those of before and after: what the reference is; by default on the line that
+        follows. Nothing where there is none."""
+        if what is not None:
+            end = self.text(left, top, "reference", color=REFERENCE, bold=True) + 0.05
+            self.text(end, top, what, color=MUTED, width=self.width - end - MARGIN)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the sheet as a PNG without a date or the name of a program, so equal sheets are equal bytes."""

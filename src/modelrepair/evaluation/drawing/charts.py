@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from modelrepair.evaluation.drawing.canvas import BLUE, INK, MUTED, ORANGE, PALE, RULE, SERIES
+from modelrepair.evaluation.drawing.canvas import AMBER, BLUE, INK, MUTED, ORANGE, PALE, RULE, SERIES
 from modelrepair.evaluation.drawing.names import shorten
 
 MOST_COUNTS = 20  # classes up to which a confusion matrix of this size has room for counts and names
@@ -56,22 +56,29 @@ def bar_chart(
     before: Mapping[str, float | None],
     after: Mapping[str, float | None],
     groups: Mapping[str, str],
+    reference: Mapping[str, float | None] | None = None,
 ) -> None:
-    """Accuracy before and after for each group of examples, as pairs of bars with their values.
+    """Accuracy before and after for each group of examples, as bars side by side with their values.
 
     Args:
         axes: to draw into.
         before, after: fractions by the groups' names; None where a group has no examples.
         groups: names with their titles, from the top.
+        reference: the same of the reference, whose bars stand between the others; None where there is none.
     """
+    bars: list[tuple[Mapping[str, float | None], float, str]] = [(before, -0.14, PALE), (after, 0.13, BLUE)]
+    height = 0.245
+    if reference is not None:
+        bars = [(before, -0.175, PALE), (reference, 0.015, AMBER), (after, 0.205, BLUE)]
+        height = 0.17
     for row, (name, title) in enumerate(groups.items()):
         axes.text(0, row - 0.3, title, fontsize=8.5, color=INK, va="bottom")
-        pair = (before.get(name), after.get(name))
-        for value, offset, color in zip(pair, (-0.14, 0.13), (PALE, BLUE), strict=True):
+        for values, offset, color in bars:
+            value = values.get(name)
             if value is None:
                 axes.text(0, row + offset, "no examples", fontsize=8, color=MUTED, va="center")
                 continue
-            axes.barh(row + offset, 100 * value, height=0.245, color=color)
+            axes.barh(row + offset, 100 * value, height=height, color=color)
             axes.text(
                 100 * value + 1.5,
                 row + offset,

@@ -30,8 +30,9 @@ def measure(evidence: Evidence) -> dict[str, Any]:
     """What the models still know of the causes, by the labels that they were trained with.
 
     Returns:
-        examples: how many causes were deleted; before, after: `forgetting`, beside the unseen examples that are
-        `alike`.
+        examples: how many causes were deleted; before, after and, where there is one, reference: `forgetting`, beside
+        the unseen examples that are `alike`. Where the reference is retrained without the causes, also
+        beside_retrained: the gap, similarity and membership_retrained of `erasure_metrics`.
     """
     unseen = alike(evidence)
 
@@ -44,11 +45,42 @@ def measure(evidence: Evidence) -> dict[str, Any]:
             answers.test_log_likelihoods[unseen],
         )
 
-    return {
+    measured = {
         "examples": len(evidence.causes),
         "before": known(evidence.before),
         "after": known(evidence.after),
     }
+    if evidence.reference is not None:
+        measured["reference"] = known(evidence.reference)
+    if evidence.reference is not None and evidence.reference_retrained and len(evidence.causes):
+        measured["beside_retrained"] = _beside_retrained(evidence, evidence.reference, unseen)
+    return measured
+
+
+def _beside_retrained(
+    evidence: Evidence, retrained: Answers, unseen: NDArray[np.int64]
+) -> dict[str, Metrics]:
+    """`erasure_metrics` of the causes and of the test examples for assessment, of which `unseen` are like them."""
+    kept = np.setdiff1d(np.arange(len(evidence.given_labels)), evidence.causes)
+    rows = (kept, evidence.causes, np.setdiff1d(evidence.assessed, unseen), unseen)
+
+    def split(training: Array, test: Array) -> dict[str, Array]:
+        sides = (training, training, test, test)
+        return {name: side[of] for name, side, of in zip(SPLITS, sides, rows, strict=True)}
+
+    answers = dict(zip(MODELS, (evidence.before, evidence.after, retrained), strict=True))
+    measured = erasure_metrics(
+        {
+            model: split(np.asarray(of.training_probabilities), np.asarray(of.test_probabilities))
+            for model, of in answers.items()
+        },
+        split(evidence.given_labels, evidence.test_labels),
+        losses={
+            model: split(-of.training_log_likelihoods, -of.test_log_likelihoods)
+            for model, of in answers.items()
+        },
+    )
+    return {name: measured[name] for name in ("gap", "similarity", "membership_retrained")}
 
 
 def alike(evidence: Evidence) -> NDArray[np.int64]:

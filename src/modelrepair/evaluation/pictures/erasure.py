@@ -11,11 +11,11 @@ from modelrepair.evaluation.drawing.charts import bar_chart
 from modelrepair.evaluation.drawing.gallery import Tile, draw_tiles, tiles_height
 from modelrepair.evaluation.drawing.names import label_text, readable, shorten
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import erasure, repair
+from modelrepair.evaluation.measures import erasure, reference, repair
 
 
 def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None:
-    """Some of the erased examples, and what the model knows before and after.
+    """Some of the erased examples, and what the model knows before and after, beside the reference.
 
     Nothing where examples were scored: see `summary`.
 
@@ -40,6 +40,9 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None
     body = max(2.6, tiles_height(block, columns, -(-len(tiles) // columns), 1))
     known, measured = erasure.measure(evidence), repair.measure(evidence)
     values = {when: {**known[when], "all": measured[when]["all"]} for when in ("before", "after")}
+    beside = reference.measure(evidence)
+    if beside:
+        values["reference"] = {**known["reference"], "all": beside["after"]["all"]}
     groups = {
         "erased": "Erased training examples",
         "kept": "Kept training examples",
@@ -53,5 +56,7 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None
         left = MARGIN + block + GAP
         canvas.panel(left, "2  See what the model still knows", "Accuracy by the given labels (%)")
         canvas.before_and_after(left, "the erasure")
-        axes = canvas.axes(left, top, 9.2 - left - MARGIN, body)
-        bar_chart(axes, values["before"], values["after"], groups)
+        canvas.beside(left, evidence.reference_in_words)
+        legend = 0.12 if beside else 0.0
+        axes = canvas.axes(left, top + legend, 9.2 - left - MARGIN, body - legend)
+        bar_chart(axes, values["before"], values["after"], groups, values.get("reference"))

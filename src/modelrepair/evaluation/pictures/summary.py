@@ -11,11 +11,12 @@ from modelrepair.evaluation.drawing.charts import bar_chart, curve_chart
 from modelrepair.evaluation.drawing.gallery import TrainingTiles, draw_tiles, tiles_height
 from modelrepair.evaluation.drawing.names import readable
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import identification, repair
+from modelrepair.evaluation.measures import identification, reference, repair
 
 
 def draw(path: str | PathLike[str], evidence: Evidence) -> None:
-    """The examples with the highest scores, how soon the true causes are found, and accuracy before and after.
+    """The examples with the highest scores, how soon the true causes are found, and accuracy before and after,
+    beside that of the reference.
 
     Without a truth to check the ranking by, there is no such panel and no class is called noisy. Nothing for a
     request: see `erasure`.
@@ -52,9 +53,10 @@ def draw(path: str | PathLike[str], evidence: Evidence) -> None:
             left += ranking + GAP
         canvas.panel(left, f"{3 if curves else 2}  Repair the model", "Accuracy on test examples (%)")
         canvas.before_and_after(left, "the repair")
-        measured = repair.measure(evidence)
+        measured, beside = repair.measure(evidence), reference.measure(evidence)
+        canvas.beside(left, evidence.reference_in_words)
         axes = canvas.axes(left, top - 0.16, width - left - MARGIN, body + 0.14)
-        bar_chart(axes, measured["before"], measured["after"], _groups(evidence))
+        bar_chart(axes, measured["before"], measured["after"], _groups(evidence), beside and beside["after"])
 
 
 def _groups(evidence: Evidence) -> dict[str, str]:
