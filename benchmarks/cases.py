@@ -151,6 +151,7 @@ def read_cases(
     project: Path,
     changes: Mapping[str, Any] | None = None,
     names: Collection[str] | None = None,
+    runs: Runs | None = None,
 ) -> dict[str, PlannedCase]:
     """The cases, each with its runs, checked as a whole.
 
@@ -159,6 +160,7 @@ def read_cases(
         project: the folder with the `params.yaml` from which every case departs.
         changes: dotted names of parameters with values in place of the cases'.
         names: of the cases that are wanted; all by default.
+        runs: in place of the cases' own.
 
     Raises:
         RepairError: if anything in the file, or in a run that follows from it, is not as it should be; or if cases to
@@ -174,6 +176,8 @@ def read_cases(
     for name, case in cases.items():
         if names is not None and name not in names:
             continue
+        if runs is not None:
+            case = case.model_copy(update={"runs": runs, "paper": []})
         try:
             planned[name] = _planned(
                 name, case, changed(base, {**case.parameters, **(changes or {})}), project

@@ -128,16 +128,24 @@ class WorkingCopies:
             RepairError: if a stage fails; says what it said.
         """
         start = time.perf_counter()
-        self._link_own_data(copy, parameters["own_data"])
-        # JSON is YAML.
-        (copy / "params.yaml").write_text(json.dumps(parameters), encoding="utf-8")
-        stdout = self._reproduce(copy)
+        stdout = self.reach(copy, parameters)
         return Outcome(
             read_json(copy / "metrics/repair.json"),
             self._costs_of(copy),
             re.findall(r"^Running stage '(?:dvc\.yaml:)?([^']+)'", stdout, re.MULTILINE),
             time.perf_counter() - start,
         )
+
+    def reach(self, copy: Path, parameters: Mapping[str, Any], *stages: str) -> str:
+        """Run the pipeline in a copy up to these stages, to its end by default; what DVC says of it.
+
+        Raises:
+            RepairError: if a stage fails; says what it said.
+        """
+        self._link_own_data(copy, parameters["own_data"])
+        # JSON is YAML.
+        (copy / "params.yaml").write_text(json.dumps(parameters), encoding="utf-8")
+        return self._reproduce(copy, *stages)
 
     def _fresh(self, copy: Path) -> Path:
         """The project as it is now; nothing of an earlier run, whose kill may have left DVC's files half-written."""
@@ -165,13 +173,13 @@ class WorkingCopies:
             if not os.path.lexists(link):
                 link.symlink_to(file.resolve())
 
-    def _reproduce(self, copy: Path) -> str:
+    def _reproduce(self, copy: Path, *stages: str) -> str:
         """What `dvc repro` writes to stdout."""
         with self._guard:
             if self._ended:
                 raise RepairError("the benchmark was ended")
             process = subprocess.Popen(
-                [sys.executable, "-m", "dvc", "repro"],
+                [sys.executable, "-m", "dvc", "repro", *stages],
                 cwd=copy,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -36,7 +36,7 @@ def main(stage: Stage) -> None:
         fresh=lambda: fresh_model(description, settings.seed),
         seed=settings.seed,
         trajectory=load_trajectory(trajectory, base.device) if score.follows else None,
-        checkpoint=stage.checkpoint() if score.follows else None,
+        checkpoint=stage.checkpoint() if score.lasts else None,
     )
     scores = influence_scores(investigation, score.chosen, **score.options)
     with output_folder(stage.root / "data/scores") as folder:

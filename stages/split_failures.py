@@ -2,14 +2,20 @@
 
 import environment  # noqa: F401
 
-from modelrepair.data.classes import class_number
+from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import dataset_description, test_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_table, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
-from modelrepair.splits.failures import NoFailures, failure_counts, failure_tables, split_failures
+from modelrepair.splits.failures import (
+    NoFailures,
+    failure_counts,
+    failure_tables,
+    nested_part,
+    split_failures,
+)
 
 
 def main(stage: Stage) -> None:
@@ -30,13 +36,21 @@ def main(stage: Stage) -> None:
             protocol=settings.failures.protocol,
             failure_classes=None if wanted is None else [class_number(name, classes) for name in wanted],
             required=settings.failures.required,
+            most_queries=settings.failures.most_queries,
         )
     except NoFailures as good_news:
         with output_file(stage.root / "metrics/failures.json") as path:
             write_json(path, {"query": 0, "accuracy": correct.mean(), "note": str(good_news)}, checksum=False)
         raise
+    tables = failure_tables(table, split)
+    if settings.failures.most_reserved is not None:
+        reserved, most = tables["reserved"], settings.failures.most_reserved
+        chosen = nested_part(
+            label_array(reserved["label"]), most, generator(settings.seed, "part of the reserved")
+        )
+        tables["reserved"] = reserved.iloc[chosen].reset_index(drop=True)
     with output_folder(stage.root / "data/failures") as folder:
-        for part, rows in failure_tables(table, split).items():
+        for part, rows in tables.items():
             write_table(folder / f"{part}.parquet", rows)
     counts = failure_counts(table, split, classes)
     with output_file(stage.root / "metrics/failures.json") as path:

@@ -28,7 +28,7 @@ INSTEAD = {
     ),
     **{
         f"python benchmarks/{name}.py": f"python benchmarks/{name}.py --help"
-        for name in ("curvature", "erasure", "convex")
+        for name in ("curvature", "erasure", "convex", "removal", "efficiency")
     },
     ". .venv/bin/activate": "",
     # Workers outlive the command: they are started, watched and ended in test_pipeline.py.

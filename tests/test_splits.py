@@ -13,7 +13,13 @@ from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.splits.dataset import split_test, split_training, training_table
 from modelrepair.splits.dataset import test_table as table_of_test_set
-from modelrepair.splits.failures import NoFailures, failure_counts, failure_tables, split_failures
+from modelrepair.splits.failures import (
+    NoFailures,
+    failure_counts,
+    failure_tables,
+    nested_part,
+    split_failures,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 OFFICIAL_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -220,3 +226,54 @@ def test_class_numbers_by_name_or_number() -> None:
     for name in ("bird", 3, -1, None):
         with pytest.raises(RepairError, match="choose from 7, cat, dog"):
             class_number(name, classes)
+
+
+@pytest.mark.parametrize("protocol", ["discovery", "halves"])
+def test_a_limited_query_is_a_part_of_any_larger_and_changes_no_other_role(protocol: str) -> None:
+    rng = generator(0, "correct")
+    correct, part = rng.random(200) > 0.4, rng.choice(["reserved", "discovery", "assessment"], 200)
+
+    def roles(most: int | None) -> NDArray[np.str_]:
+        table = split_failures(
+            correct,
+            part,
+            np.zeros(200, dtype=np.int64),
+            generator(1, "failures"),
+            protocol=protocol,
+            most_queries=most,
+        )
+        return table["role"].to_numpy(str)
+
+    whole = roles(None)
+    count = int((whole == "query").sum())
+    assert count > 10
+    larger = whole
+    for most in (count + 5, count, 10, 3, 1):
+        found = roles(most)
+        assert (found == "query").sum() == min(most, count)
+        assert (larger[found == "query"] == "query").all()
+        np.testing.assert_array_equal(found[whole != "query"], whole[whole != "query"])
+        assert set(found[whole == "query"]) <= {"query", ""}
+        larger = found
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), count=st.integers(1, 60), seed=SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_a_nested_part_is_of_all_classes_alike(counts: list[int], count: int, seed: int) -> None:
+    labels = shuffled_labels(counts, seed)
+    found = nested_part(labels, count, generator(seed, "part"))
+    assert len(found) == min(count, len(labels))
+    assert (np.diff(found) > 0).all()
+    assert set(found) <= set(nested_part(labels, count + 7, generator(seed, "part")))
+    taken = np.bincount(labels[found], minlength=len(counts))
+    # Classes that have more to give have given as many as any, but for one.
+    left = taken < np.array(counts)
+    assert not left.any() or taken.max() - taken[left].min() <= 1
+
+
+def test_a_nested_part_of_examples_with_attributes_or_of_none() -> None:
+    attributes = np.repeat([[0, 0], [0, 1], [1, 1]], [20, 3, 9], axis=0)
+    found, larger = (nested_part(attributes, count, generator(0, "part")) for count in (6, 11))
+    assert len(found) == 6
+    assert set(found) < set(larger)
+    assert not len(nested_part(np.zeros(0, dtype=np.int64), 6, generator(0, "part")))

@@ -13,7 +13,7 @@ from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.confident_learning import ConfidentLearning
 from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
-from modelrepair.influence.shapley import NearestNeighbours
+from modelrepair.influence.shapley import NearestNeighbours, OneEpoch, TruncatedMonteCarlo
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
 from modelrepair.influence.trajectory import SgdInfluence
 from modelrepair.settings.base import choose
@@ -21,6 +21,7 @@ from modelrepair.settings.base import choose
 INFLUENCES: dict[str, type[Influence]] = {
     "confident-learning": ConfidentLearning,
     "expected-loss-change": ExpectedLossChange,
+    "g-shapley": OneEpoch,
     "knn-shapley": NearestNeighbours,
     "linear": Linear,
     "loss": Loss,
@@ -30,6 +31,7 @@ INFLUENCES: dict[str, type[Influence]] = {
     "none": NoScore,
     "random": Random,
     "self-influence": SelfInfluence,
+    "tmc-shapley": TruncatedMonteCarlo,
     "trajectory": SgdInfluence,
 }
 
@@ -46,9 +48,11 @@ __all__ = [
     "Margin",
     "NearestNeighbours",
     "NoScore",
+    "OneEpoch",
     "Random",
     "SelfInfluence",
     "SgdInfluence",
+    "TruncatedMonteCarlo",
     "influence_scores",
 ]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Flag, Seed, Settings, expect
+from modelrepair.settings.base import ClassName, Count, Flag, Seed, Settings, expect
 
 
 class FailuresSettings(Settings):
@@ -22,6 +22,12 @@ class FailuresSettings(Settings):
     """Only failures of these classes; null for all."""
     required: Flag = True
     """Whether to stop if there are none; false to erase examples from a model without failures."""
+    most_queries: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None
+    """At most so many failures are shown to methods as such, a random part that is contained in any larger one; the
+    others stay among the examples by which a repair is judged. null: all."""
+    most_reserved: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None
+    """At most so many of the reserved examples are to be had, of all classes alike; contained in any larger part.
+    null: all."""
 
 
 class SplitFailures(Settings):

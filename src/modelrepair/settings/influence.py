@@ -30,6 +30,7 @@ class ScoreSettings(Member):
         unit: what its numbers are.
         even_odds: whether a score s says that the given target is wrong with a probability of 1 − ½e⁻ˢ.
         follows: whether it goes through the base training again, so that states of that must have been kept.
+        lasts: whether it may take long, so that its progress is kept.
     """
 
     tag: ClassVar[str] = "score"
@@ -40,6 +41,7 @@ class ScoreSettings(Member):
     unit: ClassVar[str]
     even_odds: ClassVar[bool] = False
     follows: ClassVar[bool] = False
+    lasts: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -123,19 +125,68 @@ class MarginSettings(ScoreSettings):
     unit: ClassVar[str] = "logits"
 
 
-class NearestNeighboursSettings(ScoreSettings):
-    """Exact Shapley values of a nearest-neighbour classifier on the network's features (Jia et al. 2019)."""
+class ShapleySettings(ScoreSettings):
+    """Of scores that are minus the value of an example to the queries' answers, and how their zero is chosen."""
 
-    score: Literal["knn-shapley"] = "knn-shapley"
     unit: ClassVar[str] = "accuracy on the queries"
-    neighbours: Count = 5
-    """k of the classifier."""
     queries: Literal["failures", "discovery"] = "failures"
-    """What the classifier is to get right."""
+    """What is to be got right."""
+    calibrated: Flag = False
+    """Shift the scores such that 0 is the calibrated threshold, found by valuing everything again with some labels made
+    wrong on purpose. RESULT"""
+    planting_rounds: Count = 5
+    """How often some labels are made wrong and everything is valued again, where it is calibrated."""
+    planting_share: Annotated[float, Field(gt=0, lt=1), expect("a number above 0 and below 1")] = 0.05
+    """Of the labels, those that are made wrong in a round."""
 
     @property
     def sees(self) -> str:
         return self.queries
+
+
+class NearestNeighboursSettings(ShapleySettings):
+    """Exact Shapley values of a nearest-neighbour classifier on the network's features (Jia et al. 2019)."""
+
+    score: Literal["knn-shapley"] = "knn-shapley"
+    neighbours: Count = 5
+    """k of the classifier."""
+
+
+class PermutationSettings(ShapleySettings):
+    """Of Shapley values by permutations of the training examples: when there are enough of them."""
+
+    lasts: ClassVar[bool] = True
+    permutations: Count = 1000
+    """At most so many."""
+    minimum: Count = 100
+    """At least so many."""
+    window: Count = 100
+    """Of so many of the last running means none may lie further than `movement` from the present one."""
+    movement: NonNegative = 0.1
+    """Share of the sum of all absolute values; 0 never stops early."""
+    planting_rounds: Count = 1
+
+
+class TruncatedMonteCarloSettings(PermutationSettings):
+    """Shapley values of a least-squares classifier on the network's features (Ghorbani & Zou 2019, Algorithm 1)."""
+
+    score: Literal["tmc-shapley"] = "tmc-shapley"
+    tolerance: Annotated[NonNegative | None, expect("a number of 0 or more, or null")] = 0.01
+    """Share of the utility of all examples within which the rest of a permutation counts for nothing. null: follow each
+    to its end."""
+    patience: Count = 5
+    """So many prefixes in a row must be within the tolerance."""
+    ridge: Annotated[float, Field(ge=1e-6, lt=float("inf")), expect("a number of 1e-6 or more")] = 1.0
+    """Strength of the penalty on the classifier, in units of the features' mean square."""
+
+
+class OneEpochSettings(PermutationSettings):
+    """What a softmax layer on the network's features learns of each example in one pass (Ghorbani & Zou 2019,
+    Algorithm 2)."""
+
+    score: Literal["g-shapley"] = "g-shapley"
+    learning_rate: Annotated[Positive | None, expect("a number above 0, or null")] = None
+    """In units of 1 / mean ‖x‖² of the features. null: that with the best accuracy on the queries after a pass."""
 
 
 class TrajectorySettings(ScoreSettings):
@@ -144,6 +195,7 @@ class TrajectorySettings(ScoreSettings):
     score: Literal["trajectory"] = "trajectory"
     unit: ClassVar[str] = "nats"
     follows: ClassVar[bool] = True
+    lasts: ClassVar[bool] = True
     legacy: Flag = False
     """Divide the Hessian by the size of the batch twice, as the authors' script does; for plain sgd only."""
     memory: Bytes = 2**29
@@ -187,9 +239,11 @@ Score = Annotated[
     | MarginSettings
     | NearestNeighboursSettings
     | NoScoreSettings
+    | OneEpochSettings
     | RandomSettings
     | SelfInfluenceSettings
-    | TrajectorySettings,
+    | TrajectorySettings
+    | TruncatedMonteCarloSettings,
     Field(discriminator="score"),
 ]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modelrepair.data.classes import label_array
+from modelrepair.data.classes import label_array, strata
 from modelrepair.errors import RepairError
 
 PARTS = ("reserved", "discovery", "assessment")
@@ -29,6 +29,7 @@ def split_failures(
     protocol: str = "discovery",
     failure_classes: Collection[int] | None = None,
     required: bool = True,
+    most_queries: int | None = None,
 ) -> pd.DataFrame:
     """The role of every test example in finding, repairing and judging the base model's failures.
 
@@ -52,10 +53,12 @@ def split_failures(
         correct: (n,) whether the base model is right.
         part: (n,) as from `split_test`.
         labels: (n,) true class numbers, or (n, k) attributes.
-        rng: draws the halves; unused by the other protocol.
+        rng: draws the halves, and the part of the query where that is limited.
         protocol: one of `PROTOCOLS`.
         failure_classes: class numbers; all by default.
         required: whether there must be a query. A request to erase examples needs none.
+        most_queries: at most so many failures in the query, a random part that is contained in any larger one; the
+            others have no role. All by default.
 
     Raises:
         NoFailures: if the query is required and would be empty.
@@ -93,7 +96,26 @@ def split_failures(
             f"good news: the base model classifies every example{among} among the {int(searched.sum())} in "
             "which failures are sought correctly, so there is nothing to repair"
         )
+    if most_queries is not None:
+        role[rng.permutation(np.flatnonzero(role == "query"))[most_queries:]] = ""
     return pd.DataFrame({"is_failure": is_failure, "role": role})
+
+
+def nested_part(labels: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of `count` random examples, of all classes alike, or of all if there are fewer; ascending.
+
+    With one state of the generator, a smaller part is contained in any larger one.
+
+    Args:
+        labels: (n,) class numbers, or (n, k) attributes, which have no classes.
+        count: how many.
+        rng: draws.
+    """
+    place = np.zeros(len(labels), dtype=np.int64)
+    for _, members in strata(labels):
+        place[rng.permutation(members)] = np.arange(len(members))
+    # In turn one of each class, the classes in an order that is drawn anew each time.
+    return np.sort(np.lexsort((rng.permutation(len(labels)), place))[:count])
 
 
 def failure_tables(table: pd.DataFrame, failures: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -2,8 +2,8 @@
 
 Data Shapley values (Ghorbani & Zou 2019): the mean, over all orders in which the training examples could have come, of
 what the utility gains when the example comes. A value is in the units of the utility and positive where the example
-helps; a score of harm is minus a value. Zero is no safe threshold; `threshold` calibrates one. Imports `models` and
-`data`.
+helps; a score of harm is minus a value. Zero is no safe threshold; `threshold` calibrates one. Imports `models`,
+`pipeline` and `data`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.valuation.games import Game, Positions
+
+SECONDS_BETWEEN_SAVES = 5.0
+"""What is kept, mostly the running means of a window, may take longer to write than a permutation takes."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ def permutation_shapley(
     patience: int = 5,
     smallest_subset: int = 0,
     together: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    description: str = "Shapley values",
 ) -> Valuation:
     """Shapley values as means of marginal contributions along random permutations of the training examples.
 
@@ -55,10 +64,6 @@ def permutation_shapley(
     after the other have a utility within `tolerance` times |V(D)| of V(D), that of all examples; what comes later
     contributes 0. The values then sum to V(D) − V(∅) only up to that tolerance. Without a tolerance every permutation
     is followed to its end (Algorithm 2, with `OneEpochGame`).
-
-    It stops after at least `minimum` permutations as soon as the running means of the last `window` all lie within
-    `movement` of the present one. The distance is Σ|u_i − v_i| / Σ|v_i|: a mean of ratios |u_i − v_i|/|v_i| would be
-    ruled by the examples whose value is next to nothing.
 
     It stops after at least `minimum` permutations as soon as the running means of the last `window` all lie within
     `movement` of the present one. The distance is Σ|u_i − v_i| / Σ|v_i|: a mean of ratios |u_i − v_i|/|v_i| would be
@@ -82,6 +87,8 @@ def permutation_shapley(
         patience: prefixes in a row within the tolerance.
         smallest_subset: T, from 0 to n − 1.
         together: permutations followed at once; changes memory and speed only. By default the game says.
+        checkpoint: where to keep progress, to go on after a kill, to the same bytes; of this game and these settings.
+        description: for the progress bar.
 
     Raises:
         RepairError: if a setting is out of bounds.
@@ -104,33 +111,90 @@ def permutation_shapley(
             f"smallest_subset is {smallest_subset} with {game.players} training examples: give a number from 0 to "
             f"{game.players - 1}"
         )
-    total, squares, counted = (np.zeros(game.players) for _ in range(3))
-    means: deque[NDArray[np.float64]] = deque(maxlen=window)
-    count, followed, moved = 0, 0, np.inf
-    while count < permutations and not moved < movement:
-        numbers = range(count, min(count + together, permutations))
-        orders = np.stack([_permutation(seed, number, game.players) for number in numbers])
-        contributions, lengths = marginal_contributions(game, orders, tolerance=tolerance, patience=patience)
-        for order, contribution, length in zip(orders, contributions, lengths, strict=True):
-            count += 1
-            followed += int(length)
-            late = order[smallest_subset:]
-            total[late] += contribution[late]
-            squares[late] += contribution[late] ** 2
-            counted[late] += 1
-            present = total / np.maximum(counted, 1)
-            # The oldest has most often moved furthest: where it alone is too far, the others need no look.
-            moved = _distance(means[0], present) if len(means) == window and count >= minimum else np.inf
-            if moved < movement:
-                moved = max(_distance(mean, present) for mean in means)
-            means.append(present)
-            if moved < movement:
-                break
-    values = total / np.maximum(counted, 1)
-    # Never below 0, which rounding alone could make of equal contributions.
-    variance = np.clip(squares - counted * values**2, 0, None) / np.maximum(counted - 1, 1)
-    errors = np.where(counted > 1, np.sqrt(variance / np.maximum(counted, 1)), np.inf)
-    return Valuation(values, errors, count, bool(moved < movement), float(moved), followed / count)
+    sums = _Sums(game.players, window)
+    if saved := checkpoint.load() if checkpoint else None:
+        sums.restore(*saved)
+        print(f"{description}: resuming after {sums.count} permutations", flush=True)
+    written = time.monotonic()
+    bar = tqdm(total=permutations, initial=sums.count, desc=description, unit="permutation", mininterval=1)
+    with bar:
+        while sums.count < permutations and not sums.moved < movement:
+            numbers = range(sums.count, min(sums.count + together, permutations))
+            orders = np.stack([_permutation(seed, number, game.players) for number in numbers])
+            contributions, lengths = marginal_contributions(
+                game, orders, tolerance=tolerance, patience=patience
+            )
+            for order, contribution, length in zip(orders, contributions, lengths, strict=True):
+                sums.add(order[smallest_subset:], contribution, int(length))
+                sums.judge(minimum, movement)
+                bar.update()
+                if sums.moved < movement:
+                    break
+            ended = sums.count == permutations or sums.moved < movement
+            if checkpoint and (ended or time.monotonic() - written > SECONDS_BETWEEN_SAVES):
+                checkpoint.save(*sums.kept())
+                written = time.monotonic()
+    return sums.valuation(movement)
+
+
+class _Sums:
+    """What is known after some permutations.
+
+    Attributes:
+        count, followed: permutations, and prefixes of them.
+        moved: as `Valuation.movement`.
+    """
+
+    def __init__(self, players: int, window: int) -> None:
+        self.total, self.squares, self.counted = (np.zeros(players) for _ in range(3))
+        self.means: deque[NDArray[np.float64]] = deque(maxlen=window)
+        self.count, self.followed, self.moved = 0, 0, float(np.inf)
+
+    def add(self, late: Positions, contribution: NDArray[np.float64], length: int) -> None:
+        """Count one more permutation: the contributions (n,) of these players."""
+        self.count += 1
+        self.followed += length
+        self.total[late] += contribution[late]
+        self.squares[late] += contribution[late] ** 2
+        self.counted[late] += 1
+
+    def judge(self, minimum: int, movement: float) -> None:
+        """See how far the running means have moved, and remember the present one."""
+        means, present = self.means, self.values
+        # The oldest has most often moved furthest: where it alone is too far, the others need no look.
+        full = len(means) == means.maxlen and self.count >= minimum
+        self.moved = _distance(means[0], present) if full else float(np.inf)
+        if self.moved < movement:
+            self.moved = max(_distance(mean, present) for mean in means)
+        means.append(present)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return self.total / np.maximum(self.counted, 1)
+
+    def valuation(self, movement: float) -> Valuation:
+        values, counted = self.values, self.counted
+        # Never below 0, which rounding alone could make of equal contributions.
+        variance = np.clip(self.squares - counted * values**2, 0, None) / np.maximum(counted - 1, 1)
+        errors = np.where(counted > 1, np.sqrt(variance / np.maximum(counted, 1)), np.inf)
+        converged, prefixes = bool(self.moved < movement), self.followed / self.count
+        return Valuation(values, errors, self.count, converged, self.moved, prefixes)
+
+    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """All of it, as a checkpoint takes it."""
+        arrays = {name: getattr(self, name) for name in ("total", "squares", "counted")}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors["means"] = torch.from_numpy(np.stack(self.means))
+        return tensors, {"count": self.count, "followed": self.followed, "moved": self.moved}
+
+    def restore(self, tensors: dict[str, torch.Tensor], state: dict[str, float]) -> None:
+        """Take up what `kept` gave."""
+        self.total, self.squares, self.counted = (
+            tensors[name].numpy().copy() for name in ("total", "squares", "counted")
+        )
+        self.means.extend(tensors["means"].numpy().copy())
+        self.count, self.followed = int(state["count"]), int(state["followed"])
+        self.moved = float(state["moved"])
 
 
 def marginal_contributions(
