@@ -73,6 +73,8 @@ class Evidence:
         after: what the repaired model makes of them.
         course: a row for each point of the treatment: `round`, columns that end in `_accuracy` (fractions,
             missing where not measured) and `returned` (bool).
+        in_domain: (t,) bool, the test examples that the corruption is about; None where it has no such domain.
+        attacker_class: the class that a trigger is to lead to; None without a trigger.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -93,6 +95,8 @@ class Evidence:
     before: Answers
     after: Answers
     course: pd.DataFrame
+    in_domain: NDArray[np.bool_] | None = None
+    attacker_class: int | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -109,6 +113,7 @@ class Evidence:
                 "labels": self.test_labels,
                 "roles": self.roles,
                 "parts": self.parts,
+                "marks of the domain": self.in_domain,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
             },
@@ -148,6 +153,8 @@ def gather(
     true_labels: ArrayLike | None = None,
     is_corrupted: ArrayLike | None = None,
     noisy_classes: Sequence[int] = (),
+    in_domain: ArrayLike | None = None,
+    attacker_class: int | None = None,
 ) -> Evidence:
     """Run both models over all examples, once each, and put down what all measures and pictures need.
 
@@ -155,8 +162,9 @@ def gather(
         base, repaired: the model before and after.
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
-        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes: as in
-            `Evidence`. Where no example is corrupted there are no true causes to find, so no truth is known.
+        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes, in_domain,
+            attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
+            truth is known.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -178,6 +186,8 @@ def gather(
         before=_answers(base, training, tests),
         after=_answers(repaired, training, tests),
         course=course,
+        in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),
+        attacker_class=attacker_class,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import erasure, identification, repair
+from modelrepair.evaluation.measures import correction, erasure, identification, repair
 
 Measure = Callable[[Evidence], dict[str, Any] | None]
 
@@ -18,6 +18,7 @@ Measure = Callable[[Evidence], dict[str, Any] | None]
 MEASURES: dict[str, Measure] = {
     "identification": identification.measure,
     "repair": repair.measure,
+    "correction": correction.measure,
     "erasure": erasure.measure,
 }
 
