@@ -472,8 +472,11 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
         ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of bir"),
         ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),
         ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
-        ({"corruption": "rust"}, "there is no corruption 'rust': choose one of label-noise, none"),
-        ({"selection": "best"}, "there is no selection 'best': choose one of .*truth"),
+        (
+            {"corruption": "rust"},
+            "there is no corruption 'rust': choose one of .*label-noise, none",
+        ),
+        ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (
             {"identification": "loss", "selection": "expected"},
             "reads scores as odds, and those of the identification",

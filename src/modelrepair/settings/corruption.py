@@ -98,7 +98,7 @@ class BackdoorSettings(DrawnSettings):
 
 
 Corruption = Annotated[
-    BackdoorSettings | InterclassConfusionSettings | LabelNoiseSettings | NoCorruptionSettings,
+    NoCorruptionSettings | LabelNoiseSettings | InterclassConfusionSettings | BackdoorSettings,
     Field(discriminator="kind"),
 ]
 
