@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Number, Seed, Settings, Text, choose, listed
-from modelrepair.settings.corruption import LabelNoiseSettings
+from modelrepair.settings.base import Number, Seed, Settings, Share, Text, choose, listed
+from modelrepair.settings.corruption import InterclassConfusionSettings, LabelNoiseSettings
 from modelrepair.settings.parameters import Parameters, stage_settings
 
 PAIR = "/"
@@ -24,6 +24,8 @@ OURS = "benchmark"
 
 ACCURACIES = ("all", "clean_classes", "noisy_classes", "worst_class", "query", "holdout", "remaining")
 """In percent; before a treatment and after."""
+CORRECTIONS = ("corrected_accuracy", "retained_accuracy", "trigger_success")
+"""In percent, where the corruption has a domain; before a treatment and after."""
 RANKINGS = (
     "auroc",
     "average_precision",
@@ -36,6 +38,15 @@ RANKINGS = (
 """Of an identification, and its selection of causes."""
 
 
+class PartialRuns(Settings):
+    """What is run where a part of the corrupted examples is known (Goel et al. 2024)."""
+
+    shares: Annotated[list[Share], Field(min_length=1)]
+    """γ, of the corrupted examples; what is drawn for a smaller share is part of what is drawn for a larger one."""
+    treatments: Annotated[list[Text], Field(min_length=1)]
+    """They are given these examples as causes."""
+
+
 class Runs(Settings):
     """What is run, by the causes that a treatment is given."""
 
@@ -43,6 +54,8 @@ class Runs(Settings):
     """Causes found and selected as the case's parameters say: methods, or pairs such as `loss/finetune`."""
     true_causes: list[Text] = Field(default_factory=list)
     """Treatments that are given the corrupted examples."""
+    partial: PartialRuns | None = None
+    """Treatments that are given a part of them."""
     right_labels: list[Text] = Field(default_factory=list)
     """Treatments where no example is corrupted: what could be reached. They are given one example as causes."""
 
@@ -90,7 +103,7 @@ class Run:
     Attributes:
         identification: its name, or nothing where the causes do not come from one.
         treatment: its name.
-        causes: "found", "true" or "right-labels".
+        causes: "found", "true", a part of those such as "true-10" (percent), or "right-labels".
         parameters: the content of params.yaml, but for the seed.
     """
 
@@ -214,6 +227,8 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def class_pairs(run: Run) -> set[frozenset[str]]:
     """Pairs of classes that the run's corruption confuses; none where it confuses all alike and singles out none."""
     corruption = Parameters(**run.parameters).corruptions[run.parameters["corruption"]]
+    if isinstance(corruption, InterclassConfusionSettings):
+        return {frozenset(str(name) for name in corruption.classes)}
     if not isinstance(corruption, LabelNoiseSettings):
         return set()
     given = corruption.confusion_matrix
@@ -266,6 +281,11 @@ def _runs(wanted: Runs, content: dict[str, Any]) -> Iterator[Run]:
     }
     for treatment in wanted.true_causes:
         yield _run(content, "", treatment, "true", given | {f"selections.{OURS}": {"rule": "truth"}})
+    if wanted.partial:
+        for share in wanted.partial.shares:
+            part = {f"selections.{OURS}": {"rule": "partial-truth", "share": share}}
+            for treatment in wanted.partial.treatments:
+                yield _run(content, "", treatment, f"true-{100 * share:g}", given | part)
     right = {
         f"corruptions.{OURS}": {"kind": "none"},
         "corruption": OURS,

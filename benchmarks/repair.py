@@ -33,7 +33,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cases import ACCURACIES, RANKINGS, PlannedCase, Run, read_cases
+from cases import ACCURACIES, CORRECTIONS, RANKINGS, PlannedCase, Run, read_cases
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
 from modelrepair.settings.data import MnistSettings
@@ -298,8 +298,8 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
     treated = {**found, "treatment": run.treatment, "uses": metrics["used"]["uses"]}
 
     def percent(when: str) -> dict[str, float]:
-        after = metrics["repair"][when]
-        return {name: 100 * after[name] for name in ACCURACIES if after[name] is not None}
+        values = metrics["repair"][when] | metrics.get("correction", {}).get(when, {})
+        return {name: 100 * values[name] for name in ACCURACIES + CORRECTIONS if values.get(name) is not None}
 
     def costs(stages: Sequence[str]) -> dict[str, float]:
         noted = {stage: outcome.costs.get(stage, {}) for stage in stages}

@@ -9,7 +9,13 @@ from modelrepair.evaluation.evidence import gather
 from modelrepair.evaluation.measures import measure_all
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.files import load_model
-from modelrepair.models.workspace import dataset_description, failures, test_examples, training_examples
+from modelrepair.models.workspace import (
+    corrupted_domain,
+    dataset_description,
+    failures,
+    test_examples,
+    training_examples,
+)
 from modelrepair.pipeline.artifacts import (
     output_file,
     output_folder,
@@ -32,6 +38,7 @@ def main(stage: Stage) -> None:
     tests = pd.concat([failures(root, part) for part in ("discovery", "reserved", "assessment")])
     # Under the protocol halves, a query from assessment is in the table of discovery too.
     tests = tests.drop_duplicates("example").reset_index(drop=True)
+    in_domain, attacker_class = corrupted_domain(root, tests)
     evidence = gather(
         base=load_model(root / "models/base")[0],
         repaired=load_model(root / "models/repaired")[0],
@@ -48,6 +55,8 @@ def main(stage: Stage) -> None:
         reference=load_model(root / "models/reference")[0] if reference else None,
         reference_in_words=reference,
         reference_retrained=retrained,
+        in_domain=in_domain,
+        attacker_class=attacker_class,
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
     )
     # Both are put in place when all of both is there, the numbers last.

@@ -5,8 +5,8 @@ import environment  # noqa: F401
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
 from modelrepair.models.files import load_model
-from modelrepair.models.workspace import dataset_description, test_examples
-from modelrepair.pipeline.artifacts import output_file, output_folder, read_table, write_json, write_table
+from modelrepair.models.workspace import dataset_description, test_examples, test_rows
+from modelrepair.pipeline.artifacts import output_file, output_folder, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
 from modelrepair.splits.failures import (
@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     wanted = settings.failures.classes
     classes = dataset_description(stage.root)["classes"]
     model, _ = load_model(stage.root / "models/base")
-    table = read_table(stage.root / "data/original/test.parquet")
+    table = test_rows(stage.root)
     examples = test_examples(stage.root, table)
     correct = model.correct(examples).cpu().numpy() == 1
     try:

@@ -125,6 +125,21 @@ def test_a_case_is_its_runs(tmp_path: Path) -> None:
     assert runs[0].with_seed(7)["seed"] == 7
 
 
+def test_a_part_of_the_causes_is_known(tmp_path: Path) -> None:
+    partial = {"shares": [0.1, 1.0], "treatments": ["ssse", "retrain"]}
+    runs = planned(tmp_path, c=small_case(runs={"partial": partial}, paper=[]))["c"].runs
+    assert [(run.treatment, run.causes) for run in runs] == [
+        ("ssse", "true-10"),
+        ("retrain", "true-10"),
+        ("ssse", "true-100"),
+        ("retrain", "true-100"),
+    ]
+    selections = [run.settings()["select-causes"].selection for run in runs]
+    assert [(chosen.rule, chosen.share) for chosen in selections] == [
+        ("partial-truth", share) for share in (0.1, 0.1, 1.0, 1.0)
+    ]
+
+
 class TestSeparation:
     """Of what settings are chosen on from what is reported."""
 
@@ -155,7 +170,10 @@ class TestSeparation:
         for case in content:
             seeds[case["kind"]] |= set(case["seeds"])
             name = case["parameters"]["corruption"]
-            matrix = case["parameters"][f"corruptions.{name}"]["confusion_matrix"]
+            corruption = case["parameters"][f"corruptions.{name}"]
+            if corruption["kind"] == "interclass-confusion":
+                pairs[case["kind"]].add(tuple(sorted(corruption["classes"])))
+            matrix = corruption.get("confusion_matrix")
             if isinstance(matrix, dict):
                 pairs[case["kind"]] |= {tuple(sorted((a, b))) for a, row in matrix.items() for b in row}
         assert seeds["development"]

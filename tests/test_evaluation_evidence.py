@@ -163,7 +163,8 @@ RANKING = {"auroc", "average_precision", "precision_at_causes", "auroc_of_plain_
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_measured_follows_from_what_is_there(case: str) -> None:
     measured = measure_all(CASES[case])
-    assert list(measured) == list(MEASURES) == ["identification", "repair", "erasure"]
+    # None of these corruptions is about test examples of its own.
+    assert list(measured) == [name for name in MEASURES if name != "correction"]
     found = set(measured["identification"])
     if "known" not in case:
         assert found == {"selected"}

@@ -97,6 +97,39 @@ def test_oracle_size_takes_as_many_as_are_corrupted_and_truth_takes_those(
     assert sorted(select_causes(scores, rows, "truth")) == np.flatnonzero(corrupted).tolist()
 
 
+@settings(deadline=None)
+@given(st.integers(1, 60), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**32))
+def test_a_part_of_the_truth_is_a_part_of_a_larger_part(
+    count: int, share: float, other: float, seed: int
+) -> None:
+    rows = table(100, np.random.default_rng(count).permutation(100) < count)
+    small, large = (
+        select_causes(np.zeros(100), rows, "partial-truth", share=part, seed=seed)
+        for part in sorted((share, other))
+    )
+    assert set(small) <= set(large) <= set(np.flatnonzero(rows["is_corrupted"]))
+    assert len(large) == max(1, round(max(share, other) * count))
+    whole = select_causes(np.zeros(100), rows, "partial-truth", share=1.0, seed=seed)
+    assert whole.tolist() == select_causes(np.zeros(100), rows, "truth").tolist()
+
+
+def test_clean_examples_are_taken_for_causes() -> None:
+    """Huang et al. 2023: 75 % of a set are causes and 25 % of it are clean."""
+    rows = table(400, np.arange(400) % 4 == 0)
+    causes = select_causes(np.zeros(400), rows, "partial-truth", share=0.75, clean=0.25)
+    assert len(causes) == len(set(causes)) == 100
+    assert rows["is_corrupted"].iloc[causes].sum() == 75
+    alone = select_causes(np.zeros(400), rows, "partial-truth", share=0.75)
+    assert set(alone) == set(causes[rows["is_corrupted"].iloc[causes]])
+    assert set(alone) != set(select_causes(np.zeros(400), rows, "partial-truth", share=0.75, seed=1))
+    with pytest.raises(
+        RepairError, match="is 900, and 300 training examples are clean: give a smaller clean"
+    ):
+        select_causes(np.zeros(400), rows, "partial-truth", share=1.0, clean=0.9)
+    with pytest.raises(RepairError, match="'partial-truth' finds no causes"):
+        select_causes(np.zeros(400), table(400, np.zeros(400, bool)), "partial-truth", share=1.0)
+
+
 def test_the_usual_fraction_of_the_usual_data() -> None:
     scores = np.random.default_rng(0).normal(size=2700)
     causes = select_causes(scores, table(2700), "fraction", fraction=0.15)
@@ -230,5 +263,5 @@ def test_a_list_of_examples(tmp_path: Path) -> None:
 
 def test_which_rules_look_at_the_scores() -> None:
     given = {name for name, rule in SELECTIONS.items() if not rule.by_score}
-    assert given == {"listed", "of-class", "truth"}
+    assert given == {"listed", "of-class", "partial-truth", "truth"}
     assert all(issubclass(member, Selection) for member in SELECTIONS.values())

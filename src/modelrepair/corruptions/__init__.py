@@ -10,18 +10,32 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from modelrepair.corruptions.backdoor import Trigger, backdoor, trigger_for, with_triggered_copies
+from modelrepair.corruptions.interclass_confusion import confused_classes, interclass_confusion
 from modelrepair.corruptions.label_noise import label_noise
 from modelrepair.corruptions.none import no_corruption
+from modelrepair.data.classes import class_number
 from modelrepair.settings.base import choose
-from modelrepair.settings.corruption import CorruptionSettings
+from modelrepair.settings.corruption import BackdoorSettings, CorruptionSettings, InterclassConfusionSettings
 
 CORRUPTIONS: dict[str, Callable[[Any, pd.DataFrame, Sequence[str], np.random.Generator], pd.DataFrame]] = {
+    "backdoor": backdoor,
+    "interclass-confusion": interclass_confusion,
     "label-noise": label_noise,
     "none": no_corruption,
 }
 
-__all__ = ["CORRUPTIONS", "corrupt", "corrupted_classes"]
+__all__ = [
+    "CORRUPTIONS",
+    "Trigger",
+    "corrupt",
+    "corrupted_classes",
+    "corrupted_domain",
+    "trigger_of",
+    "with_triggered_copies",
+]
 
 
 def corrupt(
@@ -52,3 +66,33 @@ def corrupted_classes(table: pd.DataFrame) -> list[int]:
     """
     wrong = table[table["is_corrupted"]]
     return sorted({int(number) for column in ("label", "true_label") for number in wrong[column].unique()})
+
+
+def corrupted_domain(settings: CorruptionSettings, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The test examples that the corruption is about (Goel et al. 2024), for which its correction is measured.
+
+    Returns:
+        `classes`, the numbers of those that were confused; or `trigger`, true where it is what carries the patch, and
+        `label`, the number of the attacker's class. None for a corruption without such a domain.
+
+    Raises:
+        RepairError: if the data lack a class that the settings name.
+    """
+    if isinstance(settings, InterclassConfusionSettings):
+        return {"classes": confused_classes(settings, classes)}
+    if isinstance(settings, BackdoorSettings):
+        return {"trigger": True, "label": class_number(settings.label, classes)}
+    return None
+
+
+def trigger_of(settings: CorruptionSettings, inputs: NDArray[Any]) -> Trigger | None:
+    """The patch that the corruption puts on images, or None where it leaves inputs as they are.
+
+    Args:
+        settings: of the corruption.
+        inputs: (n, ...) of training.
+
+    Raises:
+        RepairError: if it does not fit on the inputs.
+    """
+    return trigger_for(settings, inputs) if isinstance(settings, BackdoorSettings) else None

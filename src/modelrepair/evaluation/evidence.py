@@ -80,6 +80,8 @@ class Evidence:
         reference: what the model makes of them that the repaired one stands beside; None where there is none.
         reference_in_words: what that is.
         reference_retrained: whether it is the model retrained without the causes. All answers then have probabilities.
+        in_domain: (t,) bool, the test examples that the corruption is about; None where it has no such domain.
+        attacker_class: the class that a trigger is to lead to; None without a trigger.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -103,6 +105,8 @@ class Evidence:
     reference: Answers | None = None
     reference_in_words: str | None = None
     reference_retrained: bool = False
+    in_domain: NDArray[np.bool_] | None = None
+    attacker_class: int | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -121,6 +125,7 @@ class Evidence:
                 "labels": self.test_labels,
                 "roles": self.roles,
                 "parts": self.parts,
+                "marks of the domain": self.in_domain,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
             },
@@ -163,6 +168,8 @@ def gather(
     reference: TrainedModel | None = None,
     reference_in_words: str | None = None,
     reference_retrained: bool = False,
+    in_domain: ArrayLike | None = None,
+    attacker_class: int | None = None,
 ) -> Evidence:
     """Run all models over all examples, once each, and put down what all measures and pictures need.
 
@@ -170,8 +177,9 @@ def gather(
         base, repaired: the model before and after.
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
-        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes: as in
-            `Evidence`. Where no example is corrupted there are no true causes to find, so no truth is known.
+        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes, in_domain,
+            attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
+            truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
 
@@ -199,6 +207,8 @@ def gather(
         reference=None if reference is None else _answers(reference, training, tests, probable),
         reference_in_words=reference_in_words,
         reference_retrained=probable,
+        in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),
+        attacker_class=attacker_class,
     )
 
 

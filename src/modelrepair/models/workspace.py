@@ -3,7 +3,8 @@
 | folder | content |
 |---|---|
 | data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
-| data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed |
+| data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed; |
+| | `test_inputs.npy` and `test.parquet` if test examples with a trigger were added |
 | data/failures/ | `discovery.parquet`, `reserved.parquet`, `assessment.parquet`: rows of the test set |
 """
 
@@ -12,7 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from modelrepair.data.classes import label_array
 from modelrepair.models.examples import Examples
@@ -31,7 +34,27 @@ def training_examples(root: Path, split: str = "train") -> tuple[Examples, pd.Da
 
 def test_examples(root: Path, table: pd.DataFrame) -> Examples:
     """The test examples that a table's `example` column names, with its labels."""
-    return _examples(read_array(root / "data" / "original" / "test_inputs.npy"), table)
+    return _examples(read_array(_of_tests(root, "test_inputs.npy")), table)
+
+
+def test_rows(root: Path) -> pd.DataFrame:
+    """All test examples: `example`, `part`, `label`, and `is_triggered` where copies with a trigger are among them."""
+    return read_table(_of_tests(root, "test.parquet"))
+
+
+def corrupted_domain(root: Path, tests: pd.DataFrame) -> tuple[NDArray[np.bool_] | None, int | None]:
+    """Which test examples the corruption is about, and the attacker's class; None where there is no such thing.
+
+    Args:
+        root: of the pipeline.
+        tests: a row for each, with `label` and, where copies with a trigger are among them, `is_triggered`.
+    """
+    domain = read_json(root / "data" / "corrupted" / "corruption.json").get("domain")
+    if domain is None:
+        return None, None
+    if "trigger" in domain:
+        return tests["is_triggered"].to_numpy(bool), int(domain["label"])
+    return tests["label"].isin(domain["classes"]).to_numpy(bool), None
 
 
 def discovery_examples(root: Path) -> tuple[Examples, Examples]:
@@ -60,6 +83,12 @@ def dataset_description(root: Path) -> dict[str, Any]:
     """`classes`, `input_shape`, `likelihood` and the origin of the data, in words."""
     content: dict[str, Any] = read_json(root / "data" / "original" / "dataset.json")
     return content
+
+
+def _of_tests(root: Path, name: str) -> Path:
+    """A file of the test examples: as the corruption left it, or else the original."""
+    changed = root / "data" / "corrupted" / name
+    return changed if changed.exists() else root / "data" / "original" / name
 
 
 def _examples(inputs: Any, table: pd.DataFrame) -> Examples:

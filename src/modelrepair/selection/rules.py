@@ -18,6 +18,7 @@ from modelrepair.settings.selection import (
     FractionSettings,
     OfClassSettings,
     OracleSizeSettings,
+    PartialTruthSettings,
     ThresholdSettings,
     TopKSettings,
     TruthSettings,
@@ -143,6 +144,30 @@ class Truth(TruthSettings, Selection):
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         return np.flatnonzero(table["is_corrupted"].to_numpy())
+
+
+class PartialTruth(PartialTruthSettings, Selection):
+    """A share γ of the corrupted examples, at random, and clean ones that are taken for corrupted among them.
+
+    With K corrupted examples, round(γK) of them, at least one, and of clean ones as many as make up the share c of all
+    that is taken, round(round(γK)·c/(1 − c)).
+    """
+
+    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
+        corrupted = table["is_corrupted"].to_numpy(bool)
+        if not corrupted.any():
+            return np.empty(0, dtype=np.int64)
+        known = self._drawn(corrupted, "known causes", max(1, round(self.share * corrupted.sum())))
+        mistaken = round(len(known) * self.clean / (1 - self.clean))
+        if mistaken > (~corrupted).sum():
+            raise RepairError(
+                f"a share of {self.clean} clean examples beside {len(known)} causes is {mistaken}, and "
+                f"{int((~corrupted).sum())} training examples are clean: give a smaller clean or share"
+            )
+        return np.sort(np.r_[known, self._drawn(~corrupted, "taken for causes", mistaken)])
+
+    def _drawn(self, members: NDArray[np.bool_], purpose: str, count: int) -> Positions:
+        return generator(self.seed, purpose).permutation(np.flatnonzero(members))[:count]
 
 
 class OfClass(OfClassSettings, Selection):

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from modelrepair.settings.base import ClassName, Member, Proportion, Seed, Settings, named
+from modelrepair.settings.base import (
+    ClassName,
+    Count,
+    Member,
+    Number,
+    Proportion,
+    Seed,
+    Settings,
+    Share,
+    expect,
+    named,
+)
 
 
 def _once(rates: Mapping[str | int, Any]) -> dict[str, Any]:
@@ -49,7 +60,47 @@ class LabelNoiseSettings(CorruptionSettings):
     keeps its label. Or k rows of k rates."""
 
 
-Corruption = Annotated[NoCorruptionSettings | LabelNoiseSettings, Field(discriminator="kind")]
+class DrawnSettings(CorruptionSettings):
+    """Of corruptions that draw a number of examples, or a share."""
+
+    count: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None
+    """So many of the training split; the validation split has the same share. Or `share`."""
+    share: Annotated[Share | None, expect("a number above 0 and at most 1, or null")] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> DrawnSettings:
+        if (self.count is None) == (self.share is None):
+            raise ValueError("how many examples are corrupted is said by count or by share: give one of them")
+        return self
+
+
+class InterclassConfusionSettings(DrawnSettings):
+    """Examples of two classes are given each other's label (Goel et al. 2024, the interclass confusion test)."""
+
+    kind: Literal["interclass-confusion"] = "interclass-confusion"
+    classes: Annotated[
+        list[ClassName], Field(min_length=2, max_length=2), expect("two classes, such as [3, 5]")
+    ]
+    """By name or number. `count` and `share` are of each."""
+
+
+class BackdoorSettings(DrawnSettings):
+    """Images of any class with a patch in a corner and the attacker's label (Gu et al. 2017; Goel et al. 2024)."""
+
+    kind: Literal["backdoor"] = "backdoor"
+    label: ClassName = 0
+    """The attacker's class, by name or number."""
+    corner: Literal["bottom-right", "bottom-left", "top-right", "top-left"] = "bottom-right"
+    size: Count = 3
+    """Side of the square patch in pixels."""
+    value: Annotated[Number | None, expect("a finite number, or null")] = None
+    """Of its pixels, in the unit of the inputs: bytes go to 255. null: the largest among the training inputs."""
+
+
+Corruption = Annotated[
+    NoCorruptionSettings | LabelNoiseSettings | InterclassConfusionSettings | BackdoorSettings,
+    Field(discriminator="kind"),
+]
 
 
 class CorruptData(Settings):

@@ -87,6 +87,20 @@ class TruthSettings(SelectionSettings):
     knows_truth: ClassVar[bool] = True
 
 
+class PartialTruthSettings(SelectionSettings):
+    """A random part of the corrupted examples: what a treatment can do that knows few causes (Goel et al. 2024)."""
+
+    rule: Literal["partial-truth"] = "partial-truth"
+    by_score: ClassVar[bool] = False
+    knows_truth: ClassVar[bool] = True
+    share: Share
+    """γ, of the corrupted examples; at least one is taken."""
+    clean: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.0
+    """Share of clean examples among the causes, taken for corrupted (Huang et al. 2023, tables 4 and 5: 0.25)."""
+    seed: Seed = 0
+    """Of the drawing. With one seed, a smaller share is part of a larger one."""
+
+
 class OfClassSettings(SelectionSettings):
     """A class, or a random fraction of it, on request (Peste et al. 2021, sections 5.1 to 5.3)."""
 
@@ -116,6 +130,7 @@ Selection = Annotated[
     | ExpectedSettings
     | OracleSizeSettings
     | TruthSettings
+    | PartialTruthSettings
     | OfClassSettings
     | ListedSettings,
     Field(discriminator="rule"),

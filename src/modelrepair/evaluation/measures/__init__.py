@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import erasure, identification, reference, repair
+from modelrepair.evaluation.measures import correction, erasure, identification, reference, repair
 
 Measure = Callable[[Evidence], dict[str, Any] | None]
 
@@ -19,6 +19,7 @@ MEASURES: dict[str, Measure] = {
     "identification": identification.measure,
     "repair": repair.measure,
     "reference": reference.measure,
+    "correction": correction.measure,
     "erasure": erasure.measure,
 }
 
