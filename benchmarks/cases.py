@@ -245,10 +245,10 @@ def _planned(name: str, case: Case, content: dict[str, Any], project: Path) -> P
         raise RepairError(
             "it runs nothing: name methods in runs.found, or treatments in another part of runs"
         )
-    rows = {(run.identification, run.treatment, run.causes) for run in runs} | {("", "none", "")}
-    rows |= {(run.identification, "", run.causes) for run in runs if run.identification}
-    if len(rows) <= len(runs):
+    rows = {(run.identification, run.treatment, run.causes) for run in runs}
+    if len(rows) < len(runs):
         raise RepairError("a run stands twice in runs, as itself or as the pair of a method: name it once")
+    rows |= {("", "none", "")} | {(run.identification, "", run.causes) for run in runs if run.identification}
     for run in runs:
         try:
             run.settings()

@@ -216,7 +216,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                 names = ["all" if np.isinf(count) else f"{count:.0f}" for count in counts]
                 axes.set_xticks(range(len(counts)), names)
                 axes.set_xlabel(TITLES[given])
-                axes.legend(loc="lower right")
+                axes.legend(loc="best")
 
 
 def curves(part: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:

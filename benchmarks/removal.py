@@ -264,8 +264,8 @@ def draw(table: pd.DataFrame, path: Path, shown: Sequence[str] = SHOWN) -> None:
     with picture(path, 10.4, 4.5) as canvas:
         canvas.heading(
             "What removing the highest-scoring training examples does",
-            "The model is trained on without them for ten epochs; mean over seeds, with the standard deviation where "
-            "there is a colour.",
+            "The model is trained on without them, as long for every number; mean over seeds, with the standard "
+            "deviation where there is a colour.",
         )
         for panel, (metric, title) in enumerate(GROUPS.items()):
             left = 0.62 + 3.3 * panel

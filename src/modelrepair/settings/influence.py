@@ -133,7 +133,9 @@ class ShapleySettings(ScoreSettings):
     """What is to be got right."""
     calibrated: Flag = False
     """Shift the scores such that 0 is the calibrated threshold, found by valuing everything again with some labels made
-    wrong on purpose. RESULT"""
+    wrong on purpose. On the development cases it raised precision and lowered recall: with discovery as queries F1 went
+    from 0.88 to 0.87 by nearest neighbours, from 0.86 to 0.83 by 1,000 permutations (tmc-shapley) and from 0.59 to 0.77
+    by 200, where zero is far from safe; with the failures alone from 0.24 to 0.28 by nearest neighbours."""
     planting_rounds: Count = 5
     """How often some labels are made wrong and everything is valued again, where it is calibrated."""
     planting_share: Annotated[float, Field(gt=0, lt=1), expect("a number above 0 and below 1")] = 0.05
