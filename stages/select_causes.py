@@ -2,6 +2,8 @@
 
 import environment  # noqa: F401
 
+import numpy as np
+
 from modelrepair.data.classes import label_array, names_of
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
@@ -10,13 +12,17 @@ from modelrepair.settings.selection import SelectCauses
 
 
 def main(stage: Stage) -> None:
-    rule = stage.settings(SelectCauses).selection
+    settings = stage.settings(SelectCauses)
+    rule = settings.selection
     table = read_table(stage.root / "data/corrupted/train.parquet")
     table = table[table["split"] == "train"].reset_index(drop=True)
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
     table["names"] = names_of(label_array(table["label"]), classes)
     scores = read_table(stage.root / "data/scores/scores.parquet")["score"].to_numpy()
-    causes = select_causes(scores, table, rule.chosen, **rule.options)
+    known = None
+    if settings.known:
+        known = select_causes(np.zeros(len(table)), table, settings.known.chosen, **settings.known.options)
+    causes = select_causes(scores, table, rule.chosen, known, **rule.options)
     with output_folder(stage.root / "data/causes") as folder:
         chosen = table.loc[causes, ["example", "label"]].assign(position=causes, score=scores[causes])
         write_table(folder / "causes.parquet", chosen)

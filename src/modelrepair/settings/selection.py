@@ -130,3 +130,5 @@ class SelectCauses(Settings):
     """What the stage select-causes is given."""
 
     selection: Selection
+    known: Selection | None = None
+    """Causes that are known beforehand: they are taken in any case, before all others."""
