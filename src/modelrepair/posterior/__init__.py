@@ -72,12 +72,14 @@ def insert_evidence(
     kept: Examples | None = None,
     oversight: Oversight = UNATTENDED,
 ) -> Edited:
-    """p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
+    r"""p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
+
+    Or p(θ | D \ E), where the evidence is causes that are known.
 
     Args:
         settings: of the insertion.
         model: at θ̂.
-        evidence: E, with right labels.
+        evidence: E, with right labels; or those that are known to be wrong, as they are.
         training: D.
         curvature: fetches a fitted curvature by name and damping.
         seed: of what is random in it.
@@ -88,7 +90,9 @@ def insert_evidence(
         RepairError: if there is no evidence, or a number becomes NaN or infinite.
     """
     stiffness = {"curvature": curvature(*settings.insertion)} if settings.insertion else {}
-    return make_update(settings.posterior.chosen, **settings.posterior.options).insert(
+    update = make_update(settings.posterior.chosen, **settings.posterior.options)
+    edit = update.delete if settings.evidence == "known" else update.insert
+    return edit(
         model,
         evidence,
         class_balanced_weights(evidence) if settings.balance_classes else None,
