@@ -43,10 +43,8 @@ class PartialRuns(Settings):
 
     shares: Annotated[list[Share], Field(min_length=1)]
     """γ, of the corrupted examples; what is drawn for a smaller share is part of what is drawn for a larger one."""
-    treatments: list[Text] = Field(default_factory=list)
+    treatments: Annotated[list[Text], Field(min_length=1)]
     """They are given these examples as causes."""
-    found: list[Text] = Field(default_factory=list)
-    """Pairs such as `grow/mend` of an identification that knows these examples, and a treatment of what it takes."""
 
 
 class Runs(Settings):
@@ -105,8 +103,7 @@ class Run:
     Attributes:
         identification: its name, or nothing where the causes do not come from one.
         treatment: its name.
-        causes: "found", "true", a part of those such as "true-10" (percent), found from such a part as "found-10", or
-            "right-labels".
+        causes: "found", "true", a part of those such as "true-10" (percent), or "right-labels".
         parameters: the content of params.yaml, but for the seed.
     """
 
@@ -289,16 +286,6 @@ def _runs(wanted: Runs, content: dict[str, Any]) -> Iterator[Run]:
             part = {f"selections.{OURS}": {"rule": "partial-truth", "share": share}}
             for treatment in wanted.partial.treatments:
                 yield _run(content, "", treatment, f"true-{100 * share:g}", given | part)
-            for pair in wanted.partial.found:
-                identification, _, treatment = pair.partition(PAIR)
-                own = choose("identification", content["identifications"], identification)
-                if own.get("known") is None or not treatment:
-                    raise RepairError(
-                        f"partial.found names {pair}: give pairs of an identification with causes that are known, such "
-                        "as grow, and a treatment"
-                    )
-                known = part | {f"identifications.{identification}.known": OURS}
-                yield _run(content, identification, treatment, f"found-{100 * share:g}", known)
     right = {
         f"corruptions.{OURS}": {"kind": "none"},
         "corruption": OURS,
@@ -329,13 +316,10 @@ def _run(
     own = choose("identification", parameters["identifications"], pair["identification"]).get("selection")
     if selection := parameters.get("selection") or own:
         chosen["selection"] = selection
-    known = parameters["identifications"][pair["identification"]].get("known")
     for family, name in chosen.items():
         members = parameters[f"{family}s"]
         # DVC spends seconds on reading what a run does not use.
         parameters[f"{family}s"] = {name: choose(family, members, name)}
-        if family == "selection" and known is not None:
-            parameters["selections"][known] = choose(family, members, known)
     return Run(identification, treatment, causes, parameters)
 
 

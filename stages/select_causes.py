@@ -2,7 +2,6 @@
 
 import environment  # noqa: F401
 
-import numpy as np
 import pandas as pd
 
 from modelrepair.data.classes import label_array, names_of
@@ -20,10 +19,7 @@ def main(stage: Stage) -> None:
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
     table["names"] = names_of(label_array(table["label"]), classes)
     scores = read_table(stage.root / "data/scores/scores.parquet")["score"].to_numpy()
-    known = None
-    if settings.known:
-        known = select_causes(np.zeros(len(table)), table, settings.known.chosen, **settings.known.options)
-    causes = select_causes(scores, table, rule.chosen, known, **rule.options)
+    causes = select_causes(scores, table, rule.chosen, **rule.options)
     with output_folder(stage.root / "data/causes") as folder:
         chosen = table.loc[causes, ["example", "label"]].assign(position=causes, score=scores[causes])
         write_table(folder / "causes.parquet", chosen)

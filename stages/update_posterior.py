@@ -10,15 +10,10 @@ from modelrepair.curvature.sensitivity import in_words
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import (
-    discovery_examples,
-    reserved_examples,
-    training_examples,
-)
+from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.posterior import Edited, class_balanced_weights, insert_evidence, own_effects
-from modelrepair.selection import select_causes
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
 from modelrepair.uncertainty.mean_field import save_precisions
@@ -45,15 +40,7 @@ def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversig
     evidence = reserved_examples(stage.root) if settings.evidence == "reserved" else failures
     if settings.evidence == "nothing":
         evidence = failures.subset([])
-    training, table = training_examples(stage.root)
-    kept = training
-    if settings.known:
-        known = select_causes(np.zeros(len(table)), table, settings.known.chosen, **settings.known.options)
-        evidence, kept = (
-            training.subset(known),
-            training.subset(np.setdiff1d(np.arange(len(training)), known)),
-        )
-        print(f"{len(known)} causes are known")
+    training, _ = training_examples(stage.root)
 
     def curvature(name: str, damping: float) -> Curvature:
         fitted = load_curvature(name, stage.root / "models/fisher" / name, model, training, damping)
@@ -62,14 +49,7 @@ def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversig
         return fitted
 
     edited = insert_evidence(
-        settings,
-        model,
-        evidence,
-        training,
-        curvature=curvature,
-        seed=settings.seed,
-        kept=kept,
-        oversight=oversight,
+        settings, model, evidence, training, curvature=curvature, seed=settings.seed, oversight=oversight
     )
     for name, loss in edited.candidates.items():
         print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))

@@ -383,7 +383,6 @@ def test_every_stage_gets_its_own() -> None:
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
         "for_reference": False,
-        "known": None,
     }
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
@@ -608,40 +607,6 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         (
             {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
-        ),
-        (
-            {"identification": "grow", "identifications__grow__known": "fraction"},
-            "identifications.grow.known is 'fraction', of the rule fraction, and causes that are known before",
-        ),
-        (
-            {"identification": "grow", "identifications__grow__known": "class"},
-            "of the rule of-class, and causes that are known before anything is scored are listed, or a part",
-        ),
-        (
-            {"identification": "grow", "identifications__grow__known": "most"},
-            "there is no selection 'most'",
-        ),
-        (
-            {
-                "identification": "grow",
-                "identifications__grow__known": "listed",
-                "selections__listed__file": "elsewhere/known.csv",
-            },
-            "selections.listed.file is 'elsewhere/known.csv', outside the folder requests",
-        ),
-        (
-            {"identification": "grow", "identifications__grow__known": None},
-            "evidence is 'known' and known is None: where causes are known beforehand, evidence is known and known",
-        ),
-        (
-            {"identification": "grow", "corruption": "none"},
-            "'truth-10' of what 'grow' knows needs examples that were corrupted on purpose",
-        ),
-        (
-            {
-                "treatments__relabel__judge__evidence": "known",
-            },
-            "judge.evidence is 'known', which is for identifications: a treatment knows its causes",
         ),
         (
             {"corruption": "none", "method": "semi-oracle"},

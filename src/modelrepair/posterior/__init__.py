@@ -72,14 +72,12 @@ def insert_evidence(
     kept: Examples | None = None,
     oversight: Oversight = UNATTENDED,
 ) -> Edited:
-    r"""p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
-
-    Or p(θ | D \ E), where the evidence is causes that are known.
+    """p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
 
     Args:
         settings: of the insertion.
         model: at θ̂.
-        evidence: E, with right labels; or those that are known to be wrong, as they are.
+        evidence: E, with right labels.
         training: D.
         curvature: fetches a fitted curvature by name and damping.
         seed: of what is random in it.
@@ -90,9 +88,7 @@ def insert_evidence(
         RepairError: if there is no evidence, or a number becomes NaN or infinite.
     """
     stiffness = {"curvature": curvature(*settings.insertion)} if settings.insertion else {}
-    update = make_update(settings.posterior.chosen, **settings.posterior.options)
-    edit = update.delete if settings.evidence == "known" else update.insert
-    return edit(
+    return make_update(settings.posterior.chosen, **settings.posterior.options).insert(
         model,
         evidence,
         class_balanced_weights(evidence) if settings.balance_classes else None,

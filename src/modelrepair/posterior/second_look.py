@@ -29,11 +29,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780),
     which starts as θ̂ and is what comes out.
 
-    What is deleted, wᵢ < 0, is not among `kept`. It is learned to be wrong, as complementary labels are: the sum gains
-    c·|S|·Σᵢ |wᵢ| log(1 − p(zᵢ | θ)) / Σᵢ |wᵢ|. What else the model holds for the same reason gets less likely with it,
-    is not believed in the next look, and no longer speaks for it: so few known causes lead to the rest.
-
-    It needs the training data, as `kept`, and no curvature.
+    It needs the training data, as `kept`, and no curvature. What is deleted counts as not among `kept`, and is not
+    looked at.
     """
 
     def edit(
@@ -56,10 +53,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             )
         weights = checked_weights(evidence, weights)
         inserted = evidence.subset(weights > 0)
-        contradicted = evidence.subset(weights < 0) if self.contradiction else evidence.subset([])
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
-        against = torch.as_tensor(-weights[weights < 0], device=model.device, dtype=model.dtype)
         believed = np.empty(0, dtype=bool)
 
         def losses(look: int) -> Iterator[Tensor]:
@@ -79,20 +74,11 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     "nothing is inserted: there is nothing left to train on"
                 )
             each = torch.cat([shares, shares.new_ones(len(pool) - len(inserted))])
-            first = len(pool)
-            if len(contradicted):
-                pool = pool.followed_by(contradicted)
-                each = torch.cat([each, self.contradiction * believed.sum() / against.sum() * against])
             for chosen in epoch_batches(
                 len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
             ):
                 inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
-                outputs = edited.run(inputs)
-                likely = edited.log_likelihood(outputs, targets)
-                if len(contradicted):
-                    is_wrong = torch.from_numpy(chosen >= first).to(likely.device)
-                    likely = torch.where(is_wrong, edited.likelihood.log_complement(outputs, targets), likely)
-                yield -(each[chosen] * likely).mean()
+                yield -(each[chosen] * edited.log_likelihood(edited.run(inputs), targets)).mean()
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}

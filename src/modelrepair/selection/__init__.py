@@ -41,11 +41,7 @@ __all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "expected_causes", "s
 
 
 def select_causes(
-    scores: NDArray[np.float64],
-    table: pd.DataFrame,
-    rule: str,
-    known: NDArray[np.int64] | None = None,
-    **options: object,
+    scores: NDArray[np.float64], table: pd.DataFrame, rule: str, **options: object
 ) -> NDArray[np.int64]:
     """Positions of the causes among the training examples, most harmful first.
 
@@ -53,7 +49,6 @@ def select_causes(
         scores: (n,) positive means harmful.
         table: a row for each training example.
         rule: one of `SELECTIONS`.
-        known: positions of causes that were known beforehand; they come first.
         options: of the rule.
 
     Raises:
@@ -72,8 +67,6 @@ def select_causes(
             "another identification"
         )
     causes = chosen.select(scores, table)
-    if known is not None:
-        causes = np.r_[known, causes[~np.isin(causes, known)]]
     if not len(causes):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "

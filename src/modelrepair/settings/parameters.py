@@ -31,7 +31,7 @@ from modelrepair.settings.reference import (
     in_words,
     reference_treatment,
 )
-from modelrepair.settings.selection import ListedSettings, OfClassSettings, SelectCauses, Selection
+from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
 from modelrepair.settings.treatment import (
     DeleteSettings,
@@ -52,8 +52,6 @@ class Identification(InsertionSettings):
     influence: Score
     selection: OptionalName = None
     """The selection that goes with its scores, unless the run or the method names another."""
-    known: OptionalName = None
-    """The selection of the causes that are known beforehand, which are its evidence: one that needs no scores."""
 
     @property
     def sees(self) -> str:
@@ -64,11 +62,6 @@ class Identification(InsertionSettings):
 
     @model_validator(mode="after")
     def _compares(self) -> Identification:
-        if (self.known is not None) != (self.evidence == "known"):
-            raise ValueError(
-                f"evidence is {shown(self.evidence)} and known is {shown(self.known)}: where causes are known "
-                "beforehand, evidence is known and known names their selection, such as truth-10"
-            )
         if self.influence.compares and not self.posterior.inserts:
             raise ValueError(
                 f"the score {self.influence.chosen} compares the model with and without the failures, and "
@@ -199,10 +192,6 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     if isinstance(selection, ListedSettings):
         _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
     _check(identification, selection, corruption, names)
-    known = None
-    if identification.known is not None:
-        known = choose("selection", parameters.selections, identification.known)
-        _check_known(known, name, identification.known, corruption)
     _check_trajectory(identification, parameters)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
@@ -225,11 +214,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "fit-fisher": FitFisher(
             curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
-        "update-posterior": UpdatePosterior(seed=seed, known=known, **insertion),
+        "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(
             seed=seed, influence=_decayed(identification.influence, parameters)
         ),
-        "select-causes": SelectCauses(selection=selection, known=known, for_reference=reference.same_causes),
+        "select-causes": SelectCauses(selection=selection, for_reference=reference.same_causes),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
         "train-reference": reference,
         "evaluate": Description(
@@ -332,27 +321,6 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
         raise RepairError(
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd and "
             "training.momentum to 0"
-        )
-
-
-def _check_known(known: Selection, identification: str, rule: str, corruption: Corruption) -> None:
-    """Whether the causes that an identification knows beforehand can be known before it.
-
-    Raises:
-        RepairError: if they cannot.
-    """
-    if known.by_score or isinstance(known, OfClassSettings):
-        raise RepairError(
-            f"identifications.{named(identification)}.known is {shown(rule)}, of the rule {known.chosen}, and causes "
-            "that are known before anything is scored are listed, or a part of the truth: choose a selection of the "
-            "rule listed, partial-truth or truth"
-        )
-    if isinstance(known, ListedSettings):
-        _check_place(f"selections.{rule}.file", known.file, REQUESTS, "requests")
-    if known.knows_truth and not corruption.known:
-        raise RepairError(
-            f"the selection {rule!r} of what {identification!r} knows needs examples that were corrupted on purpose, "
-            "and the corruption is none: choose one that is listed, or another identification"
         )
 
 

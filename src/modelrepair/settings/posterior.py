@@ -19,7 +19,6 @@ from modelrepair.settings.base import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName
-from modelrepair.settings.selection import Selection
 
 
 class UpdateSettings(Member):
@@ -156,8 +155,6 @@ class SecondLookSettings(UpdateSettings):
     """Examples in a step."""
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
-    contradiction: NonNegative = 0.1
-    """c, what all that is deleted weighs together, with each look's believed examples as 1. 0 for no weight."""
 
 
 class LayerSelectiveSettings(UpdateSettings):
@@ -232,9 +229,8 @@ class InsertionSettings(Settings):
     """λ of the curvature."""
     balance_classes: Flag = True
     """Whether every class among the evidence counts alike."""
-    evidence: Literal["failures", "known", "nothing", "reserved"] = "failures"
-    """What is inserted: the failures, the examples that were set aside as clean, or, for a second look, nothing. known:
-    the causes that an identification knows beforehand are deleted."""
+    evidence: Literal["failures", "nothing", "reserved"] = "failures"
+    """What is inserted: the failures, the examples that were set aside as clean, or, for a second look, nothing."""
 
     @model_validator(mode="after")
     def _fits(self) -> InsertionSettings:
@@ -251,10 +247,6 @@ class InsertionSettings(Settings):
             )
         if self.insertion and (words := self.posterior.misfit(*self.insertion)):
             raise ValueError(words)
-        if self.evidence == "known" and isinstance(self.posterior, LayerSelectiveSettings):
-            raise ValueError(
-                "evidence is 'known', and the posterior update layer-selective deletes nothing: choose another"
-            )
         if self.evidence == "nothing" and not isinstance(self.posterior, SecondLookSettings):
             raise ValueError(
                 f"evidence is 'nothing', and the posterior update {self.posterior.chosen} has nothing else to go by: "
@@ -280,5 +272,3 @@ class UpdatePosterior(InsertionSettings):
     """What the stage update-posterior is given."""
 
     seed: Seed
-    known: Selection | None = None
-    """The causes that are known beforehand, where they are the evidence."""

@@ -144,5 +144,3 @@ class SelectCauses(Settings):
     for_reference: Flag = False
     """Whether the reference treats the same causes. Where it does not, its stage must not see them, so that all methods
     share its result."""
-    known: Selection | None = None
-    """Causes that are known beforehand: they are taken in any case, before all others."""

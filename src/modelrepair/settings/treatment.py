@@ -168,11 +168,6 @@ class JudgedSettings(TreatmentSettings):
 
     @model_validator(mode="after")
     def _judges(self) -> JudgedSettings:
-        if self.judge.evidence == "known":
-            raise ValueError(
-                "judge.evidence is 'known', which is for identifications: a treatment knows its causes, so choose "
-                "failures, nothing or reserved"
-            )
         if not self.judge.posterior.inserts:
             raise ValueError(
                 f"judge.posterior.update is {self.judge.posterior.chosen}, which inserts nothing that is right: choose "
