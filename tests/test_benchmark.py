@@ -460,7 +460,7 @@ def test_costs_are_those_of_the_run_that_computed_it(chains: dict[str, Future[An
 
 def test_a_killed_benchmark_goes_on_to_the_same_results(chains: dict[str, Future[Any]]) -> None:
     project, resumed = chains["killed"].result()
-    assert computed(resumed)[0] <= 2, "the treatment that was killed, and what follows it"
+    assert computed(resumed)[0] <= 3, "the treatment that was killed, what stands beside it, and what follows"
     tables = [
         [
             row
