@@ -574,6 +574,10 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (
+            {"identification": "bir", "datasets__mnist-sample__reserved": 0},
+            "'bir' or the treatment 'mend' learns from reserved examples, of which datasets.mnist-sample keeps none",
+        ),
+        (
             {"identification": "loss", "selection": "expected"},
             "reads scores as odds, and those of the identification",
         ),

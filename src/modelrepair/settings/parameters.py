@@ -196,6 +196,12 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
 
     guarded = scored if treatment.guarded is None else treatment.guarded
     given = {identification.sees, *treatment.taught}
+    if "reserved" in given and not dataset.reserved:
+        raise RepairError(
+            f"the identification {name!r} or the treatment {names['treatment']!r} learns from reserved examples, of "
+            f"which datasets.{named(parameters.dataset)} keeps none: set its `reserved` to 300, for example, "
+            "or choose others"
+        )
     by_default = "guard" if guarded else "failures" if scored else "request"
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.stiffness]
