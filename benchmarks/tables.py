@@ -352,23 +352,6 @@ TABLES = {
         ),
         rows=EVERY_RANKING,
     ),
-    "rankings-development": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("AUROC",),
-        columns=across(
-            "auroc",
-            {
-                "pairs-25": "3↔5, 0↔6, 25 %",
-                "pairs-40": "2↔3, 7↔9, 40 %",
-                "one-way-20": "8→5, 1→2, 20 %",
-                "uniform-20": "uniform, 20 %",
-                "pairwise-10": "five pairs, 10 %",
-            },
-            mean_and_spread(3),
-        ),
-        rows=EVERY_RANKING,
-    ),
     "treatments-lenet": Table(
         file="repair.csv",
         names=REPAIRS,
@@ -388,23 +371,6 @@ TABLES = {
         names=REPAIRS,
         labels=("method", "causes", "uses"),
         columns=accuracies("report-one-way-30", paper=False),
-        rows=EVERY_REPAIR,
-    ),
-    "repair-development": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=across(
-            "all",
-            {
-                "pairs-25": "3↔5, 0↔6, 25 %",
-                "pairs-40": "2↔3, 7↔9, 40 %",
-                "one-way-20": "8→5, 1→2, 20 %",
-                "uniform-20": "uniform, 20 %",
-                "pairwise-10": "five pairs, 10 %",
-            },
-            mean_and_spread(1),
-        ),
         rows=EVERY_REPAIR,
     ),
     "repair-lenet": Table(
