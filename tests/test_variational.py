@@ -290,13 +290,13 @@ def test_the_standard_error_is_that_of_a_mean_over_pairs() -> None:
 def test_the_score_is_the_expected_change_and_says_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     before, after = pair()
     examples = linear_gaussian()[1]
-    investigation = Investigation(before.model, after.model, examples, gaussians=(before, after))
-    found = influence_scores(investigation, "expected-loss-change", samples=6, seed=2)
+    investigation = Investigation(before.model, after.model, examples, gaussians=(before, after), seed=2)
+    found = influence_scores(investigation, "expected-loss-change", samples=6)
     expected, errors = expected_log_likelihood_change(before, after, examples, samples=6, seed=2)
     np.testing.assert_array_equal(found, expected)
     said = capsys.readouterr().out
     assert f"from 6 pairs of draws: mean standard error {errors.mean():.2g} nats" in said
-    decayed = influence_scores(investigation, "expected-loss-change", samples=6, seed=2, weight_decay=0.3)
+    decayed = influence_scores(investigation, "expected-loss-change", samples=6, weight_decay=0.3)
     draws = normal(after.model.parameter_vector, after.deviation).sample((100_000,)).square().sum(1)
     draws -= normal(before.model.parameter_vector, before.deviation).sample((100_000,)).square().sum(1)
     assert float((decayed - expected).mean()) == pytest.approx(0.15 * float(draws.mean()), abs=0.01)

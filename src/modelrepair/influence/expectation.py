@@ -27,7 +27,7 @@ class ExpectedLossChange(ExpectedLossChangeSettings, Influence):
             )
         before, after = investigation.gaussians
         change, errors = expected_log_likelihood_change(
-            before, after, investigation.examples, samples=self.samples, seed=self.seed
+            before, after, investigation.examples, samples=self.samples, seed=investigation.seed
         )
         print(
             f"expected loss changes from {self.samples} pairs of draws: mean standard error {errors.mean():.2g} nats, "

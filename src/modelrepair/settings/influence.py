@@ -95,8 +95,6 @@ class ExpectedLossChangeSettings(ScoreSettings):
     averages: ClassVar[bool] = True
     samples: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 32
     """Pairs of parameters drawn."""
-    seed: Seed = 0
-    """Of the noise."""
     weight_decay: NonNegative = 0.0
     """Strength α of the penalty α/2·‖θ‖² that the model was trained with; in the pipeline that of
     `training` unless it is set."""
