@@ -570,7 +570,7 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
         (
             {"corruption": "rust"},
-            "there is no corruption 'rust': choose one of .*label-noise, none",
+            "there is no corruption 'rust': choose one of backdoor",
         ),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (

@@ -15,7 +15,13 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import CorruptData, Corruption
+from modelrepair.settings.corruption import (
+    AnyCorruption,
+    CorruptData,
+    Corruption,
+    CorruptionSettings,
+    SeveralSettings,
+)
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import NpzSettings, PrepareData, Source
 from modelrepair.settings.evaluation import Description
@@ -32,7 +38,7 @@ from modelrepair.settings.reference import (
     reference_treatment,
 )
 from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
+from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
     MendSettings,
@@ -102,8 +108,9 @@ class Parameters(Settings):
     """One of `treatments`, in place of the method's."""
     dataset: Name
     """One of `datasets`."""
-    corruption: Name
-    """One of `corruptions`."""
+    corruption: Annotated[Name | list[Name], expect("a name, or a list of names")]
+    """One of `corruptions`, or several, such as [label-noise, backdoor]: each of examples that none before it has
+    corrupted."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
     reference: Name = OBVIOUS
@@ -183,7 +190,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     }
     treatment = choose("treatment", parameters.treatments, names["treatment"])
     selection = choose("selection", parameters.selections, names["selection"])
-    corruption = choose("corruption", parameters.corruptions, parameters.corruption)
+    corruption = _corruption(parameters)
     scored = identification.influence.ranks
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
@@ -214,6 +221,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
+        "train-victim": _victim(corruption, parameters),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
@@ -236,6 +244,32 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             retrained=reference.is_gold_standard,
         ),
     }
+
+
+def _corruption(parameters: Parameters) -> AnyCorruption:
+    """The corruption, or several as one.
+
+    Raises:
+        RepairError: if there is no such corruption, one is named twice, or they do not go together.
+    """
+    if isinstance(parameters.corruption, str):
+        return choose("corruption", parameters.corruptions, parameters.corruption)
+    names = parameters.corruption
+    if not names or len(set(names)) < len(names):
+        raise RepairError(f"corruption is {shown(names)}: name one corruption at least, and each once")
+    each = [choose("corruption", parameters.corruptions, name) for name in names]
+    return each[0] if len(each) == 1 else SeveralSettings(names=names, each=each)
+
+
+def _victim(corruption: CorruptionSettings, parameters: Parameters) -> TrainVictim:
+    """What trains the victim of adversarial examples: what trains the base model, on the data as they are."""
+    if not corruption.attacks:
+        # Nothing else, so that nothing else runs the stage again.
+        model, training = ModelSettings(network=parameters.model.network), TrainingSettings()
+        return TrainVictim(seed=0, model=model, training=training, needed=False)
+    return TrainVictim(
+        seed=parameters.seed, model=parameters.model, training=parameters.training, needed=True
+    )
 
 
 def _reference(
@@ -331,7 +365,10 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
 
 
 def _check(
-    identification: Identification, selection: Selection, corruption: Corruption, names: dict[str, str]
+    identification: Identification,
+    selection: Selection,
+    corruption: CorruptionSettings,
+    names: dict[str, str],
 ) -> None:
     """Whether a way to find causes, a rule to select them and what is known of them go together."""
     chosen, rule = names["identification"], names["selection"]
@@ -347,6 +384,7 @@ def _check(
         )
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
-            "a selection by score, such as fraction"
+            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption "
+            f"{'is none' if corruption.chosen == 'none' else f'{corruption.chosen} makes none'}: choose a selection by "
+            "score, such as fraction"
         )
