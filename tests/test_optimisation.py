@@ -163,9 +163,7 @@ def test_without_a_better_point_on_the_way_to_the_aim_the_start_is_the_result() 
 
 
 def test_no_way_is_gone_where_a_round_is_better() -> None:
-    course = run(
-        make_model(), make_examples(), watch=scripted([1, 0, 2, 0, 0]), observe=remember, aim="norm"
-    )
+    course = run(make_model(), make_examples(), watch=scripted([1, 0, 2, 0, 0]), observe=remember, aim="norm")
     assert (course.best_round, len(course.trace)) == (2, ROUNDS + 1)
 
 

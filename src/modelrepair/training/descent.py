@@ -390,7 +390,7 @@ def _highest(trace: list[dict[str, Any]], name: str) -> int:
 
 
 def _between(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """The state so far along the straight line; what is not a floating-point number, such as a count, as at the start."""
+    """The state so far along the straight line; what is no floating-point number, such as a count, as at the start."""
     return {
         name: torch.lerp(tensor, end[name], share) if tensor.is_floating_point() else tensor
         for name, tensor in start.items()
