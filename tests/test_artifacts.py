@@ -32,6 +32,7 @@ from modelrepair.pipeline.artifacts import (
     read_table,
     read_tensors,
     write_array,
+    write_array_of_pieces,
     write_json,
     write_table,
     write_tensors,
@@ -467,6 +468,18 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
 def test_an_array_is_what_numpy_reads(tmp_path: Path) -> None:
     write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [20], [7, 0, 13], [1] * 20])
+def test_an_array_in_pieces_is_the_array(tmp_path: Path, sizes: list[int]) -> None:
+    """To the byte: also the number of rows at its head, which is not known when that is written."""
+    array = ARRAY[: sum(sizes)]
+    pieces = np.split(array, np.cumsum(sizes)[:-1]) if sizes else []
+    write_array(tmp_path / "whole.npy", array)
+    write_array_of_pieces(tmp_path / "pieces.npy", ARRAY.shape[1:], ARRAY.dtype, iter(pieces))
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    if sum(sizes):
+        np.testing.assert_array_equal(read_array(tmp_path / "pieces.npy"), array)
 
 
 def test_weights_may_be_read_by_whoever_may_read_the_rest(tmp_path: Path) -> None:
