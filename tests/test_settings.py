@@ -413,6 +413,22 @@ def test_every_stage_gets_its_own() -> None:
     }
 
 
+def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC does not look into them."""
+    (tmp_path / "data/own").mkdir(parents=True)
+    (tmp_path / "elsewhere/images").mkdir(parents=True)
+    (tmp_path / "images.zip").touch()
+    (tmp_path / "data/own/images.zip").symlink_to(tmp_path / "images.zip")
+    (tmp_path / "data/own/linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/own/linked", "data/own/linked/images", "data/own/linked/images/deep.zip"):
+        with pytest.raises(
+            RepairError, match="data/own/linked is a link to a folder, in which DVC would see no"
+        ):
+            what_runs(dataset="images", datasets__images__path=path)
+    what_runs(dataset="images", datasets__images__path="data/own/images.zip")
+
+
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
     """Scores, deletions and further training; failures are inserted without one."""
     found = what_runs(method="ssse", training__weight_decay=0.01)

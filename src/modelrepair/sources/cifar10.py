@@ -32,7 +32,7 @@ def cifar10(settings: Cifar10Settings, seed: int, _: Path | None) -> Dataset:
     labels = np.array(training.targets, dtype=np.int64)
     drawn = drawn_per_class(labels, settings.training_per_class, seed, "CIFAR-10")
     return Dataset(
-        np.ascontiguousarray(training.data[drawn].transpose(0, 3, 1, 2)),
+        np.ascontiguousarray(training.data.transpose(0, 3, 1, 2)[drawn]),
         labels[drawn],
         np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
         np.array(test.targets, dtype=np.int64),
