@@ -49,8 +49,14 @@ TABLE = pd.DataFrame(
 TENSORS = {"fc.weight": torch.arange(12.0).view(3, 4), "fc.bias": torch.ones(3, dtype=torch.float64)}
 ARRAY = np.arange(600, dtype=np.float32).reshape(20, 30)
 
+
+def write_pieces(path: Path, array: Any) -> None:
+    write_array_of_pieces(path, array.shape[1:], array.dtype, iter(np.split(array, 4)))
+
+
 FORMATS: dict[str, tuple[str, Callable[[Path, Any], None], Any, Callable[[Path], Any]]] = {
     "array": ("a.npy", write_array, ARRAY, read_array),
+    "pieces": ("p.npy", write_pieces, ARRAY, read_array),
     "table": ("t.parquet", write_table, TABLE, read_table),
     "json": ("j.json", write_json, {"a": [1.5, "é"], "b": {"c": True}}, read_json),
     "tensors": ("w.safetensors", write_tensors, TENSORS, read_tensors),
@@ -150,7 +156,7 @@ def test_round_trip_and_equal_bytes(tmp_path: Path, format_: str) -> None:
     name, write, content, read = FORMATS[format_]
     write(tmp_path / name, content)
     back = read(tmp_path / name)
-    if format_ == "array":
+    if format_ in ("array", "pieces"):
         assert isinstance(back, np.memmap)
         assert not back.flags.writeable
         np.testing.assert_array_equal(back, content)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import listed, named
-from modelrepair.sources.files import Files
+from modelrepair.sources.files import Files, file_name
 
 SIDES = ("train", "test")
 SUFFIXES = {
@@ -71,8 +71,8 @@ def arrange(files: Files) -> tuple[tuple[str, ...], dict[str, Listing]]:
             found[side].setdefault(parts[depth], []).append(name)
         elif PurePosixPath(name).suffix.lower() in SUFFIXES:
             raise RepairError(
-                f"in {files.path}, the image {named(name)} lies beside the classes' folders: put it into the folder of "
-                "its class"
+                f"in {files.path}, the image {file_name(name)} lies beside the classes' folders: put it into "
+                "the folder of its class"
             )
     classes = sorted(set().union(*found.values()) | _empty_classes(files, images[0][:outer], depth))
     for side, members in found.items():

@@ -28,7 +28,7 @@ _TOO_LARGE = "has more pixels than can be taken for a photo"
 PIECE_BYTES = 2**23
 PIECE_IMAGES = 256
 LOOKED_AT = 101
-"""Of so many first images the most frequent size is the size of all."""
+"""Of so many images, spread over all, the most frequent size is the size of all."""
 
 
 class UnusableError(Exception):
@@ -74,7 +74,6 @@ def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
         image = _in_bytes(image).convert("L" if form.grey else "RGB")
     except UnusableError:
         raise
-    # What is wrong with a file makes Pillow raise errors of nearly every kind.
     except Exception as error:
         raise UnusableError(f"is damaged ({_brief(error)})") from None
     if image.size != (form.width, form.height):
@@ -88,9 +87,9 @@ def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
 
 
 def usual_size(files: Files, names: Sequence[str]) -> tuple[int, int] | None:
-    """(height, width) of most of the first images, turned as their cameras say; None if none of them can be read."""
+    """(height, width) of most of some images, turned as their cameras say; None if none of them can be read."""
     sizes: Counter[tuple[int, int]] = Counter()
-    for name in names[:LOOKED_AT]:
+    for name in names[:: -(-len(names) // LOOKED_AT)]:
         try:
             image = ImageOps.exif_transpose(_opened(_content(files, name)))
         except Exception:
@@ -154,17 +153,19 @@ def _opened(content: bytes) -> Image.Image:
     """The image, of which nothing but the header has been read."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+        # To say how many there are Pillow reads on. A camera's second picture (MPO) is a preview or the other eye's.
+        pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except UnidentifiedImageError:
         raise UnusableError("is no image" if content else "is empty") from None
     except Image.DecompressionBombError:
         raise UnusableError(_TOO_LARGE) from None
+    # What is wrong with a file makes Pillow raise errors of nearly every kind.
     except Exception as error:
         raise UnusableError(f"is damaged ({_brief(error)})") from None
     if image.width * image.height > MOST_PIXELS:
         raise UnusableError(_TOO_LARGE)
-    # A camera's second picture (MPO) is a preview or the other eye's.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise UnusableError(f"holds {getattr(image, 'n_frames', 'several')} pictures")
+    if pictures != 1:
+        raise UnusableError(f"holds {pictures} pictures")
     return image
 
 

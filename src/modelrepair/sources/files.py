@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import named
 
 LARGEST_FILE = 2**28
 """Bytes of one file of a zip; beyond them it is no image but an attempt to fill the memory."""
@@ -142,8 +141,8 @@ class _Zip(Files):
             name = self._checked_name(member)
             if member.header_offset < end:
                 raise RepairError(
-                    f"in {self.path}, {named(name)} lies in the same bytes as {named(previous)}, so that a small zip "
-                    "would unpack to endless files: pack the images anew"
+                    f"in {self.path}, {file_name(name)} lies in the same bytes as {file_name(previous)}, so that a "
+                    "small zip would unpack to endless files: pack the images anew"
                 )
             size = _HEADER + len(member.orig_filename) + member.compress_size
             end, previous = member.header_offset + size, name
@@ -151,7 +150,7 @@ class _Zip(Files):
                 self.folders.add(name)
             elif not _is_hidden(name):
                 if name in self._members:
-                    raise RepairError(f"{self.path} holds {named(name)} twice: pack the images anew")
+                    raise RepairError(f"{self.path} holds {file_name(name)} twice: pack the images anew")
                 self._members[name] = member
                 self.folders |= {str(parent) for parent in PurePosixPath(name).parents} - {"."}
         self.folders = {name for name in self.folders if not _is_hidden(name)}
@@ -174,11 +173,16 @@ class _Zip(Files):
             what = f"would unpack to {member.file_size / 2**20:,.0f} MiB, more than any image needs"
         if what:
             raise RepairError(
-                f"in {self.path}, {named(member.orig_filename)} {what}: pack the images anew, in plain files"
+                f"in {self.path}, {file_name(member.orig_filename)} {what}: pack the images anew, in plain files"
             )
         name = "/".join(parts)
         _check_encoding(self.path, name)
         return name
+
+
+def file_name(name: str) -> str:
+    """The name of a file as a message shows it: whole, so that it can be found."""
+    return name if name.isprintable() else repr(name)
 
 
 def _is_hidden(name: str) -> bool:

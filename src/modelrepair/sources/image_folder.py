@@ -20,9 +20,9 @@ from modelrepair.settings.data import ImageFolderSettings
 from modelrepair.sources.base import Dataset, drawn_per_class, input_file
 from modelrepair.sources.class_folders import SIDES, Listing, arrange
 from modelrepair.sources.decoding import Form, decoded, usual_size
-from modelrepair.sources.files import Files, open_files
+from modelrepair.sources.files import Files, file_name, open_files
 
-NAMED = 5
+NAMED = 10
 """So many files a message names."""
 
 
@@ -111,8 +111,8 @@ def _form(settings: ImageFolderSettings, files: Files, listing: Listing) -> Form
     size = settings.size or usual_size(files, listing.files)
     if size is None:
         raise RepairError(
-            f"none of the first images of {files.path} can be read, such as {named(listing.files[0])}: give images as "
-            "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
+            f"none of the images of {files.path} that were looked at can be read, such as "
+            f"{file_name(listing.files[0])}: give images as JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
         )
     height, width = size
     return Form(settings.colours == "grey", height, width, scaled=settings.size is not None)
@@ -143,6 +143,6 @@ def _decode(
 
 
 def _in_words(unusable: dict[str, str]) -> str:
-    shown = [f"{named(name)} {reason}" for name, reason in list(unusable.items())[:NAMED]]
+    shown = [f"{file_name(name)} {reason}" for name, reason in list(unusable.items())[:NAMED]]
     more = len(unusable) - len(shown)
     return ", ".join(shown) + (f", and {more:,} more" if more else "")

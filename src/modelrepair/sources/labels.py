@@ -15,6 +15,7 @@ from modelrepair.errors import RepairError
 from modelrepair.settings.base import listed, named, shown
 from modelrepair.settings.data import LabelsSettings
 from modelrepair.sources.base import Dataset
+from modelrepair.sources.files import file_name
 
 FILE = "file"
 
@@ -67,13 +68,13 @@ def _rows_of(files: Sequence[str], table: pd.DataFrame, path: str) -> pd.DataFra
     names = table[FILE].str.removeprefix("./")
     if names.duplicated().any():
         raise RepairError(
-            f"{path} names {named(names[names.duplicated()].iloc[0])} twice: keep one row for each file"
+            f"{path} names {file_name(names[names.duplicated()].iloc[0])} twice: keep one row for each file"
         )
     places = pd.Index(names).get_indexer(pd.Index(files))
     if len(absent := np.flatnonzero(places < 0)):
         raise RepairError(
             f"{path} has no row for {len(absent):,} of {len(files):,} training images, such as "
-            f"{named(files[absent[0]])}: add them, with names like that in the column `file`"
+            f"{file_name(files[absent[0]])}: add them, with names like that in the column `file`"
         )
     return table.iloc[places]
 
