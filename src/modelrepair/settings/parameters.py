@@ -31,7 +31,7 @@ from modelrepair.settings.reference import (
     in_words,
     reference_treatment,
 )
-from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
+from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
 from modelrepair.settings.treatment import (
     DeleteSettings,
@@ -106,6 +106,8 @@ class Parameters(Settings):
     """One of `corruptions`."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
+    known: OptionalName = None
+    """One of `selections` that needs no scores: causes that are known before anything is scored."""
     reference: Name = OBVIOUS
     """What the repaired model stands beside. obvious: what anybody would do with what the method is given. none:
     nothing. Or one of `treatments`, for the same causes, such as retrain."""
@@ -188,9 +190,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
-    if isinstance(selection, ListedSettings):
-        _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
     _check(identification, selection, corruption, names)
+    known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
@@ -216,6 +217,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
+        "know-causes": KnowCauses(known=known),
         "fit-fisher": FitFisher(
             curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
@@ -230,6 +232,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             method=parameters.method,
             **names,
             uses=uses,
+            known=parameters.known,
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
@@ -255,7 +258,9 @@ def _reference(
     if name == NONE:
         return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
     treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
-    dropped = dropped_share(parameters.selections) if obvious else None
+    # Who knows some of the causes would drop these.
+    known = obvious and parameters.known is not None
+    dropped = dropped_share(parameters.selections) if obvious and not known else None
     if treatment.guarded is not None:
         guarded = treatment.guarded
     elif not obvious:
@@ -265,9 +270,10 @@ def _reference(
         seed=parameters.seed,
         treatment=_complete(treatment, parameters, guarded),
         dropped=dropped,
+        known=known,
         curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
     )
-    return reference, in_words(name, treatment, dropped)
+    return reference, in_words(name, treatment, dropped, known)
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
@@ -327,6 +333,33 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
         )
 
 
+def _known(
+    parameters: Parameters, identification: Identification, name: str, corruption: Corruption
+) -> Selection | None:
+    """The selection of the causes that are known beforehand.
+
+    Raises:
+        RepairError: if there is none and the identification starts from them, or they cannot be known before it.
+    """
+    if parameters.known is None:
+        if identification.influence.starts:
+            raise RepairError(
+                f"the identification {name!r} starts from causes that are known, and known is null: list some in "
+                f"a CSV file in {REQUESTS} and name the selection, as with -S known=listed, or choose another "
+                "identification"
+            )
+        return None
+    known = choose("selection", parameters.selections, parameters.known)
+    if known.by_score:
+        raise RepairError(
+            f"known is {shown(parameters.known)}, of the rule {known.chosen}, and causes that are known before "
+            "anything is scored are listed, or a part of the truth: name a selection of the rule listed, partial-truth "
+            "or truth"
+        )
+    _check_selection(known, parameters.known, corruption)
+    return known
+
+
 def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
     """Whether a score can go through the base training again, if it has to.
 
@@ -373,8 +406,19 @@ def _check(
             f"the selection {rule!r} reads scores as odds, and those of the identification {chosen!r} are none: choose "
             "another selection, or an identification with the score loss-after"
         )
+    _check_selection(selection, rule, corruption)
+
+
+def _check_selection(selection: Selection, name: str, corruption: Corruption) -> None:
+    """Whether what a rule reads is there.
+
+    Raises:
+        RepairError: if it is not.
+    """
+    if isinstance(selection, ListedSettings):
+        _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
+            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
             "a selection by score, such as fraction"
         )
