@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from modelrepair.corruptions.adversarial import adversarial
+from modelrepair.corruptions.annotation_noise import annotation_noise
 from modelrepair.corruptions.backdoor import backdoor, with_triggered_copies
 from modelrepair.corruptions.base import Attack, Attacked, TrainingData, Trigger, value_range
 from modelrepair.corruptions.biased_sample import biased_sample
@@ -20,7 +21,7 @@ from modelrepair.corruptions.input_noise import input_noise
 from modelrepair.corruptions.interclass_confusion import confused_classes, interclass_confusion
 from modelrepair.corruptions.label_noise import label_noise
 from modelrepair.corruptions.none import no_corruption
-from modelrepair.data.classes import class_number
+from modelrepair.data.classes import class_number, without_further_labels
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
@@ -34,6 +35,7 @@ from modelrepair.settings.corruption import (
 
 CORRUPTIONS: dict[str, Callable[..., TrainingData]] = {
     "adversarial": adversarial,
+    "annotation-noise": annotation_noise,
     "backdoor": backdoor,
     "biased-sample": biased_sample,
     "input-noise": input_noise,
@@ -72,11 +74,15 @@ def corrupt(
         seed: of what is drawn. The first of several draws as it does alone.
         attacks: makes the attack that settings ask for, on a model trained on the data as they are.
 
+    Returns:
+        The data, their table without further labels.
+
     Raises:
         RepairError: for settings that do not fit the data, or each other.
     """
     if not isinstance(settings, SeveralSettings):
-        return _corrupt_once(settings, data, generator(seed, "corruption"), attacks)
+        data = _corrupt_once(settings, data, generator(seed, "corruption"), attacks)
+        return replace(data, table=without_further_labels(data.table))
     by = np.full(len(data.table), "", dtype=object)
     data = replace(data, table=data.table.assign(corruption=by))
     for number, (name, one) in enumerate(zip(settings.names, settings.each, strict=True)):
@@ -85,7 +91,7 @@ def corrupt(
         data = _corrupt_once(one, data, stream, attacks)
         new = data.table["is_corrupted"] & data.table["example"].isin(sound)
         data = replace(data, table=data.table.assign(corruption=data.table["corruption"].mask(new, name)))
-    return data
+    return replace(data, table=without_further_labels(data.table))
 
 
 def _corrupt_once(

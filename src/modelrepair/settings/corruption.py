@@ -92,6 +92,14 @@ class LabelNoiseSettings(CorruptionSettings):
         return self
 
 
+class AnnotationNoiseSettings(CorruptionSettings):
+    """The labels that people gave, which the data set has beside its own (Wei et al. 2022: CIFAR-10N)."""
+
+    kind: Literal["annotation-noise"] = "annotation-noise"
+    column: Text
+    """One of the data set's `labels.columns`. What differs from its own label is corrupted."""
+
+
 class DrawnSettings(CorruptionSettings):
     """Of corruptions that draw a number of examples, or a share."""
 
@@ -211,6 +219,7 @@ class BiasedSampleSettings(CorruptionSettings):
 Corruption = Annotated[
     NoCorruptionSettings
     | LabelNoiseSettings
+    | AnnotationNoiseSettings
     | InterclassConfusionSettings
     | BackdoorSettings
     | InputNoiseSettings
