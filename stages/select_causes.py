@@ -19,7 +19,8 @@ def main(stage: Stage) -> None:
     known = read_table(stage.root / "data/known/causes.parquet")["position"].to_numpy()
     causes = select_causes(scores, table, rule.chosen, known=known, **rule.options)
     with output_folder(stage.root / "data/causes") as folder:
-        chosen = table.loc[causes, ["example", "label"]].assign(position=causes, score=scores[causes])
+        named = [name for name in ("example", "file", "label") if name in table]
+        chosen = table.loc[causes, named].assign(position=causes, score=scores[causes])
         write_table(folder / "causes.parquet", chosen)
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
     shared = causes if settings.for_reference else causes[:0]

@@ -160,6 +160,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"datasets__mnist__validation_fraction": 1},
         "validation_fraction is 1: give .* below 1",
     ),
+    "labels without columns": (
+        {"datasets__cifar10__labels": {"file": "data/own/labels.csv"}},
+        "datasets.cifar10.labels lacks columns: add it",
+    ),
+    "no columns of labels": (
+        {"datasets__cifar10-jpeg__labels__columns": []},
+        r"datasets.cifar10-jpeg.labels.columns is \[\]: give a list of names of columns",
+    ),
+    "text for labels": (
+        {"datasets__cifar10__labels": "labels.csv"},
+        "datasets.cifar10.labels is 'labels.csv': give a section with file, columns",
+    ),
     "a block of nothing": (
         {"fisher__block__block_size": 0},
         "fisher.block.block_size is 0: give a whole number of 1",
@@ -378,7 +390,7 @@ def test_every_stage_gets_its_own() -> None:
     found = what_runs(method="ewc")
     assert found["prepare-data"] == {
         "seed": 0,
-        "dataset": CONTENT["datasets"]["mnist-sample"],
+        "dataset": {**CONTENT["datasets"]["mnist-sample"], "labels": None},
     }
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
@@ -400,6 +412,22 @@ def test_every_stage_gets_its_own() -> None:
         "reference": "fine-tuned without the 15 % highest losses",
         "retrained": False,
     }
+
+
+def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC does not look into them."""
+    (tmp_path / "data/own").mkdir(parents=True)
+    (tmp_path / "elsewhere/images").mkdir(parents=True)
+    (tmp_path / "images.zip").touch()
+    (tmp_path / "data/own/images.zip").symlink_to(tmp_path / "images.zip")
+    (tmp_path / "data/own/linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/own/linked", "data/own/linked/images", "data/own/linked/images/deep.zip"):
+        with pytest.raises(
+            RepairError, match="data/own/linked is a link to a folder, in which DVC would see no"
+        ):
+            what_runs(dataset="images", datasets__images__path=path)
+    what_runs(dataset="images", datasets__images__path="data/own/images.zip")
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
@@ -591,7 +619,27 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ({"method": "voodoo"}, "there is no method 'voodoo': choose one of bir"),
         ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of bir"),
         ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),
-        ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
+        ({"dataset": "cats"}, "there is no dataset 'cats': choose one of cifar10, .*, mnist, mnist-sample"),
+        (
+            {"dataset": "images", "datasets__images__path": "photos"},
+            r"datasets\.images\.path is 'photos', outside the folder data/own \(own_data\)",
+        ),
+        (
+            {"datasets__mnist-sample__labels": {"file": "labels.csv", "columns": ["worst"]}},
+            r"datasets\.mnist-sample\.labels\.file is 'labels\.csv', outside the folder data/own",
+        ),
+        (
+            {"corruption": "cifar10n-worst"},
+            "'cifar10n-worst' takes the labels 'worst', which datasets.mnist-sample does not have: name a file",
+        ),
+        (
+            {
+                "dataset": "cifar10-jpeg",
+                "corruption": "cifar10n-worst",
+                "corruptions__cifar10n-worst__column": "best",
+            },
+            "'cifar10n-worst' takes the labels 'best', which datasets.cifar10-jpeg does not have",
+        ),
         (
             {"corruption": "rust"},
             "there is no corruption 'rust': choose one of .*label-noise, none",

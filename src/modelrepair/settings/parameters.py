@@ -15,9 +15,9 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import CorruptData, Corruption
+from modelrepair.settings.corruption import AnnotationNoiseSettings, CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
-from modelrepair.settings.data import NpzSettings, PrepareData, Source
+from modelrepair.settings.data import PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
@@ -189,8 +189,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     scored = identification.influence.ranks
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
-    if isinstance(dataset, NpzSettings):
-        _check_place(f"datasets.{parameters.dataset}.file", dataset.file, parameters.own_data, "own_data")
+    _check_dataset(parameters, dataset, corruption)
     _check(identification, selection, corruption, names)
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
@@ -292,6 +291,25 @@ def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
     return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
+def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corruption) -> None:
+    """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
+
+    Raises:
+        RepairError: if not.
+    """
+    name = f"datasets.{named(parameters.dataset)}"
+    if dataset.own is not None:
+        _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
+    if dataset.labels is not None:
+        _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
+    columns = dataset.labels.columns if dataset.labels is not None else []
+    if isinstance(corruption, AnnotationNoiseSettings) and corruption.column not in columns:
+        raise RepairError(
+            f"the corruption {parameters.corruption!r} takes the labels {named(corruption.column)!r}, which {name} "
+            f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+        )
+
+
 def _check_place(name: str, file: str, folder: str, what: str) -> None:
     """Files of a user's own lie where the pipeline looks for changes, so that no result is of an older file.
 
@@ -302,6 +320,16 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
         raise RepairError(
             f"{name} is {shown(file)}, outside the folder {named(folder)} ({what}) in which the pipeline looks for "
             "changes: put the file, or a link to it, there"
+        )
+    linked = [
+        place
+        for place in Path(os.path.normpath(file)).parents
+        if Path(os.path.normpath(folder)) in place.parents and place.is_symlink()
+    ]
+    if linked or (Path(file).is_symlink() and Path(file).is_dir()):
+        raise RepairError(
+            f"{name} is {shown(file)}, and {linked[0] if linked else file} is a link to a folder, in which DVC would "
+            f"see no change: put the folder itself into {named(folder)}, or link to single files"
         )
 
 
