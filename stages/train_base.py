@@ -9,7 +9,9 @@ from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.training import TrainBase
+from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent
+from modelrepair.training.schedule import Schedule
 from modelrepair.training.train import train
 from modelrepair.training.trajectory import require_trajectory, save_trajectory
 
@@ -35,6 +37,8 @@ def main(stage: Stage) -> None:
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
             momentum=training.momentum,
+            nesterov=training.nesterov,
+            schedule=Schedule(training.schedule, training.warm_up, tuple(training.drops)),
             rounds=training.epochs,
             patience=training.patience,
         ),
@@ -43,6 +47,14 @@ def main(stage: Stage) -> None:
         validation=training_examples(stage.root, "validation")[0],
         checkpoint=checkpoint,
         checkpoints=training.checkpoints,
+        conditions=Conditions(
+            crop=training.crop,
+            flip=training.flip,
+            precision=training.precision,
+            channels_last=training.channels_last,
+        ),
+        keep=training.keep,
+        margins=training.margins,
     )
     with output_folder(stage.root / "models/trajectory") as folder:
         save_trajectory(folder, require_trajectory(course.trajectory, "models/trajectory"))

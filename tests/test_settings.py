@@ -609,6 +609,14 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
             "resnet20 normalises by the statistics of a batch while it is trained",
         ),
         (
+            {"identification": "sgd-influence", "training__precision": "bfloat16"},
+            "training.precision bfloat16 rounds more than what one example changes: set it to float32",
+        ),
+        ({"training__nesterov": True}, "nesterov is of sgd with momentum, and optimiser is adam"),
+        ({"training__schedule": "one-cycle"}, "patience 5 may end the training before: set patience to null"),
+        ({"training__drops": [3]}, r"drops are \[3\] with the schedule constant: give steps some epochs"),
+        ({"training__warm_up": 100}, "warm_up is 100 of 100 epochs: give fewer than there are"),
+        (
             {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
         ),

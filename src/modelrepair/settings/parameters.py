@@ -313,6 +313,12 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
             f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "
             "state: give 16, or choose another identification"
         )
+    if training.precision != "float32":
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, and training.precision "
+            f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
+            "identification"
+        )
     if NETWORKS[parameters.model.network].batchwise:
         raise RepairError(
             f"the score {score.chosen} needs steps in which every example has a share of its own, and "

@@ -14,6 +14,8 @@ from torch import Tensor
 from modelrepair.errors import RepairError
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.pipeline.artifacts import read_json, read_tensors, write_json, write_tensors
+from modelrepair.training.conditions import PLAIN, Conditions
+from modelrepair.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from modelrepair.training.descent import Descent
@@ -40,6 +42,7 @@ class Trajectory:
         gains: (d,) ωⱼ = −Σₜ gₜⱼ(θₜ₊₁ − θₜ)ⱼ over the steps up to θ̂, with g the gradient of the batch's mean loss
             without weight decay: by how much parameter j lowered the loss, in nats (Zenke et al. 2017, Eq. 3).
         displacement: (d,) θ̂ − θ₀.
+        conditions: under which the network ran.
     """
 
     descent: Descent
@@ -51,6 +54,7 @@ class Trajectory:
     states: Mapping[int, State]
     gains: Tensor
     displacement: Tensor
+    conditions: Conditions = PLAIN
 
 
 class TrajectoryRecorder:
@@ -129,10 +133,11 @@ class TrajectoryRecorder:
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     """Write a trajectory into an existing folder."""
     descent, states = asdict(trajectory.descent), trajectory.states
+    conditions = asdict(trajectory.conditions)
     names = ("rounds", "batch_size", "seed", "purpose", "count")
     write_json(
         folder / "trajectory.json",
-        {"descent": descent, **{name: getattr(trajectory, name) for name in names}},
+        {"descent": descent, "conditions": conditions, **{name: getattr(trajectory, name) for name in names}},
     )
     write_tensors(
         folder / "path.safetensors", {"gains": trajectory.gains, "displacement": trajectory.displacement}
@@ -153,8 +158,10 @@ def load_trajectory(folder: Path, device: torch.device | str = "cpu") -> Traject
 
     content = read_json(folder / "trajectory.json")
     path = read_tensors(folder / "path.safetensors", device)
+    descent = content.pop("descent")
     return Trajectory(
-        descent=Descent(**content.pop("descent")),
+        descent=Descent(**{**descent, "schedule": Schedule(**descent["schedule"])}),
+        conditions=Conditions(**content.pop("conditions")),
         states=_by_round(read_tensors(folder / "states.safetensors", device)),
         gains=path["gains"],
         displacement=path["displacement"],
@@ -207,10 +214,15 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     """Have the optimiser remember what `optimiser_tensors` gave, and nothing else."""
     content = optimiser.state_dict()
     content["state"] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        # The optimiser would take it as its own, and change it.
-        content["state"].setdefault(int(index), {})[name] = tensor.clone()
+        # A copy, as the optimiser would take it as its own and change it; in memory as its parameter.
+        parameter = parameters[int(index)].detach()
+        like = parameter if parameter.shape == tensor.shape else tensor
+        content["state"].setdefault(int(index), {})[name] = torch.empty_like(like, dtype=tensor.dtype).copy_(
+            tensor
+        )
     optimiser.load_state_dict(content)
 
 
