@@ -4,7 +4,7 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.models.files import fresh_model, save_model
+from modelrepair.models.files import begin_from, fresh_model, save_model
 from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
@@ -22,12 +22,15 @@ def main(stage: Stage) -> None:
     training, seed = settings.training, settings.seed
     data = dataset_description(stage.root)
     description = {
-        **settings.model.model_dump(),
+        "network": settings.model.network,
+        "options": settings.model.options,
         "input_shape": data["input_shape"],
         "outputs": len(data["classes"]),
         "likelihood": data["likelihood"],
     }
     model = fresh_model(description, seed)
+    if settings.model.pretrained is not None:
+        begin_from(model, description, settings.model.pretrained, stage.root)
     checkpoint = stage.checkpoint()
     course = train(
         model,

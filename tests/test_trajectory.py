@@ -303,7 +303,7 @@ def test_plain_scores_are_the_recursion_as_it_is_printed() -> None:
         assert_equal(scores(model, examples, course, legacy=legacy), expected, 1e-12)
 
 
-@every_optimiser
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam"])
 def test_scores_are_those_of_training_again_without_the_example(optimiser: str) -> None:
     """To first order: with small steps the sign is right, and the error is of second order in an example's share."""
     model, examples, course = trained(optimiser)

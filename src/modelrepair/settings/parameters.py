@@ -21,7 +21,7 @@ from modelrepair.settings.data import NpzSettings, PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
-from modelrepair.settings.networks import NETWORKS, check_network
+from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.reference import (
     NONE,
@@ -43,6 +43,7 @@ from modelrepair.settings.treatment import (
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
 REQUESTS = "requests"
+WEIGHTS = "weights"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
 
@@ -186,6 +187,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     corruption = choose("corruption", parameters.corruptions, parameters.corruption)
     scored = identification.influence.ranks
     check_network(parameters.model)
+    if parameters.model.from_file:
+        _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     if isinstance(dataset, NpzSettings):
         _check_place(f"datasets.{parameters.dataset}.file", dataset.file, parameters.own_data, "own_data")
@@ -319,7 +322,7 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
             f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
             "identification"
         )
-    if NETWORKS[parameters.model.network].batchwise:
+    if check_network(parameters.model).batchwise:
         raise RepairError(
             f"the score {score.chosen} needs steps in which every example has a share of its own, and "
             f"{parameters.model.network} normalises by the statistics of a batch while it is trained: choose another "

@@ -26,6 +26,14 @@ class ModelSettings(Settings):
     """A module of `networks/`."""
     options: Annotated[dict[str, Any], expect("a section, {} for none")] = Field(default={})
     """Of the network, such as `bias: true` for linear."""
+    pretrained: Annotated[Text | None, expect("a file, a name of weights, or null")] = None
+    """Weights to begin from: a safetensors file in the folder `weights`, or, of a classifier of torchvision, the name
+    that torchvision has for some, such as IMAGENET1K_V1, which are downloaded. Null: random ones, by the seed."""
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the weights to begin from are in a file."""
+        return self.pretrained is not None and self.pretrained.endswith(".safetensors")
 
 
 class TrainingSettings(Settings):
