@@ -115,5 +115,7 @@ def begin_from(model: TrainedModel, description: dict[str, Any], pretrained: str
 
 def _last_layer(network: nn.Module) -> str:
     """The path of the last layer that has parameters of its own."""
-    *_, last = (path for path, module in network.named_modules() if [*module.parameters(recurse=False)])
-    return last
+    paths: list[str] = [
+        path for path, module in network.named_modules() if [*module.parameters(recurse=False)]
+    ]
+    return paths[-1]
