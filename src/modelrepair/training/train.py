@@ -66,9 +66,15 @@ def train(
     judged = validation if validation is not None and len(validation) else None
     led = choose("time of margins", {"after": Margins, "during": MarginsOfSteps}, margins)(examples)
 
+    watched = math.nan
+
     def observe(model: TrainedModel) -> dict[str, float | Tensor]:
-        accuracy = {} if judged is None else {"validation_accuracy": model.accuracy(judged)}
-        return {**accuracy, "margins": led.of_epoch(model)}
+        nonlocal watched
+        seen: dict[str, float | Tensor] = {}
+        if judged is not None:
+            # What is watched comes of the same pass.
+            watched, seen["validation_accuracy"] = model.performance(judged)
+        return {**seen, "margins": led.of_epoch(model)}
 
     def see(step: Step, outputs: Tensor, targets: Tensor) -> None:
         led.see(model, step, outputs, targets)
@@ -83,7 +89,7 @@ def train(
             losses,
             descent,
             oversight=Oversight(
-                watch=None if judged is None else (lambda model: model.mean_log_likelihood(judged)),
+                watch=None if judged is None else (lambda model: watched),
                 observe=observe,
                 checkpoint=checkpoint,
                 slack=math.inf if keep == "last" else 0.0,

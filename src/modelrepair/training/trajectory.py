@@ -74,8 +74,10 @@ class TrajectoryRecorder:
         self._most = most
         self._interval = 1
         self._start = model.parameter_vector
+        self._parameters = list(model.parameters.values())
+        self._sizes = [parameter.numel() for parameter in self._parameters]
         self._gains = torch.zeros_like(self._start)
-        self._kept_gains = self._gains
+        self._kept_gains = self._gains.clone()
         self.states: dict[int, State] = {}
 
     def at_round(self, number: int, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -89,15 +91,16 @@ class TrajectoryRecorder:
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """While the block runs, the optimiser takes a step along the gradients that the parameters now have."""
-        parameters = self._model.parameters.values()
-        gradient = gradient_of(self._model)
-        before = flatten(parameters).detach()
+        before = [parameter.detach().clone() for parameter in self._parameters]
         yield
-        self._gains = self._gains - gradient * (flatten(parameters).detach() - before)
+        pieces = torch.split(self._gains, self._sizes)
+        for piece, parameter, start in zip(pieces, self._parameters, before, strict=True):
+            if parameter.grad is not None:
+                piece -= (parameter.grad * (parameter.detach() - start)).reshape(-1)
 
     def keep(self) -> None:
         """The point of now is the best so far."""
-        self._kept_gains = self._gains
+        self._kept_gains = self._gains.clone()
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `restore` needs to go on."""
@@ -115,7 +118,7 @@ class TrajectoryRecorder:
         device = self._start.device
         self._interval = int(tensors["interval"])
         self._start, self._gains, self._kept_gains = (
-            tensors[name].to(device) for name in ("start", "gains", "kept_gains")
+            tensors[name].to(device).clone() for name in ("start", "gains", "kept_gains")
         )
         self.states = _by_round(
             {name.removeprefix("states."): t for name, t in tensors.items() if name.startswith("states.")}
