@@ -6,7 +6,7 @@ import pandas as pd
 
 from modelrepair.data.classes import label_array
 from modelrepair.evaluation.evidence import gather
-from modelrepair.evaluation.measures import measure_all
+from modelrepair.evaluation.measures import intervals, measure_all
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import (
@@ -59,12 +59,14 @@ def main(stage: Stage) -> None:
         attacker_class=attacker_class,
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
     )
-    # Both are put in place when all of both is there, the numbers last.
+    # All are put in place when all of each is there, the numbers last.
     with (
         output_file(root / "metrics/repair.json") as file,
+        output_file(root / "metrics/intervals.json") as sure,
         output_folder(root / "metrics/pictures") as folder,
     ):
         write_json(file, {"used": used, **measure_all(evidence)}, checksum=False)
+        write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
 
 

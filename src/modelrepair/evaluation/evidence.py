@@ -229,9 +229,7 @@ class _Stored:
 def _answers(model: TrainedModel, training: Examples, tests: Examples, probable: bool) -> Answers:
     known, correct, _, expected = _run(model, training, probable)
     unseen, _, predictions, foreseen = _run(model, tests, probable)
-    return Answers(
-        known.astype(np.float64), correct, unseen.astype(np.float64), predictions, expected, foreseen
-    )
+    return Answers(known, correct, unseen, predictions, expected, foreseen)
 
 
 def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array, Array, Array, Array | None]:
@@ -241,7 +239,9 @@ def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array
     batches, probabilities = [], []
     with torch.no_grad():
         for _, inputs, targets in model.batches(examples):
-            outputs = model.network(inputs)
+            # In double precision, as `TrainedModel.log_likelihoods`; numpy knows no half precision of all kinds.
+            outputs = model.network(inputs).double()
+            targets = targets.double() if targets.is_floating_point() else targets
             batches.append(
                 (
                     model.log_likelihood(outputs, targets),
