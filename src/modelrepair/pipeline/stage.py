@@ -236,4 +236,4 @@ def use_deterministic_torch() -> None:
     # The same as use_deterministic_algorithms(True, warn_only=True), without importing torch's compiler (2 s).
     torch.set_deterministic_debug_mode("warn")
     # It would also fill all new memory with NaN, which takes a tenth of a training's time and changes no result.
-    deterministic.fill_uninitialized_memory = False
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
