@@ -33,6 +33,7 @@ def main(stage: Stage) -> None:
     root = stage.root
     used = stage.settings(Description).model_dump()
     scored, reference, retrained = (used.pop(name) for name in ("scored", "reference", "retrained"))
+    used = {name: value for name, value in used.items() if value is not None}
 
     examples, training = training_examples(root)
     tests = pd.concat([failures(root, part) for part in ("discovery", "reserved", "assessment")])
