@@ -57,6 +57,8 @@ def write_workspace(
         write_table(
             root / "data/scores/scores.parquet", pd.DataFrame({"score": generator.normal(size=COUNT)})
         )
+        meaning = {"score": "loss-change", "unit": "nats", "meaning": "score > 0: harmful"}
+        write_json(root / "data/scores/scores.json", meaning)
     write_table(root / "data/causes/causes.parquet", pd.DataFrame({"position": np.arange(8)}))
     write_json(
         root / "data/method/evaluate.json",
@@ -125,6 +127,8 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     expected |= {"examples.png"} if kind["scored"] else set()
     expected |= {"identification.png"} if kind["corrupted"] else set()
     assert pictures == expected
+    text = (tmp_path / "metrics/page.html").read_text()
+    assert ("Given label" in text) and ("nats" in text) == kind["scored"]
     shown = show(tmp_path)
     assert shown.returncode == 0, shown.stderr
     what = "Method ewc: took as causes 8" if kind["scored"] else "Method erase: erased 8"

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class Inputs(Protocol):
-    """(n, ...) inputs of which single rows are read, such as an array, memory-mapped or not."""
+    """(n, ...) inputs of which single rows, or arrays of rows, are read, such as an array, memory-mapped or not."""
 
     @property
     def ndim(self) -> int: ...
@@ -42,6 +42,7 @@ class Answers:
             the share that is right.
         test_log_likelihoods: (t,) log p(y | x, θ) in nats.
         test_predictions: (t,) class numbers, or (t, k) attributes of 0 and 1.
+        training_predictions: (n,) or (n, k), as those of the test examples; None where nobody asked for them.
         training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
         test_probabilities: (t, k), likewise.
     """
@@ -50,6 +51,7 @@ class Answers:
     training_correct: Array
     test_log_likelihoods: NDArray[np.float64]
     test_predictions: Array
+    training_predictions: Array | None = None
     training_probabilities: Array | None = None
     test_probabilities: Array | None = None
 
@@ -82,6 +84,9 @@ class Evidence:
         reference_retrained: whether it is the model retrained without the causes. All answers then have probabilities.
         in_domain: (t,) bool, the test examples that the corruption is about; None where it has no such domain.
         attacker_class: the class that a trigger is to lead to; None without a trigger.
+        corrections: (m,) class numbers that a person gave to the causes, -1 to those that are only to be removed; None
+            where nobody gave any.
+        training_numbers, test_numbers: (n,), (t,) the examples' numbers in the data set; None where they have none.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -107,6 +112,9 @@ class Evidence:
     reference_retrained: bool = False
     in_domain: NDArray[np.bool_] | None = None
     attacker_class: int | None = None
+    corrections: NDArray[np.int64] | None = None
+    training_numbers: NDArray[np.int64] | None = None
+    test_numbers: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -118,6 +126,8 @@ class Evidence:
                 "true labels": self.true_labels,
                 "marks of corruption": self.is_corrupted,
                 "scores": self.scores,
+                "numbers": self.training_numbers,
+                **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
             },
@@ -126,9 +136,11 @@ class Evidence:
                 "roles": self.roles,
                 "parts": self.parts,
                 "marks of the domain": self.in_domain,
+                "numbers": self.test_numbers,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
             },
+            "cause": {"causes": self.causes, "corrections": self.corrections},
         }
         for kind, columns in named.items():
             lengths = {name: len(values) for name, values in columns.items() if values is not None}
@@ -170,6 +182,7 @@ def gather(
     reference_retrained: bool = False,
     in_domain: ArrayLike | None = None,
     attacker_class: int | None = None,
+    corrections: ArrayLike | None = None,
 ) -> Evidence:
     """Run all models over all examples, once each, and put down what all measures and pictures need.
 
@@ -178,8 +191,8 @@ def gather(
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes, in_domain,
-            attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
-            truth is known.
+            attacker_class, corrections: as in `Evidence`. Where no example is corrupted there are no true causes to
+            find, so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
 
@@ -209,11 +222,14 @@ def gather(
         reference_retrained=probable,
         in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),
         attacker_class=attacker_class,
+        corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
+        training_numbers=training.rows,
+        test_numbers=tests.rows,
     )
 
 
 class _Stored:
-    """The inputs of examples, of which a row is read when it is shown."""
+    """The inputs of examples, of which rows are read when they are shown."""
 
     def __init__(self, examples: Examples) -> None:
         self._examples = examples
@@ -223,14 +239,22 @@ class _Stored:
         return self._examples.subset([]).inputs.ndim
 
     def __getitem__(self, row: Any, /) -> Any:
+        if np.ndim(row):
+            return self._examples.subset(row).inputs
         return self._examples.subset([row]).inputs[0]
 
 
 def _answers(model: TrainedModel, training: Examples, tests: Examples, probable: bool) -> Answers:
-    known, correct, _, expected = _run(model, training, probable)
+    known, correct, believed, expected = _run(model, training, probable)
     unseen, _, predictions, foreseen = _run(model, tests, probable)
     return Answers(
-        known.astype(np.float64), correct, unseen.astype(np.float64), predictions, expected, foreseen
+        known.astype(np.float64),
+        correct,
+        unseen.astype(np.float64),
+        predictions,
+        training_predictions=believed,
+        training_probabilities=expected,
+        test_probabilities=foreseen,
     )
 
 

@@ -234,6 +234,15 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
+            parameters={
+                "method": parameters.method,
+                **names,
+                "dataset": parameters.dataset,
+                "corruption": parameters.corruption,
+                "model.network": parameters.model.network,
+                "reference": parameters.reference,
+                "seed": str(seed),
+            },
         ),
     }
 
