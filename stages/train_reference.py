@@ -36,12 +36,13 @@ def main(stage: Stage) -> None:
 
 
 def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple[Treated, dict[str, object]]:
+    shared = read_table(stage.root / "data/reference/causes.parquet")
     dropped, fits = settings.dropped, {str(name): options for name, options in settings.curvatures.items()}
 
     def causes(model: TrainedModel, training: Examples) -> NDArray[np.int64]:
         if dropped is not None:
             return highest_losses(model, training, dropped)
-        return read_table(stage.root / "data/reference/causes.parquet")["position"].to_numpy()
+        return shared["position"].to_numpy()
 
     def curvature(model: TrainedModel, training: Examples, name: str, damping: float) -> Curvature:
         options = dict(fits[name])
@@ -52,7 +53,13 @@ def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple
         return fit_curvature(name, model, training, **options).damped(damping)
 
     patient, description = read_patient(
-        stage.root, treatment, causes, curvature, seed=settings.seed, checkpoint=stage.checkpoint()
+        stage.root,
+        treatment,
+        causes,
+        curvature,
+        seed=settings.seed,
+        checkpoint=stage.checkpoint(),
+        corrections=shared.get("new_label"),
     )
     return make_treatment(treatment.chosen, **treatment.options).treat(patient), description
 

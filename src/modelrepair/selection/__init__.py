@@ -5,6 +5,8 @@ Imports `data` and `settings`, and no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -37,7 +39,7 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "expected_causes", "select_causes"]
+__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "corrections", "expected_causes", "select_causes"]
 
 
 def select_causes(
@@ -73,3 +75,21 @@ def select_causes(
             "choose a lower threshold or another rule"
         )
     return causes
+
+
+def corrections(
+    table: pd.DataFrame, classes: Sequence[str], rule: str, **options: object
+) -> NDArray[np.int64] | None:
+    """(m,) the numbers of the classes that a person gives to the causes, in the order of `select_causes`, -1 to those
+    that are only to be removed; None where nobody gives any.
+
+    Args:
+        table: a row for each training example.
+        classes: names of the classes or attributes.
+        rule: one of `SELECTIONS`, by which the causes were selected.
+        options: of the rule.
+
+    Raises:
+        RepairError: if what is given is no class, or the one that the example has.
+    """
+    return choose("selection rule", SELECTIONS, rule)(**options).corrections(table, classes)

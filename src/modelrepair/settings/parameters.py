@@ -224,7 +224,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "score-influence": ScoreInfluence(
             seed=seed, influence=_decayed(identification.influence, parameters)
         ),
-        "select-causes": SelectCauses(selection=selection, for_reference=reference.same_causes),
+        "select-causes": SelectCauses(
+            selection=selection,
+            for_reference=reference.same_causes,
+            only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
+        ),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
         "train-reference": reference,
         "evaluate": Description(
@@ -278,6 +282,16 @@ def _reference(
         curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
     )
     return reference, in_words(name, treatment, dropped)
+
+
+def _only_removes(
+    name: str, treatment: Treatment, parameters: Parameters, reference: TrainReference
+) -> str | None:
+    """The treatment that cannot give causes another label, if one of those that treat them cannot."""
+    if not treatment.relabels:
+        return name
+    same = reference.treatment if reference.same_causes else None
+    return None if same is None or same.relabels else parameters.reference
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
