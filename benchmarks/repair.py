@@ -55,13 +55,14 @@ OBVIOUS = (
     "finetune",
     "retrain",
     "finetune-failures",
+    "finetune-remaining-failures",
     "finetune-reserved",
     "finetune-discovery",
     "finetune-remaining-discovery",
 )
-COMPETITORS = {"found": ("loss", OBVIOUS), "true": ("", OBVIOUS)}
-"""By causes, what anybody would do first: drop the highest losses, or the true causes, and train on or anew; or train
-on whatever labelled examples there are. Each competes with what is given as much."""
+COMPETITORS = {"found": ("loss", "margin"), "true": ("",)}
+"""By causes, what anybody would do first: drop the highest losses, the lowest margins or the true causes, and train on
+or anew; or train on whatever labelled examples there are. Each competes with what is given as much."""
 SHOWN = ("all", "noisy_classes", "holdout", "remaining")
 
 Row = dict[str, Any]
@@ -83,11 +84,16 @@ class Unit:
 
 
 class Progress:
-    """A line for every run: what it gave, how many remain, and for how long if they take as long as those before."""
+    """A line for every run: what it gave, how many remain, and for how long if they take as long as those before.
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._start = total, 0, time.perf_counter()
+    Attributes:
+        failed: how many runs failed, each of which has said why.
+    """
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._total, self._done, self._start = sum(len(unit.runs) for unit in units), 0, time.perf_counter()
         self._guard = threading.Lock()
+        self.failed = 0
 
     def report(self, unit: Unit, setting: str, run: Run, outcome: Outcome) -> None:
         what = ", ".join(
@@ -102,6 +108,19 @@ class Progress:
             minutes = (time.perf_counter() - self._start) / self._done * remaining / 60
             left = f"{remaining} of {self._total} runs remain, about {minutes:.0f} min"
             print(f"{what}: {reached} ({computed}; {left})", flush=True)
+
+    def report_failure(self, unit: Unit, run: Run, error: RepairError) -> None:
+        with self._guard:
+            self._done += 1
+            self.failed += 1
+            print(f"{unit.planned.name}, seed {unit.seed}, {run}: {error}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Raises: RepairError: if runs failed."""
+        if self.failed:
+            raise RepairError(
+                f"{self.failed} runs failed, and are in no row: see above why; the same command runs them again"
+            )
 
 
 def main() -> None:
@@ -192,16 +211,21 @@ def benchmark(cases: Mapping[str, PlannedCase], options: argparse.Namespace) -> 
         for seed in planned.case.seeds[: options.seeds]
     ]
     output = options.output or RESULTS / "repair.csv"
-    with contextlib.closing(run_units(units, options)) as results:
+    progress = Progress(units)
+    table = pd.DataFrame({"case": []})
+    with contextlib.closing(run_units(units, options, progress)) as results:
         for rows in results:
             table = with_paper(summarise(rows, NAMES), cases)
             write(merge(table, output, names=NAMES, by=["case"]), output)
     for kind in ("development", "report"):
         for name, planned in cases.items():
-            if planned.case.kind == kind:
-                title = f"{kind}: {name}, {planned.case.description}; seeds {planned.case.seeds}"
-                show(compared(table[table["case"] == name]), title)
+            rows = table[table["case"] == name]
+            if planned.case.kind == kind and len(rows):
+                show(
+                    compared(rows), f"{kind}: {name}, {planned.case.description}; seeds {planned.case.seeds}"
+                )
     print(f"\nwritten to {output}")
+    progress.end()
 
 
 def choose_settings(
@@ -231,12 +255,16 @@ def choose_settings(
     if not units:
         raise RepairError(f"nothing that the cases run depends on {' '.join(options.set)}: set what they use")
     output = options.output or RESULTS / "choices.csv"
-    with contextlib.closing(run_units(units, options)) as results:
+    progress = Progress(units)
+    table = pd.DataFrame({"metric": []})
+    with contextlib.closing(run_units(units, options, progress)) as results:
         for rows in results:
             table = summarise(rows, CHOICE_NAMES)
             write(merge(table, output, names=CHOICE_NAMES, by=["case", "setting"]), output)
-    show_best(table, list(settings))
+    if len(table):
+        show_best(table, list(settings))
     print(f"\nwritten to {output}")
+    progress.end()
 
 
 def grid(wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -258,14 +286,11 @@ def grid(wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield dict(zip(values, point, strict=True))
 
 
-def run_units(units: Sequence[Unit], options: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
-    """Run them, each in one working copy; after each, the rows of all that have been run, in a fixed order.
-
-    Raises:
-        RepairError: if a run fails; those beside it are ended.
-    """
+def run_units(
+    units: Sequence[Unit], options: argparse.Namespace, progress: Progress
+) -> Generator[pd.DataFrame, None, None]:
+    """Run them, each in one working copy; after each, the rows of all that have been run, in a fixed order."""
     _fetch(units)
-    progress = Progress(sum(len(unit.runs) for unit in units))
     done: dict[int, list[Row]] = {}
     with (
         ThreadPoolExecutor(options.processes) as pool,
@@ -280,7 +305,8 @@ def run_units(units: Sequence[Unit], options: argparse.Namespace) -> Generator[p
                 rows = [row for number in sorted(done) for row in done[number]]
                 keys = ["setting", *NAMES, "seed"]
                 # Runs measure the base model, and identifications, again and again.
-                yield pd.DataFrame(rows).drop_duplicates([key for key in keys if key != "uses"])
+                if rows:
+                    yield pd.DataFrame(rows).drop_duplicates([key for key in keys if key != "uses"])
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -377,7 +403,8 @@ def _rows_of_unit(unit: Unit, copies: WorkingCopies, progress: Progress) -> list
             try:
                 outcome = copies.run(copy, run.with_seed(unit.seed))
             except RepairError as error:
-                raise RepairError(f"{unit.planned.name}, seed {unit.seed}, {run}: {error}") from None
+                progress.report_failure(unit, run, error)
+                continue
             labels = {"case": unit.planned.name, "setting": setting, "seed": unit.seed}
             rows += [{**labels, **row} for row in rows_of_run(run, outcome)]
             progress.report(unit, setting, run, outcome)
@@ -398,18 +425,18 @@ def _competitor(
     treated: pd.DataFrame, identification: str, treatment: str, causes: str, uses: str
 ) -> dict[str, Any] | None:
     """Name and mean accuracy of the best competitor; None where there is none, or the repair is a competitor itself."""
-    finding, treatments = COMPETITORS.get(causes, ("", ()))
+    findings = COMPETITORS.get(causes, ())
     rivals = treated[
         (treated["metric"] == "all")
         & (treated["causes"] == causes)
         & (treated["uses"] == uses)
-        & (treated["identification"] == finding)
-        & treated["treatment"].isin(treatments)
+        & treated["identification"].isin(findings)
+        & treated["treatment"].isin(OBVIOUS)
     ]
-    if rivals.empty or (identification == finding and treatment in treatments):
+    if rivals.empty or (identification in findings and treatment in OBVIOUS):
         return None
     best = rivals.loc[rivals["mean"].idxmax()]
-    return {"name": f"{finding or 'given'}/{best['treatment']}", "mean": best["mean"]}
+    return {"name": f"{best['identification'] or 'given'}/{best['treatment']}", "mean": best["mean"]}
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from modelrepair.pipeline.artifacts import read_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "metrics/repair.json"
+INTERVALS = ROOT / "metrics/intervals.json"
 TEST_ROWS = {
     "query": "failures shown to the method",
     "holdout": "failures held out",
@@ -28,7 +29,7 @@ GIVEN = {
 
 
 def main() -> None:
-    metrics = read_results()
+    metrics, intervals = read_results(RESULTS), read_results(INTERVALS)
     used, found = metrics["used"], metrics["identification"]
     repair, erasure = metrics["repair"], metrics["erasure"]
     requested = used["uses"] == "request"
@@ -45,6 +46,7 @@ def main() -> None:
         "accuracy on test examples",
         {group: label for group, label in TEST_ROWS.items() if noisy or not group.endswith("_classes")},
         repair,
+        intervals["after"],
     )
     table("accuracy on training examples, by their labels", TRAINING_ROWS, erasure)
     if requested:
@@ -62,23 +64,31 @@ def main() -> None:
         print("  pictures: none here yet; `dvc repro` draws them\n")
 
 
-def read_results() -> dict[str, Any]:
-    """The metrics. They are not in DVC's cache, so that nothing but running the pipeline brings them back."""
-    if not RESULTS.is_file():
+def read_results(path: Path) -> dict[str, Any]:
+    """What evaluate wrote. It is not in DVC's cache, so that nothing but running the pipeline brings it back."""
+    if not path.is_file():
         raise RepairError("there are no results to show yet: run `dvc repro`, which makes them")
     try:
-        metrics: dict[str, Any] = read_json(RESULTS)
+        content: dict[str, Any] = read_json(path)
     except RepairError:
-        raise RepairError(f"{RESULTS} cannot be read: run `dvc repro`, which writes it anew") from None
-    if "used" not in metrics:
-        raise RepairError(f"{RESULTS} is of an earlier version: run `dvc repro`, which writes it anew")
-    return metrics
+        raise RepairError(f"{path} cannot be read: run `dvc repro`, which writes it anew") from None
+    if not {"used", "after"} & set(content):
+        raise RepairError(f"{path} is of an earlier version: run `dvc repro`, which writes it anew")
+    return content
 
 
-def table(title: str, rows: dict[str, str], values: dict[str, Any]) -> None:
-    print(f"\n  {title:48}{'before':>9}{'after':>9}")
+def table(
+    title: str,
+    rows: dict[str, str],
+    values: dict[str, Any],
+    sure: dict[str, list[float] | None] | None = None,
+) -> None:
+    print(f"\n  {title:48}{'before':>9}{'after':>9}" + (f"{'95 % interval':>17}" if sure else ""))
     for group, label in rows.items():
-        print(f"  {label:48}{percent(values['before'][group]):>9}{percent(values['after'][group]):>9}")
+        ends = (sure or {}).get(group)
+        interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else ""
+        cells = f"{percent(values['before'][group]):>9}{percent(values['after'][group]):>9}{interval:>17}"
+        print(f"  {label:48}{cells.rstrip()}")
 
 
 def percent(value: float | None) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from modelrepair.data.classes import label_array
 from modelrepair.evaluation.evidence import gather
 from modelrepair.evaluation.links import connect
-from modelrepair.evaluation.measures import measure_all
+from modelrepair.evaluation.measures import intervals, measure_all
 from modelrepair.evaluation.page import Run, write_page
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.files import load_model
@@ -68,15 +68,17 @@ def main(stage: Stage) -> None:
     )
     measured = measure_all(evidence)
     run = Run(used, parameters, read_json(root / "data/scores/scores.json") if scored else None)
-    # All are put in place when all of all is there, the numbers last.
+    # All are put in place when all of each is there, the numbers last.
     with (
         output_file(root / "metrics/repair.json") as numbers,
+        output_file(root / "metrics/intervals.json") as sure,
         output_file(root / "metrics/page.html") as page,
         output_folder(root / "metrics/pictures") as folder,
     ):
         write_json(numbers, {"used": used, **measured}, checksum=False)
-        write_page(page, evidence, connect(base, examples, unseen, evidence), measured, run)
+        write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
+        write_page(page, evidence, connect(base, examples, unseen, evidence), measured, run)
 
 
 if __name__ == "__main__":

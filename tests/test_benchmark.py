@@ -473,11 +473,15 @@ def test_a_killed_benchmark_goes_on_to_the_same_results(chains: dict[str, Future
     assert not list((project.root / "benchmarks/results").glob(".*"))
 
 
-def test_a_failing_stage_says_which_run_it_was(finished: Finished, tmp_path: Path) -> None:
+def test_failing_runs_say_which_they_were(finished: Finished, tmp_path: Path) -> None:
     project = prepared(finished, tmp_path)
     project.set_parameters({"datasets.small.file": "data/own/absent.npz"})
     ended = finish(start(project))
     assert ended.status == 1
-    [message] = ended.messages
-    assert message.startswith("tiny, seed 0, loss/finetune, found causes: prepare-data: ")
-    assert "absent.npz" in message
+    *messages, last = ended.messages
+    assert messages[0].startswith("tiny, seed 0, loss/finetune, found causes: prepare-data: ")
+    assert all("absent.npz" in message for message in messages)
+    assert (
+        last
+        == f"{len(messages)} runs failed, and are in no row: see above why; the same command runs them again"
+    )

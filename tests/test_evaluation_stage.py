@@ -121,6 +121,11 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     assert list(metrics) == ["used", "identification", "repair", "erasure"]
     assert set(metrics["used"]) == {"method", "identification", "treatment", "selection", "uses"}
     assert ("auroc" in metrics["identification"]) == kind["corrupted"]
+    intervals = json.loads((tmp_path / "metrics/intervals.json").read_text())
+    for when, ends in intervals.items():
+        for name, pair in ends.items():
+            value = metrics["repair"][when][name]
+            assert pair is None or pair[0] <= value <= pair[1], (when, name)
     pictures = {path.name for path in (tmp_path / "metrics/pictures").iterdir()}
     expected = {"summary.png", "changes.png", "treatment.png"}
     expected |= {"attributes.png"} if kind["attributes"] else {"confusion.png"}
@@ -135,6 +140,8 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     what = "Method ewc: took as causes 8" if kind["scored"] else "Method erase: erased 8"
     assert f"{what} training examples" in shown.stdout
     assert ("AUROC" in shown.stdout) == ("noisy classes" in shown.stdout) == kind["corrupted"]
+    low, high = intervals["after"]["all"]
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in shown.stdout
     assert "metrics/pictures/" in shown.stdout
 
 
@@ -173,8 +180,8 @@ def test_the_reference_is_measured_and_shown(case: str, reference: str, tmp_path
 def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) -> None:
     write_workspace(tmp_path, attributes=False, corrupted=True, scored=True)
     evaluate(tmp_path).check_returncode()
-    earlier = {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[jp]*"))}
-    assert len(earlier) == 7
+    earlier = {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[hjp]*"))}
+    assert len(earlier) == 9
     if broken == "a picture":
         (tmp_path / "metrics/treatment_course.csv").write_text("step\n0\n")
         sentence = "needs a column round"
@@ -191,7 +198,7 @@ def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) 
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[jp]*"))} == earlier
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[hjp]*"))} == earlier
 
 
 def test_a_fresh_clone_is_told_what_works_there(tmp_path: Path) -> None:

@@ -132,6 +132,41 @@ def test_a_point_that_is_worse_than_the_start_is_never_the_result() -> None:
     assert state_bytes(model) == before
 
 
+@pytest.mark.parametrize("network", ["dropping", "normalised"])
+def test_where_every_round_is_worse_the_way_to_the_best_of_them_is_watched(network: str) -> None:
+    model, examples = make_model(network), make_examples(network)
+    start = {name: value.clone() for name, value in model.network.state_dict().items()}
+    seen: list[dict[str, Tensor]] = []
+
+    def observe(model: TrainedModel) -> dict[str, float | Tensor]:
+        seen.append({name: value.clone() for name, value in model.network.state_dict().items()})
+        return {"aim": [0.0, 1.0, 3.0, 3.0, 2.0, *[9.0] * 19][len(seen) - 1]}
+
+    values = [1.0, *[0.0] * ROUNDS, *[0.5] * 6, 2.0, 2.0, *[1.5] * 11]
+    course = run(model, examples, watch=scripted(values), observe=observe, aim="aim")
+    assert [row["watched"] for row in course.trace] == values
+    assert [row["round"] for row in course.trace] == list(range(ROUNDS + 20))
+    assert course.best_round == ROUNDS + 7
+    assert not model.network.training
+    for name, value in model.network.state_dict().items():
+        end = seen[2][name]
+        expected = start[name] + 7 / 20 * (end - start[name]) if value.is_floating_point() else start[name]
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_without_a_better_point_on_the_way_to_the_aim_the_start_is_the_result() -> None:
+    model = make_model()
+    before = state_bytes(model)
+    values = [1.0] * (ROUNDS + 20)
+    assert run(model, make_examples(), watch=scripted(values), observe=remember, aim="norm").best_round == 0
+    assert state_bytes(model) == before
+
+
+def test_no_way_is_gone_where_a_round_is_better() -> None:
+    course = run(make_model(), make_examples(), watch=scripted([1, 0, 2, 0, 0]), observe=remember, aim="norm")
+    assert (course.best_round, len(course.trace)) == (2, ROUNDS + 1)
+
+
 def test_what_is_observed_is_written_down() -> None:
     model, examples = make_model(), make_examples()
     start = model.parameter_vector
@@ -224,7 +259,7 @@ def test_descents_that_cannot_be(options: dict[str, Any], message: str) -> None:
 
 
 def minimise_until(
-    folder: Path, network: str, optimiser: str, stop: tuple[int, int] | None
+    folder: Path, network: str, optimiser: str, stop: tuple[int, int] | None, sign: int = 1
 ) -> tuple[TrainedModel, Course, list[int]]:
     """Start, or go on from the checkpoint in the folder, with a fresh model; die at this round and step."""
     model, examples, asked = make_model(network), make_examples(network), []
@@ -241,18 +276,19 @@ def minimise_until(
         losses,
         Descent(learning_rate=0.05, rounds=ROUNDS, optimiser=optimiser, weight_decay=0.01, patience=3),
         oversight=Oversight(
-            watch=lambda model: model.mean_log_likelihood(examples),
+            watch=lambda model: sign * model.mean_log_likelihood(examples),
             observe=remember,
             checkpoint=Checkpoint(folder / "test", "fingerprint"),
+            aim="norm",
         ),
     )
     return model, course, asked
 
 
-def die(folder: Path, network: str, optimiser: str, stop: tuple[int, int]) -> None:
+def die(folder: Path, network: str, optimiser: str, stop: tuple[int, int], sign: int = 1) -> None:
     """A run that ends without a word, and lets go of its lock as a process does."""
     try:
-        minimise_until(folder, network, optimiser, stop)
+        minimise_until(folder, network, optimiser, stop, sign)
     except SystemExit:
         pass
     else:
@@ -286,6 +322,15 @@ def test_a_run_killed_in_every_round_ends_with_the_same_bytes(
     model, course, asked = minimise_until(tmp_path / "killed", "dropping", "adam", None)
     assert asked == [ROUNDS]
     assert "resuming after round 3 of at most 4" in capsys.readouterr().out
+    assert (state_bytes(model), course.trace) == (state_bytes(whole), expected.trace)
+
+
+def test_a_run_killed_in_every_round_goes_to_the_same_aim(tmp_path: Path) -> None:
+    whole, expected, _ = minimise_until(tmp_path / "whole", "dropping", "adam", None, -1)
+    assert len(expected.trace) > ROUNDS + 1
+    for number in range(1, 4):
+        die(tmp_path / "killed", "dropping", "adam", (number, 1), -1)
+    model, course, _ = minimise_until(tmp_path / "killed", "dropping", "adam", None, -1)
     assert (state_bytes(model), course.trace) == (state_bytes(whole), expected.trace)
 
 

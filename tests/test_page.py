@@ -15,14 +15,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.stats import binomtest
 from torch import nn
 
 from evidence_cases import CASES, CLASSES, MULTIPLE
-from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.links import MOST_SUSPECTS, Links, connect, pull
-from modelrepair.evaluation.measures.interval import wilson_interval
 from modelrepair.evaluation.page.sprites import COLUMNS, draw_sheets
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
@@ -212,19 +209,6 @@ def test_a_network_without_a_last_linear_layer_is_said_to_have_none() -> None:
     found = connect(model, training, tests, of)
     assert found.pull is None
     assert "no linear layer" in str(found.reason)
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 12), (12, 12), (1, 3), (77, 104), (500, 1000)])
-def test_wilson_interval_is_scipys(hits: int, count: int) -> None:
-    low, high = wilson_interval(hits, count)
-    expected = binomtest(hits, count).proportion_ci(method="wilson")
-    np.testing.assert_allclose((low, high), (expected.low, expected.high), rtol=1e-12, atol=1e-15)
-
-
-def test_wilson_interval_of_nothing_is_nothing_and_of_the_impossible_refused() -> None:
-    assert np.isnan(wilson_interval([0], [0])).all()
-    with pytest.raises(RepairError, match="as many successes as there are examples"):
-        wilson_interval([3], [2])
 
 
 def test_labels_of_attributes_are_texts_of_those_that_an_example_has(tmp_path: Path) -> None:

@@ -248,9 +248,9 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
     known, correct, believed, expected = _run(model, training, probable)
     unseen, _, predictions, foreseen = _run(model, tests, probable)
     return Answers(
-        known.astype(np.float64),
+        known,
         correct,
-        unseen.astype(np.float64),
+        unseen,
         predictions,
         training_predictions=believed,
         training_probabilities=expected,
@@ -265,7 +265,9 @@ def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array
     batches, probabilities = [], []
     with torch.no_grad():
         for _, inputs, targets in model.batches(examples):
-            outputs = model.network(inputs)
+            # In double precision, as `TrainedModel.log_likelihoods`; numpy knows no half precision of all kinds.
+            outputs = model.network(inputs).double()
+            targets = targets.double() if targets.is_floating_point() else targets
             batches.append(
                 (
                     model.log_likelihood(outputs, targets),

@@ -29,7 +29,7 @@ class LossChange(LossChangeSettings, Influence):
         after = investigation.updated.log_likelihoods(investigation.examples)
         old, new = (m.parameter_vector.double() for m in (investigation.base, investigation.updated))
         penalty = self.weight_decay / 2 * float(new.square().sum() - old.square().sum())
-        return (before.double() - after.double() + penalty).cpu().numpy()
+        return (before - after + penalty).cpu().numpy()
 
 
 class Linear(LinearSettings, Influence):
@@ -56,4 +56,4 @@ class LossAfter(LossAfterSettings, Influence):
     """
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
-        return investigation.updated.disbelief(investigation.examples).double().cpu().numpy()
+        return investigation.updated.disbelief(investigation.examples).cpu().numpy()

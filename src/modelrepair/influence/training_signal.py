@@ -21,7 +21,7 @@ class Loss(LossSettings, Influence):
     """−log p(z | θ̂), in nats: the model itself finds a wrong label unlikely."""
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
-        return -investigation.base.log_likelihoods(investigation.examples).double().cpu().numpy()
+        return -investigation.base.log_likelihoods(investigation.examples).cpu().numpy()
 
 
 class Margin(MarginSettings, Influence):

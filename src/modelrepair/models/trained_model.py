@@ -196,25 +196,25 @@ class TrainedModel:
         return torch.cat([self.network(inputs) for _, inputs, _ in self.batches(examples)])
 
     def log_likelihoods(self, examples: Examples) -> Tensor:
-        """(n,) log p(yᵢ | xᵢ, θ̂)."""
-        return self._measured(self.likelihood.log_likelihood, examples)
+        """(n,) log p(yᵢ | xᵢ, θ̂), in double precision: in single precision whatever is nearly sure would round to 0."""
+        return self._measured(self._log_likelihood_of_outputs, examples)
 
     def mean_log_likelihood(self, examples: Examples) -> float:
         """(1/n) Σ log p(yᵢ | xᵢ, θ̂) in nats; NaN for no examples."""
-        return float(self.log_likelihoods(examples).double().mean())
+        return float(self.log_likelihoods(examples).mean())
 
     def margins(self, examples: Examples) -> Tensor:
         """(n,) how far the given target's output leads all others; negative where it does not."""
         return self._measured(self.likelihood.margin, examples)
 
     def disbelief(self, examples: Examples) -> Tensor:
-        """(n,) in nats, how far each log p(yᵢ | xᵢ, θ̂) is below even odds.
+        """(n,) in nats, how far each log p(yᵢ | xᵢ, θ̂) is below even odds, in double precision.
 
         Positive where the given target is less likely than all that it could be instead.
         """
 
         def measure(outputs: Tensor, targets: Tensor) -> Tensor:
-            return self.likelihood.even_odds(outputs) - self.likelihood.log_likelihood(outputs, targets)
+            return self.likelihood.even_odds(outputs) - self._log_likelihood_of_outputs(outputs, targets)
 
         return self._measured(measure, examples)
 
@@ -279,6 +279,10 @@ class TrainedModel:
     def _none(self) -> Tensor:
         """(0,) what there is to say of no examples."""
         return torch.empty(0, device=self.device, dtype=self.dtype)
+
+    def _log_likelihood_of_outputs(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.double() if targets.is_floating_point() else targets
+        return self.likelihood.log_likelihood(outputs.double(), targets)
 
     @torch.no_grad()
     def _measured(self, measure: Callable[[Tensor, Tensor], Tensor], examples: Examples) -> Tensor:

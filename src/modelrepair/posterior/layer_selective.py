@@ -79,7 +79,7 @@ class LayerSelective(LayerSelectiveSettings, PosteriorUpdate):
             return edited
 
         def fit(point: TrainedModel) -> float:
-            return float((shares * point.log_likelihoods(evidence)).double().mean())
+            return float((shares * point.log_likelihoods(evidence)).mean())
 
         candidates = {name: -fit(trained(layers, 1, UNATTENDED)) for name, layers in subsets.items()}
         chosen = min(candidates, key=candidates.__getitem__)

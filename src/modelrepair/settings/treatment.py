@@ -189,6 +189,8 @@ class MendSettings(TeachingSettings):
     """Train on, on what is right and on what is believed of the rest."""
 
     kind: Literal["mend"] = "mend"
+    trains_on: list[Taught] = Field(default=["remaining", "failures"])
+    """See `TeachingSettings`."""
     posterior: SecondLookSettings = SecondLookSettings()
     """How what is believed is found out."""
 

@@ -205,6 +205,7 @@ class Patient:
             watch=(lambda model: self._worth(*seen)) if self.guarded else None,
             observe=observe,
             checkpoint=self.checkpoint,
+            aim="discovery_accuracy" if self.guarded else None,
         )
 
 

@@ -20,6 +20,6 @@ def highest_losses(model: TrainedModel, examples: Examples, share: float) -> NDA
         examples: n ≥ 2 training examples with the labels that they were given.
         share: in (0, 1).
     """
-    losses = -model.log_likelihoods(examples).double().cpu().numpy()
+    losses = -model.log_likelihoods(examples).cpu().numpy()
     count = min(max(round(share * len(losses)), 1), len(losses) - 1)
     return np.argsort(-losses, kind="stable")[:count]

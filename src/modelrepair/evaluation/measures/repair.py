@@ -72,13 +72,9 @@ def repair_metrics(
     Raises:
         RepairError: if lengths differ or a class number is out of range.
     """
-    before, after, truth = _labels(n_classes, base_predictions, repaired_predictions, labels)
-    roles, parts = np.asarray(role), np.asarray(part)
-    if not len(truth) == len(roles) == len(parts):
-        raise RepairError(
-            f"there are {len(truth)} labels, {len(roles)} roles and {len(parts)} parts: "
-            "give one of each for every test example"
-        )
+    before, after, truth, roles, parts = checked_answers(
+        base_predictions, repaired_predictions, labels, role, part, n_classes
+    )
     groups = {name: roles == name for name in ROLES}
     assessment = parts == "assessment"
     noisy = sorted({int(number) for number in noisy_classes})
@@ -92,6 +88,29 @@ def repair_metrics(
         "fixed": int((~was & now & assessment).sum()),
         "broken": int((was & ~now & assessment).sum()),
     }
+
+
+def checked_answers(
+    base_predictions: ArrayLike,
+    repaired_predictions: ArrayLike,
+    labels: ArrayLike,
+    role: ArrayLike,
+    part: ArrayLike,
+    n_classes: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Predictions before and after, labels, roles and parts of test examples, one of each for every one.
+
+    Raises:
+        RepairError: see `repair_metrics`.
+    """
+    before, after, truth = _labels(n_classes, base_predictions, repaired_predictions, labels)
+    roles, parts = np.asarray(role), np.asarray(part)
+    if not len(truth) == len(roles) == len(parts):
+        raise RepairError(
+            f"there are {len(truth)} labels, {len(roles)} roles and {len(parts)} parts: "
+            "give one of each for every test example"
+        )
+    return before, after, truth, roles, parts
 
 
 def is_right(predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import Answers, Evidence
+from modelrepair.evaluation.measures import intervals
 from modelrepair.evaluation.measures.identification import curves
-from modelrepair.evaluation.measures.interval import wilson_interval
 from modelrepair.evaluation.measures.repair import is_right, per_class_table
 from modelrepair.evaluation.page.charts import Chart, line_chart
 
@@ -56,25 +56,26 @@ def models(evidence: Evidence) -> list[Answers]:
 
 
 def groups(evidence: Evidence, measured: Mapping[str, Any]) -> list[Row]:
-    """Accuracy within the classes together, then on each group of test examples with its interval."""
+    """Accuracy within the classes together, and on each group of test examples, as in `measured`."""
     numbers = [measured["repair"]["before"], measured["repair"]["after"]]
-    if "reference" in measured:
+    sure = intervals.measure(evidence)
+    bounds = [sure["before"], sure["after"]]
+    if evidence.reference is not None:
         numbers.append(measured["reference"]["after"])
+        bounds.append(intervals.measure(replace(evidence, after=evidence.reference))["after"])
     kind = "attributes" if evidence.has_attributes else "classes"
-    rows = [
-        Row(
-            f"all {kind}, on {len(evidence.assessed):,} for assessment",
-            tuple(Share(n["all"]) for n in numbers),
+    names = {"all": f"all {kind}, on {len(evidence.assessed):,} for assessment"}
+    if numbers[0]["noisy_classes"] is not None:
+        names |= {"noisy_classes": "classes that were corrupted", "clean_classes": "the other classes"}
+    rows = []
+    for group, words in {**names, **GROUPS}.items():
+        if numbers[0][group] is None:
+            continue
+        count = int((evidence.roles == group).sum()) or None
+        shares = (
+            Share(of[group], count, between[group]) for of, between in zip(numbers, bounds, strict=True)
         )
-    ]
-    for name in ("noisy_classes", "clean_classes"):
-        if numbers[0]["noisy_classes"] is not None and numbers[0][name] is not None:
-            label = "classes that were corrupted" if name == "noisy_classes" else "the other classes"
-            rows.append(Row(label, tuple(Share(n[name]) for n in numbers)))
-    for role, name in GROUPS.items():
-        members = np.flatnonzero(evidence.roles == role)
-        if len(members):
-            rows.append(Row(name, tuple(_share(evidence, answers, members) for answers in models(evidence))))
+        rows.append(Row(words, tuple(shares)))
     return rows
 
 
@@ -208,7 +209,7 @@ def _share(evidence: Evidence, answers: Answers, members: NDArray[np.int64]) -> 
 def _of_counts(right: NDArray[np.bool_]) -> Share:
     if not len(right):
         return Share(None, 0)
-    low, high = wilson_interval(int(right.sum()), len(right))
+    low, high = intervals.wilson(int(right.sum()), len(right))
     return Share(float(right.mean()), len(right), (float(low), float(high)))
 
 
