@@ -5,7 +5,7 @@ class List {
     this.body = byId("rows");
     this.shown = []; // Positions of the suspects that the filter lets through, in order.
     this.active = -1; // A place among them.
-    this.rows = [];
+    this.rows = new Map(); // By place.
     this.truth = false;
     this.onChoose = onChoose;
     this.waiting = false;
@@ -27,7 +27,7 @@ class List {
   soon() {
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; this.draw(); });
+    requestAnimationFrame(() => { this.waiting = false; this.draw(true); });
   }
 
   show(positions, keep) {
@@ -67,21 +67,28 @@ class List {
     return Math.max(Math.floor(this.box.clientHeight / this.height) - 1, 1);
   }
 
-  draw() {
+  // Rows that were in sight stay as they are while one scrolls; after a change all of them are written anew.
+  draw(scrolling = false) {
     const first = Math.max(Math.floor(this.box.scrollTop / this.height) - 4, 0);
     const last = Math.min(first + Math.ceil(this.box.clientHeight / this.height) + 9, this.shown.length);
     const wanted = new Set();
     for (let place = first; place < last; place++) wanted.add(place);
     // The active row stays, wherever it is, because the list names it as its active descendant.
     if (this.active >= 0) wanted.add(this.active);
-    while (this.rows.length < wanted.size) {
-      const row = this.make();
-      this.rows.push(row);
-      this.body.append(row);
+    const free = [];
+    for (const [place, row] of this.rows) {
+      if (wanted.has(place)) continue;
+      this.rows.delete(place);
+      free.push(row);
     }
-    while (this.rows.length > wanted.size) this.rows.pop().remove();
-    let used = 0;
-    for (const place of wanted) this.fill(this.rows[used++], place);
+    for (const place of wanted) {
+      const there = this.rows.get(place);
+      if (there && scrolling) continue;
+      const row = there || free.pop() || this.make();
+      this.rows.set(place, row);
+      this.fill(row, place);
+    }
+    for (const row of free) row.remove();
     if (this.active >= 0) this.box.setAttribute("aria-activedescendant", "row-" + this.active);
     else this.box.removeAttribute("aria-activedescendant");
   }
@@ -94,6 +101,7 @@ class List {
       answers: part("answers"), score: part("score"), badge: part("badge"),
     };
     row.append(...Object.values(row.parts));
+    this.body.append(row);
     return row;
   }
 
