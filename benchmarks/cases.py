@@ -43,8 +43,10 @@ class PartialRuns(Settings):
 
     shares: Annotated[list[Share], Field(min_length=1)]
     """γ, of the corrupted examples; what is drawn for a smaller share is part of what is drawn for a larger one."""
-    treatments: Annotated[list[Text], Field(min_length=1)]
+    treatments: list[Text] = Field(default_factory=list)
     """They are given these examples as causes."""
+    found: list[Text] = Field(default_factory=list)
+    """Pairs of an identification that is given these examples, and a treatment of what it finds by them."""
 
 
 class Runs(Settings):
@@ -103,7 +105,8 @@ class Run:
     Attributes:
         identification: its name, or nothing where the causes do not come from one.
         treatment: its name.
-        causes: "found", "true", a part of those such as "true-10" (percent), or "right-labels".
+        causes: "found", "true", a part of those such as "true-10" (percent), found from such a part as "found-10", or
+            "right-labels".
         parameters: the content of params.yaml, but for the seed.
     """
 
@@ -286,6 +289,15 @@ def _runs(wanted: Runs, content: dict[str, Any]) -> Iterator[Run]:
             part = {f"selections.{OURS}": {"rule": "partial-truth", "share": share}}
             for treatment in wanted.partial.treatments:
                 yield _run(content, "", treatment, f"true-{100 * share:g}", given | part)
+            for pair in wanted.partial.found:
+                identification, separator, treatment = pair.partition(PAIR)
+                if not separator:
+                    raise RepairError(
+                        f"partial.found names {pair}: give pairs of an identification and a treatment, such as "
+                        f"grow{PAIR}mend"
+                    )
+                known = part | {"known": OURS}
+                yield _run(content, identification, treatment, f"found-{100 * share:g}", known)
     right = {
         f"corruptions.{OURS}": {"kind": "none"},
         "corruption": OURS,
@@ -320,6 +332,8 @@ def _run(
         members = parameters[f"{family}s"]
         # DVC spends seconds on reading what a run does not use.
         parameters[f"{family}s"] = {name: choose(family, members, name)}
+        if family == "selection" and (known := parameters.get("known")):
+            parameters["selections"][known] = choose(family, members, known)
     return Run(identification, treatment, causes, parameters)
 
 

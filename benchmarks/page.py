@@ -70,9 +70,8 @@ def main() -> None:
                 by_clock, by_processor = longest_tasks(driver.get_log("performance"))
             finally:
                 driver.quit()
-            print(
-                f"  opened in {opened[-1]:.2f} s; longest tasks in ms: {by_processor} of the processor, {by_clock} by the clock"
-            )
+            took = f"{by_processor} of the processor, {by_clock} by the clock"
+            print(f"  opened in {opened[-1]:.2f} s; longest tasks in ms: {took}")
         print(f"opened in {statistics.median(opened):.2f} s (median)")
 
 

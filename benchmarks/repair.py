@@ -36,7 +36,6 @@ from ruamel.yaml.error import YAMLError
 from cases import ACCURACIES, CORRECTIONS, RANKINGS, PlannedCase, Run, read_cases
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
-from modelrepair.settings.data import MnistSettings
 from modelrepair.settings.parameters import Parameters
 from results_table import RESULTS, merge, show, spread, summarise, write
 from working_copies import Outcome, WorkingCopies
@@ -412,13 +411,14 @@ def _rows_of_unit(unit: Unit, copies: WorkingCopies, progress: Progress) -> list
 
 
 def _fetch(units: Sequence[Unit]) -> None:
-    """Have the official MNIST files at hand before several runs would download them at a time."""
+    """Have published files at hand before several runs would download them at a time."""
     from modelrepair.sources import load_source
 
     wanted = [Parameters(**unit.runs[0][1].parameters) for unit in units]
-    sources = {source for p in wanted if isinstance(source := p.datasets[p.dataset], MnistSettings)}
-    for source in sources:
-        load_source(source, 0)
+    sources = {p.datasets[p.dataset].model_dump_json(): p.datasets[p.dataset] for p in wanted}
+    for source in sources.values():
+        if source.downloads:
+            load_source(source, 0)
 
 
 def _competitor(

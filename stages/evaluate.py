@@ -37,6 +37,7 @@ def main(stage: Stage) -> None:
     scored, reference, retrained, parameters = (
         used.pop(name) for name in ("scored", "reference", "retrained", "parameters")
     )
+    used = {name: value for name, value in used.items() if value is not None}
 
     examples, training = training_examples(root)
     tests = pd.concat([failures(root, part) for part in ("discovery", "reserved", "assessment")])

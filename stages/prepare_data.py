@@ -6,28 +6,37 @@ from modelrepair.data.randomness import generator
 from modelrepair.pipeline.artifacts import output_folder, write_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
 from modelrepair.settings.data import PrepareData
-from modelrepair.sources import load_source
-from modelrepair.splits.dataset import split_test, split_training, test_table, training_table
+from modelrepair.sources import input_file, load_source
+from modelrepair.splits.dataset import (
+    split_test,
+    split_training,
+    test_table,
+    training_table,
+    with_files,
+    with_further_labels,
+)
 
 
 def main(stage: Stage) -> None:
     settings = stage.settings(PrepareData)
     seed, sizes = settings.seed, settings.dataset
-    data = load_source(sizes, seed)
-    split = split_training(
-        data.train_labels, sizes.validation_fraction, generator(seed, "training and validation")
-    )
-    part = split_test(
-        data.test_labels,
-        generator(seed, "parts of the test set"),
-        reserved=sizes.reserved,
-        assessment=sizes.assessment,
-    )
     with output_folder(stage.root / "data/original") as folder:
-        write_array(folder / "train_inputs.npy", data.train_inputs)
-        write_table(folder / "train.parquet", training_table(data.train_labels, split))
-        write_array(folder / "test_inputs.npy", data.test_inputs)
-        write_table(folder / "test.parquet", test_table(data.test_labels, part))
+        data = load_source(sizes, seed, folder)
+        split = split_training(
+            data.train_labels, sizes.validation_fraction, generator(seed, "training and validation")
+        )
+        part = split_test(
+            data.test_labels,
+            generator(seed, "parts of the test set"),
+            reserved=sizes.reserved,
+            assessment=sizes.assessment,
+        )
+        for side, inputs in (("train", data.train_inputs), ("test", data.test_inputs)):
+            if not input_file(folder, side).exists():
+                write_array(input_file(folder, side), inputs)
+        training = with_files(training_table(data.train_labels, split), data.train_files)
+        write_table(folder / "train.parquet", with_further_labels(training, data.further_labels))
+        write_table(folder / "test.parquet", with_files(test_table(data.test_labels, part), data.test_files))
         write_json(
             folder / "dataset.json",
             {

@@ -1,8 +1,8 @@
 """Train what the repaired model stands beside: what anybody would do with the same, or another treatment.
 
 What anybody would do is the same for all methods that are given the same. So this stage reads neither causes nor
-scores, but `data/reference`, which holds the causes only where a treatment of theirs is the reference; and a curvature
-that such a treatment asks for is fitted here.
+scores, but causes that are known beforehand, and `data/reference`, which holds those of the method only where a
+treatment of theirs is the reference; and a curvature that such a treatment asks for is fitted here.
 """
 
 import environment  # noqa: F401
@@ -36,7 +36,8 @@ def main(stage: Stage) -> None:
 
 
 def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple[Treated, dict[str, object]]:
-    shared = read_table(stage.root / "data/reference/causes.parquet")
+    place = "data/known" if settings.known else "data/reference"
+    shared = read_table(stage.root / place / "causes.parquet")
     dropped, fits = settings.dropped, {str(name): options for name, options in settings.curvatures.items()}
 
     def causes(model: TrainedModel, training: Examples) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from modelrepair.pipeline.artifacts import (
     read_table,
     read_tensors,
     write_array,
+    write_array_of_pieces,
     write_json,
     write_table,
     write_tensors,
@@ -48,8 +49,14 @@ TABLE = pd.DataFrame(
 TENSORS = {"fc.weight": torch.arange(12.0).view(3, 4), "fc.bias": torch.ones(3, dtype=torch.float64)}
 ARRAY = np.arange(600, dtype=np.float32).reshape(20, 30)
 
+
+def write_pieces(path: Path, array: Any) -> None:
+    write_array_of_pieces(path, array.shape[1:], array.dtype, iter(np.split(array, 4)))
+
+
 FORMATS: dict[str, tuple[str, Callable[[Path, Any], None], Any, Callable[[Path], Any]]] = {
     "array": ("a.npy", write_array, ARRAY, read_array),
+    "pieces": ("p.npy", write_pieces, ARRAY, read_array),
     "table": ("t.parquet", write_table, TABLE, read_table),
     "json": ("j.json", write_json, {"a": [1.5, "é"], "b": {"c": True}}, read_json),
     "tensors": ("w.safetensors", write_tensors, TENSORS, read_tensors),
@@ -149,7 +156,7 @@ def test_round_trip_and_equal_bytes(tmp_path: Path, format_: str) -> None:
     name, write, content, read = FORMATS[format_]
     write(tmp_path / name, content)
     back = read(tmp_path / name)
-    if format_ == "array":
+    if format_ in ("array", "pieces"):
         assert isinstance(back, np.memmap)
         assert not back.flags.writeable
         np.testing.assert_array_equal(back, content)
@@ -467,6 +474,18 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
 def test_an_array_is_what_numpy_reads(tmp_path: Path) -> None:
     write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [20], [7, 0, 13], [1] * 20])
+def test_an_array_in_pieces_is_the_array(tmp_path: Path, sizes: list[int]) -> None:
+    """To the byte: also the number of rows at its head, which is not known when that is written."""
+    array = ARRAY[: sum(sizes)]
+    pieces = np.split(array, np.cumsum(sizes)[:-1]) if sizes else []
+    write_array(tmp_path / "whole.npy", array)
+    write_array_of_pieces(tmp_path / "pieces.npy", ARRAY.shape[1:], ARRAY.dtype, iter(pieces))
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    if sum(sizes):
+        np.testing.assert_array_equal(read_array(tmp_path / "pieces.npy"), array)
 
 
 def test_weights_may_be_read_by_whoever_may_read_the_rest(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_weights_that_are_no_numbers(project: Project, same_process: pytest.Monk
 
 INPUTS = {
     "corrupt-data": "data/original/train.parquet",
+    "know-causes": "data/method/know-causes.json",
     "train-base": "data/original/train_inputs.npy",
     "split-failures": "models/base/weights.safetensors",
     "fit-fisher": "data/method/fit-fisher.json",

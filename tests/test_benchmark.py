@@ -126,18 +126,24 @@ def test_a_case_is_its_runs(tmp_path: Path) -> None:
 
 
 def test_a_part_of_the_causes_is_known(tmp_path: Path) -> None:
-    partial = {"shares": [0.1, 1.0], "treatments": ["ssse", "retrain"]}
+    partial = {"shares": [0.1, 1.0], "treatments": ["ssse", "retrain"], "found": ["grow/mend"]}
     runs = planned(tmp_path, c=small_case(runs={"partial": partial}, paper=[]))["c"].runs
     assert [(run.treatment, run.causes) for run in runs] == [
         ("ssse", "true-10"),
         ("retrain", "true-10"),
+        ("mend", "found-10"),
         ("ssse", "true-100"),
         ("retrain", "true-100"),
+        ("mend", "found-100"),
     ]
-    selections = [run.settings()["select-causes"].selection for run in runs]
-    assert [(chosen.rule, chosen.share) for chosen in selections] == [
-        ("partial-truth", share) for share in (0.1, 0.1, 1.0, 1.0)
-    ]
+    for run, share in zip(runs, [0.1] * 3 + [1.0] * 3, strict=True):
+        settings = run.settings()
+        selection, known = settings["select-causes"].selection, settings["know-causes"].known
+        assert (known is not None) == (run.identification == "grow")
+        given = known or selection
+        assert (given.rule, given.share) == ("partial-truth", share)
+    with pytest.raises(RepairError, match=r"partial\.found names mend: give pairs of an identification and"):
+        planned(tmp_path, c=small_case(runs={"partial": {**partial, "found": ["mend"]}}, paper=[]))
 
 
 class TestSeparation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +86,10 @@ def test_preparing_the_sample_imports_no_torch() -> None:
             {"source": "mnist", "folder": "x" * 5000},
             r"'x+\.\.\. cannot be looked into for MNIST \(File name too long\)",
         ),
-        ({"source": "imagenet"}, "choose one of mnist-sample, mnist, npz"),
+        (
+            {"source": "imagenet"},
+            "choose one of mnist-sample, mnist, fashion-mnist, cifar10, image-folder, npz",
+        ),
         ({}, "dataset lacks source"),
         ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 images"),
         ({"source": "mnist-sample", "training_per_class": 500}, "leaves none to test on"),
@@ -148,6 +153,127 @@ def test_missing_test_set_is_downloaded(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(torchvision.datasets, "MNIST", download)
     data = load({"source": "mnist", "folder": str(tmp_path / "new"), "training_per_class": 3}, 0)
     assert (len(data.train_labels), len(data.test_labels)) == (30, 10)
+
+
+def test_the_whole_training_set_is_downloaded_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not taken from the sample, though the test set is there."""
+    from modelrepair.vision import torchvision
+
+    write_mnist(tmp_path, "t10k", 2)
+
+    def download(folder: Path, download: bool) -> None:
+        write_mnist(Path(folder), "train", 4)
+
+    settings = {"source": "mnist", "folder": str(tmp_path), "training_per_class": None}
+    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda folder, download: None)
+    with pytest.raises(RepairError, match="the download left no MNIST training files"):
+        load(settings, 0)
+    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
+    data = load(settings, 0)
+    assert len(data.train_labels) == 40
+    assert data.drawn.all()
+
+
+@pytest.mark.parametrize(("below", "end"), [("", ""), ("FashionMNIST/raw", ".gz")])
+def test_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, end: str) -> None:
+    from modelrepair.vision import torchvision
+
+    training: list[NDArray[np.uint8]] = []
+
+    def download(folder: Path, download: bool) -> None:
+        assert download
+        training.append(write_mnist(Path(folder) / below, "train", 5, end))
+        write_mnist(Path(folder) / below, "t10k", 2, end)
+
+    real = torchvision.datasets.FashionMNIST
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    settings = {"source": "fashion-mnist", "folder": str(tmp_path)}
+    data = load(settings, 0)
+    assert data.classes == tuple(real.classes)
+    np.testing.assert_array_equal(data.train_inputs[:, 0], training[0])
+    assert len(data.test_labels) == 20
+    drawn = load({**settings, "training_per_class": 3}, 0)
+    np.testing.assert_array_equal(drawn.train_inputs, data.train_inputs[drawn.drawn])
+    np.testing.assert_array_equal(np.bincount(drawn.train_labels), [3] * 10)
+    assert "30 of 50 training images" in drawn.description
+    assert len(training) == 1, "what is there is not downloaded again"
+
+
+def test_fashion_mnist_is_not_taken_from_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelrepair.vision import torchvision
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError("no network")
+
+    write_mnist(tmp_path / "MNIST/raw", "train", 5)
+    write_mnist(tmp_path / "MNIST/raw", "t10k", 5)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", refuse)
+    with pytest.raises(RepairError, match=r"Fashion-MNIST could not be downloaded into .* \(no network\)"):
+        load({"source": "fashion-mnist", "folder": str(tmp_path)}, 0)
+
+
+CIFAR_CLASSES = (*("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),)
+
+
+def write_cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8]]:
+    """Files as they are published, of 20 images each, with MD5s that torchvision takes for right."""
+    from modelrepair.vision import torchvision
+
+    def write(name: str, content: dict[str, Any]) -> str:
+        path = folder / torchvision.datasets.CIFAR10.base_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(content))
+        return hashlib.md5(path.read_bytes()).hexdigest()
+
+    rng = np.random.default_rng(0)
+    images, sums = {}, {}
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    for name in names:
+        images[name] = rng.integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+        content = {"data": images[name].reshape(20, -1), "labels": [number % 10 for number in range(20)]}
+        sums[name] = write(name, content)
+    meta = write("batches.meta", {"label_names": list(CIFAR_CLASSES)})
+    cifar = torchvision.datasets.CIFAR10
+    monkeypatch.setattr(cifar, "train_list", [[name, sums[name]] for name in names[:5]])
+    monkeypatch.setattr(cifar, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": meta})
+    return images
+
+
+def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = write_cifar10(tmp_path, monkeypatch)
+    data = load({"source": "cifar10", "folder": str(tmp_path)}, 0)
+    assert data.classes == CIFAR_CLASSES
+    training = np.concatenate([images[f"data_batch_{number}"] for number in range(1, 6)])
+    np.testing.assert_array_equal(data.train_inputs, training)
+    np.testing.assert_array_equal(data.test_inputs, images["test_batch"])
+    np.testing.assert_array_equal(data.train_labels, np.tile(np.arange(10), 10))
+    assert data.train_labels.dtype == data.test_labels.dtype == np.int64
+    drawn = load({"source": "cifar10", "folder": str(tmp_path), "training_per_class": 4}, 0)
+    np.testing.assert_array_equal(np.bincount(drawn.train_labels), [4] * 10)
+    np.testing.assert_array_equal(drawn.train_inputs, training[drawn.drawn])
+
+
+def test_cifar10_that_is_not_the_original_is_not_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelrepair.vision import torchvision
+
+    write_cifar10(tmp_path, monkeypatch)
+    path = tmp_path / torchvision.datasets.CIFAR10.base_folder / "data_batch_3"
+    path.write_bytes(path.read_bytes() + b"\0")
+    downloads = []
+
+    def offline(*arguments: Any, **options: Any) -> None:
+        downloads.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", offline)
+    with pytest.raises(RepairError, match=r"CIFAR-10 could not be downloaded into .* \(no network\): unpack"):
+        load({"source": "cifar10", "folder": str(tmp_path)}, 0)
+    assert len(downloads) == 1
 
 
 def test_torchvision_works_beside_any_torch() -> None:

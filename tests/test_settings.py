@@ -160,6 +160,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"datasets__mnist__validation_fraction": 1},
         "validation_fraction is 1: give .* below 1",
     ),
+    "labels without columns": (
+        {"datasets__cifar10__labels": {"file": "data/own/labels.csv"}},
+        "datasets.cifar10.labels lacks columns: add it",
+    ),
+    "no columns of labels": (
+        {"datasets__cifar10-jpeg__labels__columns": []},
+        r"datasets.cifar10-jpeg.labels.columns is \[\]: give a list of names of columns",
+    ),
+    "text for labels": (
+        {"datasets__cifar10__labels": "labels.csv"},
+        "datasets.cifar10.labels is 'labels.csv': give a section with file, columns",
+    ),
     "a block of nothing": (
         {"fisher__block__block_size": 0},
         "fisher.block.block_size is 0: give a whole number of 1",
@@ -378,7 +390,7 @@ def test_every_stage_gets_its_own() -> None:
     found = what_runs(method="ewc")
     assert found["prepare-data"] == {
         "seed": 0,
-        "dataset": CONTENT["datasets"]["mnist-sample"],
+        "dataset": {**CONTENT["datasets"]["mnist-sample"], "labels": None},
     }
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
@@ -396,6 +408,7 @@ def test_every_stage_gets_its_own() -> None:
         "treatment": "ewc",
         "selection": "fraction",
         "uses": "guard",
+        "known": None,
         "scored": True,
         "reference": "fine-tuned without the 15 % highest losses",
         "retrained": False,
@@ -411,6 +424,22 @@ def test_every_stage_gets_its_own() -> None:
             "seed": "0",
         },
     }
+
+
+def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC does not look into them."""
+    (tmp_path / "data/own").mkdir(parents=True)
+    (tmp_path / "elsewhere/images").mkdir(parents=True)
+    (tmp_path / "images.zip").touch()
+    (tmp_path / "data/own/images.zip").symlink_to(tmp_path / "images.zip")
+    (tmp_path / "data/own/linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/own/linked", "data/own/linked/images", "data/own/linked/images/deep.zip"):
+        with pytest.raises(
+            RepairError, match="data/own/linked is a link to a folder, in which DVC would see no"
+        ):
+            what_runs(dataset="images", datasets__images__path=path)
+    what_runs(dataset="images", datasets__images__path="data/own/images.zip")
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
@@ -446,7 +475,9 @@ def test_any_identification_goes_with_any_treatment() -> None:
     for identification in PARAMETERS.identifications:
         selection = "class" if identification == "request" else "fraction"
         for treatment in PARAMETERS.treatments:
-            what_runs(identification=identification, treatment=treatment, selection=selection)
+            what_runs(
+                identification=identification, treatment=treatment, selection=selection, known="truth-10"
+            )
 
 
 @pytest.mark.parametrize(
@@ -532,12 +563,33 @@ def test_the_reference_is_what_anybody_would_do_with_the_same(
     assert found["evaluate"]["reference"] == words
     assert found["evaluate"]["retrained"] == (treatment == "retrain")
     if treatment is None:
-        assert reference == {"seed": 0, "treatment": None, "dropped": None, "curvatures": {}}
+        assert reference == {
+            "seed": 0,
+            "treatment": None,
+            "dropped": None,
+            "known": False,
+            "curvatures": {},
+        }
         return
     alone = what_runs(**{**values, "reference": "none", "treatment": treatment})["treat"]["treatment"]
     assert reference["treatment"] == {**alone, "guarded": guarded}
     assert (reference["dropped"] is not None) == obvious
     assert found["select-causes"]["for_reference"] == (not obvious)
+
+
+def test_who_knows_some_causes_would_drop_these() -> None:
+    given = {"identification": "grow", "known": "truth-10"}
+    found = what_runs(**given)
+    assert found["know-causes"]["known"] == PARAMETERS.selections["truth-10"].model_dump()
+    assert (found["train-reference"]["known"], found["train-reference"]["dropped"]) == (True, None)
+    assert found["evaluate"]["reference"] == "fine-tuned without the known causes"
+    assert found["evaluate"]["known"] == "truth-10"
+    assert not found["select-causes"]["for_reference"]
+    assert what_runs(**given, method="ewc")["train-reference"] == found["train-reference"]
+    anew = what_runs(**given, reference="retrain")
+    assert not anew["train-reference"]["known"]
+    assert anew["select-causes"]["for_reference"]
+    assert anew["evaluate"]["retrained"]
 
 
 def test_methods_that_are_given_the_same_have_one_reference() -> None:
@@ -579,7 +631,27 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ({"method": "voodoo"}, "there is no method 'voodoo': choose one of bir"),
         ({"identification": "voodoo"}, "there is no identification 'voodoo': choose one of bir"),
         ({"treatment": "voodoo"}, "there is no treatment 'voodoo': choose one of ascent"),
-        ({"dataset": "cats"}, "there is no dataset 'cats': choose one of mnist, mnist-sample"),
+        ({"dataset": "cats"}, "there is no dataset 'cats': choose one of cifar10, .*, mnist, mnist-sample"),
+        (
+            {"dataset": "images", "datasets__images__path": "photos"},
+            r"datasets\.images\.path is 'photos', outside the folder data/own \(own_data\)",
+        ),
+        (
+            {"datasets__mnist-sample__labels": {"file": "labels.csv", "columns": ["worst"]}},
+            r"datasets\.mnist-sample\.labels\.file is 'labels\.csv', outside the folder data/own",
+        ),
+        (
+            {"corruption": "cifar10n-worst"},
+            "'cifar10n-worst' takes the labels 'worst', which datasets.mnist-sample does not have: name a file",
+        ),
+        (
+            {
+                "dataset": "cifar10-jpeg",
+                "corruption": "cifar10n-worst",
+                "corruptions__cifar10n-worst__column": "best",
+            },
+            "'cifar10n-worst' takes the labels 'best', which datasets.cifar10-jpeg does not have",
+        ),
         (
             {"corruption": "rust"},
             "there is no corruption 'rust': choose one of .*label-noise, none",
@@ -623,6 +695,26 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         (
             {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
+        ),
+        (
+            {"identification": "grow"},
+            "the identification 'grow' starts from causes that are known, and known is null: list some in a CSV file",
+        ),
+        (
+            {"known": "fraction"},
+            "known is 'fraction', of the rule fraction, and causes that are known before anything is scored are listed",
+        ),
+        (
+            {"known": "most"},
+            "there is no selection 'most'",
+        ),
+        (
+            {"known": "listed", "selections__listed__file": "elsewhere/known.csv"},
+            "selections.listed.file is 'elsewhere/known.csv', outside the folder requests",
+        ),
+        (
+            {"known": "truth-10", "corruption": "none"},
+            "'truth-10' needs examples that were corrupted on purpose",
         ),
         (
             {"corruption": "none", "method": "semi-oracle"},

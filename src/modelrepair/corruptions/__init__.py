@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from modelrepair.corruptions.annotation_noise import annotation_noise
 from modelrepair.corruptions.backdoor import Trigger, backdoor, trigger_for, with_triggered_copies
 from modelrepair.corruptions.interclass_confusion import confused_classes, interclass_confusion
 from modelrepair.corruptions.label_noise import label_noise
 from modelrepair.corruptions.none import no_corruption
-from modelrepair.data.classes import class_number
+from modelrepair.data.classes import class_number, without_further_labels
 from modelrepair.settings.base import choose
 from modelrepair.settings.corruption import BackdoorSettings, CorruptionSettings, InterclassConfusionSettings
 
 CORRUPTIONS: dict[str, Callable[[Any, pd.DataFrame, Sequence[str], np.random.Generator], pd.DataFrame]] = {
+    "annotation-noise": annotation_noise,
     "backdoor": backdoor,
     "interclass-confusion": interclass_confusion,
     "label-noise": label_noise,
@@ -45,17 +47,19 @@ def corrupt(
 
     Args:
         settings: of one of `CORRUPTIONS`.
-        table: columns `example`, `split`, `label` (true); left as it is.
+        table: columns `example`, `split`, `label` (true), and further labels; left as it is.
         classes: class names.
         rng: draws the examples.
 
     Returns:
-        Columns `example`, `split`, `label` (given), `true_label`, `is_corrupted`, in the same order.
+        Columns `example`, `split`, `label` (given), `true_label`, `is_corrupted`, in the same order, and all others of
+        the table but further labels.
 
     Raises:
         RepairError: for settings that do not fit the data.
     """
-    return choose("corruption", CORRUPTIONS, settings.chosen)(settings, table, classes, rng)
+    corrupted = choose("corruption", CORRUPTIONS, settings.chosen)(settings, table, classes, rng)
+    return without_further_labels(corrupted)
 
 
 def corrupted_classes(table: pd.DataFrame) -> list[int]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 
+_FURTHER_LABELS = "labels: "
+
 
 def class_number(name: object, classes: Sequence[str]) -> int:
     """The number of a class given by its name or its number, as text or integer; the name goes first.
@@ -51,6 +53,16 @@ def label_array(column: pd.Series[Any]) -> NDArray[Any]:
     """(n,) class numbers or (n, k) attributes from a table's column; undoes `label_column`."""
     values = column.to_numpy()
     return np.stack(list(values)) if values.dtype == object and len(values) else values
+
+
+def further_label_column(name: str) -> str:
+    """What a column of a table of further labels is called in the table of training examples."""
+    return f"{_FURTHER_LABELS}{name}"
+
+
+def without_further_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of training examples without such columns."""
+    return table.drop(columns=[name for name in table if str(name).startswith(_FURTHER_LABELS)])
 
 
 def names_of(labels: NDArray[Any], classes: Sequence[str]) -> list[tuple[str, ...]]:

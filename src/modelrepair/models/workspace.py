@@ -5,6 +5,7 @@
 | data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
 | data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed; |
 | | `test_inputs.npy` and `test.parquet` if test examples with a trigger were added |
+| data/known/ | `causes.parquet`: positions of the training examples that are known to be causes |
 | data/failures/ | `discovery.parquet`, `reserved.parquet`, `assessment.parquet`: rows of the test set |
 """
 
@@ -77,6 +78,11 @@ def reserved_examples(root: Path) -> Examples:
 def failures(root: Path, part: str) -> pd.DataFrame:
     """The table of one part: "discovery", "reserved" or "assessment"."""
     return read_table(root / "data" / "failures" / f"{part}.parquet")
+
+
+def known_causes(root: Path) -> NDArray[np.int64]:
+    """Positions, among the training examples, of the causes that are known beforehand."""
+    return read_table(root / "data" / "known" / "causes.parquet")["position"].to_numpy(dtype=np.int64)
 
 
 def dataset_description(root: Path) -> dict[str, Any]:

@@ -22,12 +22,12 @@ import secrets
 import shutil
 import tokenize
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from modelrepair.errors import RepairError
 
@@ -91,6 +91,32 @@ def write_array(path: Path, array: ArrayLike) -> None:
         content = _bytes_of(values)
         file.write(content)
         file.write(_checksum(content))
+
+
+def write_array_of_pieces(
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, pieces: Iterable[NDArray[Any]]
+) -> None:
+    """Write what `write_array` would of all pieces, one behind the other, holding one of them at a time.
+
+    Args:
+        path: the file.
+        shape: of one row.
+        dtype: of the numbers.
+        pieces: arrays (any number of rows, *shape) of that type.
+    """
+    rows, checksum = 0, 0
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    with path.open("wb") as file:
+        # NumPy leaves room in a header for the number of rows to grow, so its length is not that number's.
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows, *shape)})
+        for piece in pieces:
+            content = _bytes_of(np.asarray(piece, order="C", dtype=dtype))
+            file.write(content)
+            checksum = int.from_bytes(_checksum(content, checksum), "big")
+            rows += len(piece)
+        file.write(checksum.to_bytes(CHECKSUM_BYTES, "big"))
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows, *shape)})
 
 
 def read_array(path: Path) -> NDArray[Any]:

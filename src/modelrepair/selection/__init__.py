@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
+from modelrepair.selection.candidates import candidates
 from modelrepair.selection.listed import Listed
 from modelrepair.selection.rules import (
     Expected,
@@ -39,11 +40,25 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "corrections", "expected_causes", "select_causes"]
+__all__ = [
+    "SELECTIONS",
+    "Listed",
+    "OfClass",
+    "Selection",
+    "candidates",
+    "corrections",
+    "expected_causes",
+    "select_causes",
+]
 
 
 def select_causes(
-    scores: NDArray[np.float64], table: pd.DataFrame, rule: str, **options: object
+    scores: NDArray[np.float64],
+    table: pd.DataFrame,
+    rule: str,
+    *,
+    known: NDArray[np.int64] | None = None,
+    **options: object,
 ) -> NDArray[np.int64]:
     """Positions of the causes among the training examples, most harmful first.
 
@@ -51,6 +66,7 @@ def select_causes(
         scores: (n,) positive means harmful.
         table: a row for each training example.
         rule: one of `SELECTIONS`.
+        known: positions of causes that are known beforehand: they are taken in any case, and come first.
         options: of the rule.
 
     Raises:
@@ -69,6 +85,8 @@ def select_causes(
             "another identification"
         )
     causes = chosen.select(scores, table)
+    if known is not None:
+        causes = np.r_[known, causes[~np.isin(causes, known)]]
     if not len(causes):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "
@@ -80,8 +98,7 @@ def select_causes(
 def corrections(
     table: pd.DataFrame, classes: Sequence[str], rule: str, **options: object
 ) -> NDArray[np.int64] | None:
-    """(m,) the numbers of the classes that a person gives to the causes, in the order of `select_causes`, -1 to those
-    that are only to be removed; None where nobody gives any.
+    """(n,) the number of the class that a person gives to each training example, -1 without; None of none at all.
 
     Args:
         table: a row for each training example.

@@ -51,10 +51,12 @@ class Listed(ListedSettings, Selection):
         causes = self._causes(path)
         if not any(mark.action == "relabel" for mark in causes):
             return None
-        given = dict(zip(table["example"], table["label"], strict=True))
-        return np.array(
-            [_new_label(mark, path, given[mark.example], classes) for mark in causes], dtype=np.int64
-        )
+        told = {mark.example: mark for mark in causes if mark.action == "relabel"}
+        new = np.full(len(table), -1, dtype=np.int64)
+        for position, (example, given) in enumerate(zip(table["example"], table["label"], strict=True)):
+            if example in told:
+                new[position] = _new_label(told[example], path, given, classes)
+        return new
 
     @staticmethod
     def _causes(path: Path) -> list[Mark]:
@@ -75,9 +77,7 @@ class Listed(ListedSettings, Selection):
 
 
 def _new_label(mark: Mark, path: Path, given: Any, classes: Sequence[str]) -> int:
-    """The class that a cause should have, or -1 if it is only to be removed."""
-    if mark.action != "relabel":
-        return -1
+    """The number of the class that a cause should have."""
     if np.ndim(given):
         raise RepairError(
             f"line {mark.line} of {path} relabels example {mark.example}, which has attributes in place of one class: "

@@ -44,8 +44,7 @@ class Selection(ABC):
         """
 
     def corrections(self, table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int64] | None:
-        """(m,) the numbers of the classes that the causes should have, in the order of `select`; -1 for those that are
-        only to be removed. None where nobody gives any.
+        """(n,) the number of the class that somebody gives to each training example, -1 without; None of none at all.
 
         Args:
             table: as for `select`, with `label`.

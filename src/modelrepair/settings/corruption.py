@@ -16,6 +16,7 @@ from modelrepair.settings.base import (
     Seed,
     Settings,
     Share,
+    Text,
     expect,
     named,
 )
@@ -60,6 +61,14 @@ class LabelNoiseSettings(CorruptionSettings):
     keeps its label. Or k rows of k rates."""
 
 
+class AnnotationNoiseSettings(CorruptionSettings):
+    """The labels that people gave, which the data set has beside its own (Wei et al. 2022: CIFAR-10N)."""
+
+    kind: Literal["annotation-noise"] = "annotation-noise"
+    column: Text
+    """One of the data set's `labels.columns`. What differs from its own label is corrupted."""
+
+
 class DrawnSettings(CorruptionSettings):
     """Of corruptions that draw a number of examples, or a share."""
 
@@ -98,7 +107,11 @@ class BackdoorSettings(DrawnSettings):
 
 
 Corruption = Annotated[
-    NoCorruptionSettings | LabelNoiseSettings | InterclassConfusionSettings | BackdoorSettings,
+    NoCorruptionSettings
+    | LabelNoiseSettings
+    | AnnotationNoiseSettings
+    | InterclassConfusionSettings
+    | BackdoorSettings,
     Field(discriminator="kind"),
 ]
 

@@ -8,11 +8,28 @@ from pydantic import Field
 
 from modelrepair.settings.base import Count, Member, Seed, Settings, Text, Whole, expect
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+AllOrCount = Annotated[Count | None, expect("a whole number of 1 or more, or null for all")]
+
+
+class LabelsSettings(Settings):
+    """A table of further labels for the training examples, such as those that people gave (CIFAR-10N)."""
+
+    file: Text
+    """CSV, gzipped or not. Rows are found by their column `file` where there is one and the examples are files;
+    otherwise row i is of training example i in the order of the source."""
+    columns: Annotated[list[Text], Field(min_length=1), expect("a list of names of columns")]
+    """Those that hold a class number or class name for every example; the corruption annotations gives one of them."""
+
 
 class SourceSettings(Member):
-    """Of any data set: how it is split."""
+    """Of any data set: how it is split, and what other labels it has."""
 
     tag: ClassVar[str] = "source"
+    own: ClassVar[str | None] = None
+    """Which setting names a file of the user's own, or a folder."""
+    downloads: ClassVar[bool] = False
+    """Whether published files are downloaded where they are not there yet."""
 
     validation_fraction: Annotated[float, Field(ge=0, lt=1), expect("a number of at least 0 and below 1")] = (
         0.1
@@ -22,6 +39,8 @@ class SourceSettings(Member):
     """Test examples kept clean for methods that need some."""
     assessment: Whole = 1000
     """Test examples on which all results are measured; the rest is for discovery."""
+    labels: LabelsSettings | None = None
+    """Further labels of the training examples, beside those of the data set, which are taken for true."""
 
 
 class MnistSampleSettings(SourceSettings):
@@ -36,23 +55,78 @@ class MnistSettings(SourceSettings):
     """The official test set; training images come from the sample where the folder lacks the official ones."""
 
     source: Literal["mnist"] = "mnist"
+    downloads: ClassVar[bool] = True
     folder: Text
     """Of the IDX files, gzipped or not; they are downloaded into it if it lacks them."""
-    training_per_class: Count = 300
-    """Images of each digit to train on."""
+    training_per_class: AllOrCount = 300
+    """Images of each digit to train on; null for the official training set of 60,000."""
+
+
+class FashionMnistSettings(SourceSettings):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of ten kinds of clothes."""
+
+    source: Literal["fashion-mnist"] = "fashion-mnist"
+    downloads: ClassVar[bool] = True
+    folder: Text
+    """Of the IDX files, gzipped or not; they are downloaded into it if it lacks them."""
+    training_per_class: AllOrCount = None
+    """Images of each class to train on; null for all."""
+
+
+class Cifar10Settings(SourceSettings):
+    """CIFAR-10: 50,000 training and 10,000 test images of ten classes."""
+
+    source: Literal["cifar10"] = "cifar10"
+    downloads: ClassVar[bool] = True
+    folder: Text
+    """In which torchvision puts `cifar-10-batches-py`; they are downloaded into it if it lacks them."""
+    training_per_class: AllOrCount = None
+    """Images of each class to train on; null for all."""
+
+
+class ImageFolderSettings(SourceSettings):
+    """A user's own image files, in a folder for each class, or a zip of such folders, which is not unpacked."""
+
+    source: Literal["image-folder"] = "image-folder"
+    own: ClassVar[str | None] = "path"
+    path: Text
+    """Of the folder or the zip: `train/CLASS/…` and `test/CLASS/…`, or `CLASS/…` with `test_fraction`."""
+    test_fraction: Annotated[Fraction | None, expect("a number above 0 and below 1, or null")] = None
+    """Share of every class that is for testing, where there are no folders train and test."""
+    training_per_class: AllOrCount = None
+    """Images of each class to train on; null for all."""
+    size: Annotated[
+        Annotated[list[Count], Field(min_length=2, max_length=2)] | None,
+        expect("a height and a width in pixels, such as [32, 32], or null"),
+    ] = None
+    """Height and width to which every image is scaled and, where its shape is another, cropped around the middle; null
+    where all are of one size."""
+    colours: Literal["rgb", "grey"] = "rgb"
+    """What every image is turned into: three channels or one."""
+    unusable: Literal["stop", "skip"] = "stop"
+    """What to do about images that cannot be read, are of another size, or are no single pictures: both name them."""
 
 
 class NpzSettings(SourceSettings):
     """A user's own arrays: `train_inputs`, `train_labels`, `test_inputs`, `test_labels` and, if wanted, `classes`."""
 
     source: Literal["npz"] = "npz"
+    own: ClassVar[str | None] = "file"
     file: Text
     """Written with `numpy.savez`."""
-    training_per_class: Annotated[Count | None, expect("a whole number of 1 or more, or null for all")] = None
+    training_per_class: AllOrCount = None
     """Examples of each class to train on; null for all."""
 
 
-Source = Annotated[MnistSampleSettings | MnistSettings | NpzSettings, Field(discriminator="source")]
+Source = Annotated[
+    MnistSampleSettings
+    | MnistSettings
+    | FashionMnistSettings
+    | Cifar10Settings
+    | ImageFolderSettings
+    | NpzSettings,
+    Field(discriminator="source"),
+]
 
 
 class PrepareData(Settings):

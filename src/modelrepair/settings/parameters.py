@@ -15,9 +15,9 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import CorruptData, Corruption
+from modelrepair.settings.corruption import AnnotationNoiseSettings, CorruptData, Corruption
 from modelrepair.settings.curvature import FisherTable, FitFisher
-from modelrepair.settings.data import NpzSettings, PrepareData, Source
+from modelrepair.settings.data import PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
@@ -31,7 +31,7 @@ from modelrepair.settings.reference import (
     in_words,
     reference_treatment,
 )
-from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
+from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
 from modelrepair.settings.treatment import (
     DeleteSettings,
@@ -106,6 +106,8 @@ class Parameters(Settings):
     """One of `corruptions`."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
+    known: OptionalName = None
+    """One of `selections` that needs no scores: causes that are known before anything is scored."""
     reference: Name = OBVIOUS
     """What the repaired model stands beside. obvious: what anybody would do with what the method is given. none:
     nothing. Or one of `treatments`, for the same causes, such as retrain."""
@@ -187,11 +189,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     scored = identification.influence.ranks
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
-    if isinstance(dataset, NpzSettings):
-        _check_place(f"datasets.{parameters.dataset}.file", dataset.file, parameters.own_data, "own_data")
-    if isinstance(selection, ListedSettings):
-        _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
+    _check_dataset(parameters, dataset, corruption)
     _check(identification, selection, corruption, names)
+    known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
@@ -217,6 +217,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
+        "know-causes": KnowCauses(known=known),
         "fit-fisher": FitFisher(
             curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
@@ -235,6 +236,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             method=parameters.method,
             **names,
             uses=uses,
+            known=parameters.known,
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
@@ -246,6 +248,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 "model.network": parameters.model.network,
                 "reference": parameters.reference,
                 "seed": str(seed),
+                **({} if parameters.known is None else {"known": parameters.known}),
             },
         ),
     }
@@ -269,7 +272,9 @@ def _reference(
     if name == NONE:
         return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
     treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
-    dropped = dropped_share(parameters.selections) if obvious else None
+    # Who knows some of the causes would drop these.
+    known = obvious and parameters.known is not None
+    dropped = dropped_share(parameters.selections) if obvious and not known else None
     if treatment.guarded is not None:
         guarded = treatment.guarded
     elif not obvious:
@@ -279,9 +284,10 @@ def _reference(
         seed=parameters.seed,
         treatment=_complete(treatment, parameters, guarded),
         dropped=dropped,
+        known=known,
         curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
     )
-    return reference, in_words(name, treatment, dropped)
+    return reference, in_words(name, treatment, dropped, known)
 
 
 def _only_removes(
@@ -309,6 +315,25 @@ def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
     return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
+def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corruption) -> None:
+    """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
+
+    Raises:
+        RepairError: if not.
+    """
+    name = f"datasets.{named(parameters.dataset)}"
+    if dataset.own is not None:
+        _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
+    if dataset.labels is not None:
+        _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
+    columns = dataset.labels.columns if dataset.labels is not None else []
+    if isinstance(corruption, AnnotationNoiseSettings) and corruption.column not in columns:
+        raise RepairError(
+            f"the corruption {parameters.corruption!r} takes the labels {named(corruption.column)!r}, which {name} "
+            f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+        )
+
+
 def _check_place(name: str, file: str, folder: str, what: str) -> None:
     """Files of a user's own lie where the pipeline looks for changes, so that no result is of an older file.
 
@@ -320,6 +345,43 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
             f"{name} is {shown(file)}, outside the folder {named(folder)} ({what}) in which the pipeline looks for "
             "changes: put the file, or a link to it, there"
         )
+    linked = [
+        place
+        for place in Path(os.path.normpath(file)).parents
+        if Path(os.path.normpath(folder)) in place.parents and place.is_symlink()
+    ]
+    if linked or (Path(file).is_symlink() and Path(file).is_dir()):
+        raise RepairError(
+            f"{name} is {shown(file)}, and {linked[0] if linked else file} is a link to a folder, in which DVC would "
+            f"see no change: put the folder itself into {named(folder)}, or link to single files"
+        )
+
+
+def _known(
+    parameters: Parameters, identification: Identification, name: str, corruption: Corruption
+) -> Selection | None:
+    """The selection of the causes that are known beforehand.
+
+    Raises:
+        RepairError: if there is none and the identification starts from them, or they cannot be known before it.
+    """
+    if parameters.known is None:
+        if identification.influence.starts:
+            raise RepairError(
+                f"the identification {name!r} starts from causes that are known, and known is null: list some in "
+                f"a CSV file in {REQUESTS} and name the selection, as with -S known=listed, or choose another "
+                "identification"
+            )
+        return None
+    known = choose("selection", parameters.selections, parameters.known)
+    if known.by_score:
+        raise RepairError(
+            f"known is {shown(parameters.known)}, of the rule {known.chosen}, and causes that are known before "
+            "anything is scored are listed, or a part of the truth: name a selection of the rule listed, partial-truth "
+            "or truth"
+        )
+    _check_selection(known, parameters.known, corruption)
+    return known
 
 
 def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
@@ -368,8 +430,19 @@ def _check(
             f"the selection {rule!r} reads scores as odds, and those of the identification {chosen!r} are none: choose "
             "another selection, or an identification with the score loss-after"
         )
+    _check_selection(selection, rule, corruption)
+
+
+def _check_selection(selection: Selection, name: str, corruption: Corruption) -> None:
+    """Whether what a rule reads is there.
+
+    Raises:
+        RepairError: if it is not.
+    """
+    if isinstance(selection, ListedSettings):
+        _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
+            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
             "a selection by score, such as fraction"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ class Dataset:
         test_labels: as train_labels.
         classes: the k names.
         description: where training and test data came from, in words.
+        drawn: (N,) which of the source's N training examples, in its order, the n are.
+        train_files, test_files: names of the files that the inputs came from, where each came from one.
+        further_labels: by name, the (n,) class numbers that others than the source give the training examples.
     """
 
     train_inputs: NDArray[Any]
@@ -32,20 +37,31 @@ class Dataset:
     test_labels: NDArray[Any]
     classes: tuple[str, ...]
     description: str
+    drawn: NDArray[np.bool_]
+    train_files: tuple[str, ...] | None = None
+    test_files: tuple[str, ...] | None = None
+    further_labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def drawn_per_class(labels: NDArray[Any], count: int, seed: int, origin: str) -> NDArray[np.bool_]:
+def input_file(folder: Path, side: str) -> Path:
+    """Where the inputs of a side, "train" or "test", are written."""
+    return folder / f"{side}_inputs.npy"
+
+
+def drawn_per_class(labels: NDArray[Any], count: int | None, seed: int, origin: str) -> NDArray[np.bool_]:
     """(n,) mask of `count` examples of every class, drawn at random.
 
     Args:
-        labels: (n,) class numbers.
-        count: `training_per_class`.
+        labels: (n,) class numbers, or, if all are taken, (n, k) attributes.
+        count: `training_per_class`; None for all.
         seed: of the drawing.
         origin: of the labels, for messages.
 
     Raises:
         RepairError: if a class has fewer, or examples have attributes instead of classes.
     """
+    if count is None:
+        return np.ones(len(labels), dtype=bool)
     if labels.ndim == 2:
         raise RepairError(f"{origin} has attributes instead of classes: leave training_per_class out")
     rng = generator(seed, "draw training examples")

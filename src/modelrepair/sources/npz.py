@@ -15,7 +15,7 @@ from modelrepair.settings.data import NpzSettings
 from modelrepair.sources.base import Dataset, drawn_per_class
 
 
-def npz(settings: NpzSettings, seed: int) -> Dataset:
+def npz(settings: NpzSettings, seed: int, _: Path | None) -> Dataset:
     """The user's own arrays in `file`, written with `numpy.savez`.
 
     `train_inputs` and `test_inputs` are images (n, channels, height, width) as bytes or feature vectors
@@ -79,9 +79,7 @@ def npz(settings: NpzSettings, seed: int) -> Dataset:
         raise RepairError(
             f"{path} has {len(classes)} classes for {needed} in its labels: give each its own name"
         )
-    drawn = np.ones(len(labels["train"]), dtype=bool)
-    if settings.training_per_class is not None:
-        drawn = drawn_per_class(labels["train"], settings.training_per_class, seed, str(path))
+    drawn = drawn_per_class(labels["train"], settings.training_per_class, seed, str(path))
     return Dataset(
         inputs["train"][drawn],
         labels["train"][drawn],
@@ -89,6 +87,7 @@ def npz(settings: NpzSettings, seed: int) -> Dataset:
         labels["test"],
         classes,
         f"{drawn.sum():,} training and {len(labels['test']):,} test examples from {path.name}",
+        drawn,
     )
 
 

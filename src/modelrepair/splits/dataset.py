@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modelrepair.data.classes import label_column, strata
+from modelrepair.data.classes import further_label_column, label_column, strata
 from modelrepair.errors import RepairError
 
 
@@ -86,3 +87,13 @@ def split_test(
 def test_table(labels: NDArray[Any], part: NDArray[np.str_]) -> pd.DataFrame:
     """One row for each test example: `example` (its row in the inputs), `part`, `label`."""
     return pd.DataFrame({"example": np.arange(len(labels)), "part": part, "label": label_column(labels)})
+
+
+def with_files(table: pd.DataFrame, files: Sequence[str] | None) -> pd.DataFrame:
+    """A table of training or test examples with a column `file`; as it is where they are no files."""
+    return table if files is None else table.assign(file=files)
+
+
+def with_further_labels(table: pd.DataFrame, labels: Mapping[str, NDArray[np.int64]]) -> pd.DataFrame:
+    """The table of training examples with others' labels (n,) in columns of their own, `further_label_column`."""
+    return table.assign(**{further_label_column(name): numbers for name, numbers in labels.items()})
