@@ -269,6 +269,7 @@ def test_experiments_can_be_compared(experiments: Experiments) -> None:
     project.dvc("plots", "diff", "other-method").succeeded()
     page = (project.root / "dvc_plots" / "index.html").read_text()
     assert "summary.png" in page
+    assert 'href="../metrics/page.html"' in page
     assert project.git("status", "--porcelain", "dvc_plots") == ""
 
 

@@ -395,6 +395,7 @@ def test_every_stage_gets_its_own() -> None:
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
         "for_reference": False,
+        "only_removes": None,
     }
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
@@ -411,6 +412,17 @@ def test_every_stage_gets_its_own() -> None:
         "scored": True,
         "reference": "fine-tuned without the 15 % highest losses",
         "retrained": False,
+        "parameters": {
+            "method": "ewc",
+            "identification": "ewc",
+            "treatment": "ewc",
+            "selection": "fraction",
+            "dataset": "mnist-sample",
+            "corruption": "label-noise",
+            "model.network": "lenet5",
+            "reference": "obvious",
+            "seed": "0",
+        },
     }
 
 

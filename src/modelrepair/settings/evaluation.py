@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from modelrepair.settings.base import Flag, Settings, Text
 
 
@@ -16,6 +18,7 @@ class Description(Settings):
         scored: whether training examples were ranked.
         reference: what the reference is, in words; None where there is none.
         retrained: whether that is the model retrained without the causes, beside which an erasure is measured.
+        parameters: what `-S` takes to run the same again, by name.
     """
 
     method: Text
@@ -27,3 +30,4 @@ class Description(Settings):
     scored: Flag
     reference: Text | None = None
     retrained: Flag = False
+    parameters: dict[str, Text] = Field(default={})

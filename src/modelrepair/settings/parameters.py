@@ -237,7 +237,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "score-influence": ScoreInfluence(
             seed=seed, influence=_decayed(identification.influence, parameters)
         ),
-        "select-causes": SelectCauses(selection=selection, for_reference=reference.same_causes),
+        "select-causes": SelectCauses(
+            selection=selection,
+            for_reference=reference.same_causes,
+            only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
+        ),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
         "train-reference": reference,
         "evaluate": Description(
@@ -248,6 +252,16 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
+            parameters={
+                "method": parameters.method,
+                **names,
+                "dataset": parameters.dataset,
+                "corruption": parameters.corruption,
+                "model.network": parameters.model.network,
+                "reference": parameters.reference,
+                "seed": str(seed),
+                **({} if parameters.known is None else {"known": parameters.known}),
+            },
         ),
     }
 
@@ -312,6 +326,16 @@ def _reference(
         curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
     )
     return reference, in_words(name, treatment, dropped, known)
+
+
+def _only_removes(
+    name: str, treatment: Treatment, parameters: Parameters, reference: TrainReference
+) -> str | None:
+    """The treatment that cannot give causes another label, if one of those that treat them cannot."""
+    if not treatment.relabels:
+        return name
+    same = reference.treatment if reference.same_causes else None
+    return None if same is None or same.relabels else parameters.reference
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
