@@ -46,15 +46,17 @@ def main(stage: Stage) -> None:
     in_domain, attacker_class = corrupted_domain(root, tests)
     base, unseen = load_model(root / "models/base")[0], test_examples(root, tests)
     causes = read_table(root / "data/causes/causes.parquet")
+    corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
         base=base,
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=unseen,
         class_names=dataset_description(root)["classes"],
-        noisy_classes=read_json(root / "data/corrupted/corruption.json")["noisy_classes"],
+        noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],
+        corrupted_by=training.get("corruption"),
         scores=read_table(root / "data/scores/scores.parquet")["score"] if scored else None,
         causes=causes["position"],
         corrections=causes.get("new_label"),
@@ -76,7 +78,8 @@ def main(stage: Stage) -> None:
         output_file(root / "metrics/page.html") as page,
         output_folder(root / "metrics/pictures") as folder,
     ):
-        write_json(numbers, {"used": used, **measured}, checksum=False)
+        attacks = {name: corruption[name] for name in ("attacks",) if name in corruption}
+        write_json(numbers, {"used": used, **attacks, **measured}, checksum=False)
         write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
         write_page(page, evidence, connect(base, examples, unseen, evidence), measured, run)

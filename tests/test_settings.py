@@ -654,7 +654,7 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         (
             {"corruption": "rust"},
-            "there is no corruption 'rust': choose one of .*label-noise, none",
+            "there is no corruption 'rust': choose one of backdoor",
         ),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (

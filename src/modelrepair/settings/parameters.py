@@ -15,7 +15,14 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import AnnotationNoiseSettings, CorruptData, Corruption
+from modelrepair.settings.corruption import (
+    AnnotationNoiseSettings,
+    AnyCorruption,
+    CorruptData,
+    Corruption,
+    CorruptionSettings,
+    SeveralSettings,
+)
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import PrepareData, Source
 from modelrepair.settings.evaluation import Description
@@ -32,7 +39,7 @@ from modelrepair.settings.reference import (
     reference_treatment,
 )
 from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
+from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
     MendSettings,
@@ -102,8 +109,9 @@ class Parameters(Settings):
     """One of `treatments`, in place of the method's."""
     dataset: Name
     """One of `datasets`."""
-    corruption: Name
-    """One of `corruptions`."""
+    corruption: Annotated[Name | list[Name], expect("a name, or a list of names")]
+    """One of `corruptions`, or several, such as [label-noise, backdoor]: each of examples that none before it has
+    corrupted."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
     known: OptionalName = None
@@ -185,7 +193,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     }
     treatment = choose("treatment", parameters.treatments, names["treatment"])
     selection = choose("selection", parameters.selections, names["selection"])
-    corruption = choose("corruption", parameters.corruptions, parameters.corruption)
+    corruption = _corruption(parameters)
     scored = identification.influence.ranks
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
@@ -214,6 +222,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
+        "train-victim": _victim(corruption, parameters),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
@@ -244,7 +253,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 "method": parameters.method,
                 **names,
                 "dataset": parameters.dataset,
-                "corruption": parameters.corruption,
+                "corruption": parameters.corruption
+                if isinstance(parameters.corruption, str)
+                else f"[{','.join(parameters.corruption)}]",
                 "model.network": parameters.model.network,
                 "reference": parameters.reference,
                 "seed": str(seed),
@@ -252,6 +263,32 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             },
         ),
     }
+
+
+def _corruption(parameters: Parameters) -> AnyCorruption:
+    """The corruption, or several as one.
+
+    Raises:
+        RepairError: if there is no such corruption, one is named twice, or they do not go together.
+    """
+    if isinstance(parameters.corruption, str):
+        return choose("corruption", parameters.corruptions, parameters.corruption)
+    names = parameters.corruption
+    if not names or len(set(names)) < len(names):
+        raise RepairError(f"corruption is {shown(names)}: name one corruption at least, and each once")
+    each = [choose("corruption", parameters.corruptions, name) for name in names]
+    return each[0] if len(each) == 1 else SeveralSettings(names=names, each=each)
+
+
+def _victim(corruption: CorruptionSettings, parameters: Parameters) -> TrainVictim:
+    """What trains the victim of adversarial examples: what trains the base model, on the data as they are."""
+    if not corruption.attacks:
+        # Nothing else, so that nothing else runs the stage again.
+        model, training = ModelSettings(network=parameters.model.network), TrainingSettings()
+        return TrainVictim(seed=0, model=model, training=training, needed=False)
+    return TrainVictim(
+        seed=parameters.seed, model=parameters.model, training=parameters.training, needed=True
+    )
 
 
 def _reference(
@@ -315,7 +352,7 @@ def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
     return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
-def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corruption) -> None:
+def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:
     """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
 
     Raises:
@@ -327,11 +364,12 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corrupti
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
     columns = dataset.labels.columns if dataset.labels is not None else []
-    if isinstance(corruption, AnnotationNoiseSettings) and corruption.column not in columns:
-        raise RepairError(
-            f"the corruption {parameters.corruption!r} takes the labels {named(corruption.column)!r}, which {name} "
-            f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
-        )
+    for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
+        if isinstance(one, AnnotationNoiseSettings) and one.column not in columns:
+            raise RepairError(
+                f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "
+                f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+            )
 
 
 def _check_place(name: str, file: str, folder: str, what: str) -> None:
@@ -358,7 +396,7 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
 
 
 def _known(
-    parameters: Parameters, identification: Identification, name: str, corruption: Corruption
+    parameters: Parameters, identification: Identification, name: str, corruption: AnyCorruption
 ) -> Selection | None:
     """The selection of the causes that are known beforehand.
 
@@ -416,7 +454,10 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
 
 
 def _check(
-    identification: Identification, selection: Selection, corruption: Corruption, names: dict[str, str]
+    identification: Identification,
+    selection: Selection,
+    corruption: CorruptionSettings,
+    names: dict[str, str],
 ) -> None:
     """Whether a way to find causes, a rule to select them and what is known of them go together."""
     chosen, rule = names["identification"], names["selection"]
@@ -433,7 +474,7 @@ def _check(
     _check_selection(selection, rule, corruption)
 
 
-def _check_selection(selection: Selection, name: str, corruption: Corruption) -> None:
+def _check_selection(selection: Selection, name: str, corruption: CorruptionSettings) -> None:
     """Whether what a rule reads is there.
 
     Raises:
@@ -443,6 +484,7 @@ def _check_selection(selection: Selection, name: str, corruption: Corruption) ->
         _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
-            "a selection by score, such as fraction"
+            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption "
+            f"{'is none' if corruption.chosen == 'none' else f'{corruption.chosen} makes none'}: choose a selection by "
+            "score, such as fraction"
         )
