@@ -44,9 +44,9 @@ def main(stage: Stage) -> None:
     # Under the protocol halves, a query from assessment is in the table of discovery too.
     tests = tests.drop_duplicates("example").reset_index(drop=True)
     in_domain, attacker_class = corrupted_domain(root, tests)
-    corruption = read_json(root / "data/corrupted/corruption.json")
     base, unseen = load_model(root / "models/base")[0], test_examples(root, tests)
     causes = read_table(root / "data/causes/causes.parquet")
+    corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
         base=base,
         repaired=load_model(root / "models/repaired")[0],

@@ -256,7 +256,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 "method": parameters.method,
                 **names,
                 "dataset": parameters.dataset,
-                "corruption": parameters.corruption,
+                "corruption": parameters.corruption
+                if isinstance(parameters.corruption, str)
+                else f"[{','.join(parameters.corruption)}]",
                 "model.network": parameters.model.network,
                 "reference": parameters.reference,
                 "seed": str(seed),
