@@ -27,12 +27,11 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
     from modelrepair.data.classes import label_array
     from modelrepair.data.randomness import generator
     from modelrepair.models.examples import Examples
-    from modelrepair.models.files import fresh_model
+    from modelrepair.models.files import begin_from, fresh_model
     from modelrepair.models.workspace import dataset_description
     from modelrepair.pipeline.artifacts import read_array, read_table
     from modelrepair.pipeline.stage import use_deterministic_torch
-    from modelrepair.training.descent import Descent
-    from modelrepair.training.train import train
+    from modelrepair.training.train import train_as
 
     use_deterministic_torch()
     original = stage.root / "data/original"
@@ -43,17 +42,19 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
     }
     data, seed = dataset_description(stage.root), int(generator(settings.seed, "victim").integers(2**31))
     description = {
-        **settings.model.model_dump(),
+        "network": settings.model.network,
+        "options": settings.model.options,
         "input_shape": data["input_shape"],
         "outputs": len(data["classes"]),
         "likelihood": data["likelihood"],
     }
     model = fresh_model(description, seed)
-    course = train(
+    if settings.model.pretrained is not None:
+        begin_from(model, description, settings.model.pretrained, stage.root)
+    course = train_as(
+        settings.training,
         model,
         splits["train"],
-        Descent(**settings.training.descent),
-        batch_size=settings.training.batch_size,
         seed=seed,
         validation=splits.get("validation"),
         checkpoint=stage.checkpoint(),

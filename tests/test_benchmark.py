@@ -353,6 +353,21 @@ def test_means_and_spreads_by_hand(
     assert "report: c, a case; seeds [0, 1]" in printed
 
 
+def test_what_starts_from_known_causes_competes_with_treatments_of_these() -> None:
+    columns = [*repair.NAMES, "mean", "std", "seeds", "paper"]
+    given: list[tuple[str, str, str, float]] = [
+        ("", "retrain", "true-10", 90.0),
+        ("", "ssd", "true-10", 80.0),
+        ("grow", "retrain", "found-10", 85.0),
+        ("", "retrain", "true-50", 99.0),
+        ("loss", "retrain", "found", 99.0),
+    ]
+    rows = [["c", *names, "guard", "all", mean, 0.0, 2, float("nan")] for *names, mean in given]
+    shown = repair.compared(pd.DataFrame(rows, columns=columns))
+    assert list(shown["competitor, all"]) == ["", "given/retrain 90.0", "given/retrain 90.0", "", ""]
+    assert list(shown["verdict"]) == ["", "loses", "loses", "", ""]
+
+
 def test_the_record_of_choices(
     tmp_path: Path,
     imagined: type[Imagined],

@@ -28,7 +28,7 @@ from modelrepair.settings.data import PrepareData, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
-from modelrepair.settings.networks import NETWORKS, check_network
+from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.reference import (
     NONE,
@@ -50,6 +50,7 @@ from modelrepair.settings.treatment import (
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
 REQUESTS = "requests"
+WEIGHTS = "weights"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
 
@@ -196,6 +197,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     corruption = _corruption(parameters)
     scored = identification.influence.ranks
     check_network(parameters.model)
+    if parameters.model.from_file:
+        _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
     _check(identification, selection, corruption, names)
@@ -410,7 +413,13 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
             f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "
             "state: give 16, or choose another identification"
         )
-    if NETWORKS[parameters.model.network].batchwise:
+    if training.precision != "float32":
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, and training.precision "
+            f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
+            "identification"
+        )
+    if check_network(parameters.model).batchwise:
         raise RepairError(
             f"the score {score.chosen} needs steps in which every example has a share of its own, and "
             f"{parameters.model.network} normalises by the statistics of a batch while it is trained: choose another "
