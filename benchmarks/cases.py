@@ -14,7 +14,14 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Number, Seed, Settings, Share, Text, choose, listed
-from modelrepair.settings.corruption import InterclassConfusionSettings, LabelNoiseSettings
+from modelrepair.settings.corruption import (
+    AdversarialSettings,
+    BiasedSampleSettings,
+    CorruptionSettings,
+    InputNoiseSettings,
+    InterclassConfusionSettings,
+    LabelNoiseSettings,
+)
 from modelrepair.settings.parameters import Parameters, stage_settings
 
 PAIR = "/"
@@ -43,8 +50,10 @@ class PartialRuns(Settings):
 
     shares: Annotated[list[Share], Field(min_length=1)]
     """γ, of the corrupted examples; what is drawn for a smaller share is part of what is drawn for a larger one."""
-    treatments: Annotated[list[Text], Field(min_length=1)]
+    treatments: list[Text] = Field(default_factory=list)
     """They are given these examples as causes."""
+    found: list[Text] = Field(default_factory=list)
+    """Pairs of an identification that is given these examples, and a treatment of what it finds by them."""
 
 
 class Runs(Settings):
@@ -103,7 +112,8 @@ class Run:
     Attributes:
         identification: its name, or nothing where the causes do not come from one.
         treatment: its name.
-        causes: "found", "true", a part of those such as "true-10" (percent), or "right-labels".
+        causes: "found", "true", a part of those such as "true-10" (percent), found from such a part as "found-10", or
+            "right-labels".
         parameters: the content of params.yaml, but for the seed.
     """
 
@@ -225,11 +235,24 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def class_pairs(run: Run) -> set[frozenset[str]]:
-    """Pairs of classes that the run's corruption confuses; none where it confuses all alike and singles out none."""
-    corruption = Parameters(**run.parameters).corruptions[run.parameters["corruption"]]
+    """Pairs of classes that the run's corruptions confuse, and classes whose inputs they change or that they make rare.
+
+    None where a corruption treats all classes alike and singles out none.
+    """
+    parameters = Parameters(**run.parameters)
+    given = parameters.corruption
+    names = [given] if isinstance(given, str) else given
+    return set().union(*(_singled_out(parameters.corruptions[name]) for name in names))
+
+
+def _singled_out(corruption: CorruptionSettings) -> set[frozenset[str]]:
+    if isinstance(corruption, InputNoiseSettings | AdversarialSettings):
+        return {frozenset([str(name)]) for name in corruption.classes or []}
+    if isinstance(corruption, BiasedSampleSettings):
+        return {frozenset([str(name)]) for name in corruption.group}
     if isinstance(corruption, InterclassConfusionSettings):
         return {frozenset(str(name) for name in corruption.classes)}
-    if not isinstance(corruption, LabelNoiseSettings):
+    if not isinstance(corruption, LabelNoiseSettings) or corruption.confusion_matrix is None:
         return set()
     given = corruption.confusion_matrix
     rows = given if isinstance(given, dict) else {i: dict(enumerate(row)) for i, row in enumerate(given)}
@@ -286,6 +309,15 @@ def _runs(wanted: Runs, content: dict[str, Any]) -> Iterator[Run]:
             part = {f"selections.{OURS}": {"rule": "partial-truth", "share": share}}
             for treatment in wanted.partial.treatments:
                 yield _run(content, "", treatment, f"true-{100 * share:g}", given | part)
+            for pair in wanted.partial.found:
+                identification, separator, treatment = pair.partition(PAIR)
+                if not separator:
+                    raise RepairError(
+                        f"partial.found names {pair}: give pairs of an identification and a treatment, such as "
+                        f"grow{PAIR}mend"
+                    )
+                known = part | {"known": OURS}
+                yield _run(content, identification, treatment, f"found-{100 * share:g}", known)
     right = {
         f"corruptions.{OURS}": {"kind": "none"},
         "corruption": OURS,
@@ -317,9 +349,11 @@ def _run(
     if selection := parameters.get("selection") or own:
         chosen["selection"] = selection
     for family, name in chosen.items():
-        members = parameters[f"{family}s"]
+        members, names = parameters[f"{family}s"], name if isinstance(name, list) else [name]
         # DVC spends seconds on reading what a run does not use.
-        parameters[f"{family}s"] = {name: choose(family, members, name)}
+        parameters[f"{family}s"] = {one: choose(family, members, one) for one in names}
+        if family == "selection" and (known := parameters.get("known")):
+            parameters["selections"][known] = choose(family, members, known)
     return Run(identification, treatment, causes, parameters)
 
 

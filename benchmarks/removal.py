@@ -149,10 +149,12 @@ def planned_runs(options: argparse.Namespace) -> list[tuple[Run, list[int]]]:
 
 
 def ranking_identifications(content: Mapping[str, Any]) -> list[str]:
-    """Names of the identifications of params.yaml that rank examples, but for the very slow ones."""
-    identifications = Parameters(**content).identifications
+    """Names of the identifications of params.yaml that rank examples, but for the very slow ones and those that start
+    from known causes."""
     return [
-        name for name, member in identifications.items() if member.influence.ranks and name not in VERY_SLOW
+        name
+        for name, member in Parameters(**content).identifications.items()
+        if member.influence.ranks and not member.influence.starts and name not in VERY_SLOW
     ]
 
 

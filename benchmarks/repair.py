@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import re
 import signal
 import sys
 import threading
@@ -425,15 +426,18 @@ def _competitor(
     treated: pd.DataFrame, identification: str, treatment: str, causes: str, uses: str
 ) -> dict[str, Any] | None:
     """Name and mean accuracy of the best competitor; None where there is none, or the repair is a competitor itself."""
-    findings = COMPETITORS.get(causes, ())
+    # Who knows a part of the causes would treat these.
+    part = re.fullmatch(r"(?:found|true)-(.+)", causes)
+    given = f"true-{part[1]}" if part else causes
+    findings = COMPETITORS.get("true" if part else causes, ())
     rivals = treated[
         (treated["metric"] == "all")
-        & (treated["causes"] == causes)
+        & (treated["causes"] == given)
         & (treated["uses"] == uses)
         & treated["identification"].isin(findings)
         & treated["treatment"].isin(OBVIOUS)
     ]
-    if rivals.empty or (identification in findings and treatment in OBVIOUS):
+    if rivals.empty or (causes == given and identification in findings and treatment in OBVIOUS):
         return None
     best = rivals.loc[rivals["mean"].idxmax()]
     return {"name": f"{best['identification'] or 'given'}/{best['treatment']}", "mean": best["mean"]}

@@ -33,21 +33,24 @@ def main(stage: Stage) -> None:
     root = stage.root
     used = stage.settings(Description).model_dump()
     scored, reference, retrained = (used.pop(name) for name in ("scored", "reference", "retrained"))
+    used = {name: value for name, value in used.items() if value is not None}
 
     examples, training = training_examples(root)
     tests = pd.concat([failures(root, part) for part in ("discovery", "reserved", "assessment")])
     # Under the protocol halves, a query from assessment is in the table of discovery too.
     tests = tests.drop_duplicates("example").reset_index(drop=True)
     in_domain, attacker_class = corrupted_domain(root, tests)
+    corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
         base=load_model(root / "models/base")[0],
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=test_examples(root, tests),
         class_names=dataset_description(root)["classes"],
-        noisy_classes=read_json(root / "data/corrupted/corruption.json")["noisy_classes"],
+        noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],
+        corrupted_by=training.get("corruption"),
         scores=read_table(root / "data/scores/scores.parquet")["score"] if scored else None,
         causes=read_table(root / "data/causes/causes.parquet")["position"],
         roles=tests["role"],
@@ -65,7 +68,8 @@ def main(stage: Stage) -> None:
         output_file(root / "metrics/intervals.json") as sure,
         output_folder(root / "metrics/pictures") as folder,
     ):
-        write_json(file, {"used": used, **measure_all(evidence)}, checksum=False)
+        attacks = {name: corruption[name] for name in ("attacks",) if name in corruption}
+        write_json(file, {"used": used, **attacks, **measure_all(evidence)}, checksum=False)
         write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
 

@@ -4,7 +4,7 @@ import environment  # noqa: F401
 
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.files import fresh_model, load_model
-from modelrepair.models.workspace import discovery_examples, training_examples
+from modelrepair.models.workspace import discovery_examples, known_causes, training_examples
 from modelrepair.pipeline.artifacts import output_folder, read_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.influence import ScoreInfluence
@@ -37,6 +37,7 @@ def main(stage: Stage) -> None:
         seed=settings.seed,
         trajectory=load_trajectory(trajectory, base.device) if score.follows else None,
         checkpoint=stage.checkpoint() if score.lasts else None,
+        known=known_causes(stage.root),
     )
     scores = influence_scores(investigation, score.chosen, **score.options)
     with output_folder(stage.root / "data/scores") as folder:

@@ -4,22 +4,20 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.data.classes import label_array, names_of
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import select_causes
+from modelrepair.selection import candidates, select_causes
 from modelrepair.settings.selection import SelectCauses
 
 
 def main(stage: Stage) -> None:
     settings = stage.settings(SelectCauses)
     rule = settings.selection
-    table = read_table(stage.root / "data/corrupted/train.parquet")
-    table = table[table["split"] == "train"].reset_index(drop=True)
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
-    table["names"] = names_of(label_array(table["label"]), classes)
+    table = candidates(read_table(stage.root / "data/corrupted/train.parquet"), classes)
     scores = read_table(stage.root / "data/scores/scores.parquet")["score"].to_numpy()
-    causes = select_causes(scores, table, rule.chosen, **rule.options)
+    known = read_table(stage.root / "data/known/causes.parquet")["position"].to_numpy()
+    causes = select_causes(scores, table, rule.chosen, known=known, **rule.options)
     with output_folder(stage.root / "data/causes") as folder:
         named = [name for name in ("example", "file", "label") if name in table]
         chosen = table.loc[causes, named].assign(position=causes, score=scores[causes])

@@ -30,14 +30,7 @@ def main(stage: Stage) -> None:
     course = train(
         model,
         training_examples(stage.root, "train")[0],
-        Descent(
-            optimiser=training.optimiser,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            momentum=training.momentum,
-            rounds=training.epochs,
-            patience=training.patience,
-        ),
+        Descent(**training.descent),
         batch_size=training.batch_size,
         seed=seed,
         validation=training_examples(stage.root, "validation")[0],

@@ -1,8 +1,8 @@
 """Train what the repaired model stands beside: what anybody would do with the same, or another treatment.
 
 What anybody would do is the same for all methods that are given the same. So this stage reads neither causes nor
-scores, but `data/reference`, which holds the causes only where a treatment of theirs is the reference; and a curvature
-that such a treatment asks for is fitted here.
+scores, but causes that are known beforehand, and `data/reference`, which holds those of the method only where a
+treatment of theirs is the reference; and a curvature that such a treatment asks for is fitted here.
 """
 
 import environment  # noqa: F401
@@ -14,6 +14,7 @@ from modelrepair.curvature import PATH_CURVATURES, Curvature, estimate_fit, fit_
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import save_model
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.models.workspace import known_causes
 from modelrepair.pipeline.artifacts import output_folder, read_table, write_json
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.reference import TrainReference
@@ -39,6 +40,8 @@ def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple
     dropped, fits = settings.dropped, {str(name): options for name, options in settings.curvatures.items()}
 
     def causes(model: TrainedModel, training: Examples) -> NDArray[np.int64]:
+        if settings.known:
+            return known_causes(stage.root)
         if dropped is not None:
             return highest_losses(model, training, dropped)
         return read_table(stage.root / "data/reference/causes.parquet")["position"].to_numpy()

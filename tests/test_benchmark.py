@@ -126,18 +126,24 @@ def test_a_case_is_its_runs(tmp_path: Path) -> None:
 
 
 def test_a_part_of_the_causes_is_known(tmp_path: Path) -> None:
-    partial = {"shares": [0.1, 1.0], "treatments": ["ssse", "retrain"]}
+    partial = {"shares": [0.1, 1.0], "treatments": ["ssse", "retrain"], "found": ["grow/mend"]}
     runs = planned(tmp_path, c=small_case(runs={"partial": partial}, paper=[]))["c"].runs
     assert [(run.treatment, run.causes) for run in runs] == [
         ("ssse", "true-10"),
         ("retrain", "true-10"),
+        ("mend", "found-10"),
         ("ssse", "true-100"),
         ("retrain", "true-100"),
+        ("mend", "found-100"),
     ]
-    selections = [run.settings()["select-causes"].selection for run in runs]
-    assert [(chosen.rule, chosen.share) for chosen in selections] == [
-        ("partial-truth", share) for share in (0.1, 0.1, 1.0, 1.0)
-    ]
+    for run, share in zip(runs, [0.1] * 3 + [1.0] * 3, strict=True):
+        settings = run.settings()
+        selection, known = settings["select-causes"].selection, settings["know-causes"].known
+        assert (known is not None) == (run.identification == "grow")
+        given = known or selection
+        assert (given.rule, given.share) == ("partial-truth", share)
+    with pytest.raises(RepairError, match=r"partial\.found names mend: give pairs of an identification and"):
+        planned(tmp_path, c=small_case(runs={"partial": {**partial, "found": ["mend"]}}, paper=[]))
 
 
 class TestSeparation:
@@ -162,6 +168,33 @@ class TestSeparation:
         with pytest.raises(RepairError, match=r"cases share the pairs of classes 1-7"):
             planned(tmp_path, a=small_case(), b=other)
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"kind": "adversarial", "classes": ["2", "7"], "share": 0.1, "epsilon": 0.1},
+            {"kind": "biased-sample", "group": [7], "kept": 0.5},
+        ],
+    )
+    def test_kinds_share_no_classes_whose_inputs_change(self, tmp_path: Path, other: dict[str, Any]) -> None:
+        noise = {
+            "kind": "input-noise",
+            "noise": "gaussian",
+            "classes": ["7", "8"],
+            "share": 0.1,
+            "amount": 0.1,
+        }
+        parameters = {"corruptions.a": OTHERS, "corruptions.b": noise, "corruption": ["a", "b"]}
+        report = small_case(parameters=parameters)
+        run = planned(tmp_path, a=report)["a"].runs[0]
+        assert cases_module.class_pairs(run) == {frozenset("05"), frozenset("7"), frozenset("8")}
+        assert set(run.parameters["corruptions"]) == {"a", "b"}
+        development = small_case(
+            **{"kind": "development", "seeds": [9], "paper": [], "runs": {"found": ["ewc"]}},
+            parameters={"corruptions.o": other, "corruption": "o"},
+        )
+        with pytest.raises(RepairError, match=r"cases share the pairs of classes 7:"):
+            planned(tmp_path, a=report, b=development)
+
     def test_nor_do_those_of_the_file(self) -> None:
         """Looked up without the code that refuses it."""
         content = YAML(typ="safe").load(ROOT / "benchmarks/cases.yaml")["cases"].values()
@@ -171,6 +204,8 @@ class TestSeparation:
             seeds[case["kind"]] |= set(case["seeds"])
             name = case["parameters"]["corruption"]
             corruption = case["parameters"][f"corruptions.{name}"]
+            if corruption["kind"] in ("input-noise", "adversarial"):
+                pairs[case["kind"]] |= {(number,) for number in corruption["classes"]}
             if corruption["kind"] == "interclass-confusion":
                 pairs[case["kind"]].add(tuple(sorted(corruption["classes"])))
             matrix = corruption.get("confusion_matrix")
@@ -316,6 +351,21 @@ def test_means_and_spreads_by_hand(
     printed = capsys.readouterr().out
     assert re.search(r"ewc +ewc +found +guard +92\.0 ± 2\.8 .* loss/finetune 93\.0 +loses", printed)
     assert "report: c, a case; seeds [0, 1]" in printed
+
+
+def test_what_starts_from_known_causes_competes_with_treatments_of_these() -> None:
+    columns = [*repair.NAMES, "mean", "std", "seeds", "paper"]
+    given: list[tuple[str, str, str, float]] = [
+        ("", "retrain", "true-10", 90.0),
+        ("", "ssd", "true-10", 80.0),
+        ("grow", "retrain", "found-10", 85.0),
+        ("", "retrain", "true-50", 99.0),
+        ("loss", "retrain", "found", 99.0),
+    ]
+    rows = [["c", *names, "guard", "all", mean, 0.0, 2, float("nan")] for *names, mean in given]
+    shown = repair.compared(pd.DataFrame(rows, columns=columns))
+    assert list(shown["competitor, all"]) == ["", "given/retrain 90.0", "given/retrain 90.0", "", ""]
+    assert list(shown["verdict"]) == ["", "loses", "loses", "", ""]
 
 
 def test_the_record_of_choices(

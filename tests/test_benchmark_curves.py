@@ -210,7 +210,7 @@ def test_a_removal_benchmark_that_was_ended_goes_on_to_the_same_table(
 def test_what_ranks_is_run_by_default() -> None:
     names = removal.ranking_identifications(CONTENT)
     assert "request" not in names
-    assert set(CONTENT["identifications"]) - set(names) == {"request", *removal.VERY_SLOW}
+    assert set(CONTENT["identifications"]) - set(names) == {"request", "grow", *removal.VERY_SLOW}
     assert {*removal.SHOWN, removal.RANDOM} <= set(names)
     runs = removal.planned_runs(options(Path(), identifications=None))
     assert [run.identification for run, _ in runs] == names

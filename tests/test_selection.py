@@ -113,6 +113,14 @@ def test_a_part_of_the_truth_is_a_part_of_a_larger_part(
     assert whole.tolist() == select_causes(np.zeros(100), rows, "truth").tolist()
 
 
+def test_what_is_known_comes_first_and_once() -> None:
+    scores = np.array([0.5, -1.0, 2.0, 0.1, -2.0])
+    known = np.array([4, 2])
+    causes = select_causes(scores, table(5), "threshold", known=known)
+    assert causes.tolist() == [4, 2, 0, 3]
+    assert select_causes(scores - 3, table(5), "threshold", known=known).tolist() == [4, 2]
+
+
 def test_clean_examples_are_taken_for_causes() -> None:
     """Huang et al. 2023: 75 % of a set are causes and 25 % of it are clean."""
     rows = table(400, np.arange(400) % 4 == 0)

@@ -407,6 +407,7 @@ def test_every_stage_gets_its_own() -> None:
         "treatment": "ewc",
         "selection": "fraction",
         "uses": "guard",
+        "known": None,
         "scored": True,
         "reference": "fine-tuned without the 15 % highest losses",
         "retrained": False,
@@ -462,7 +463,9 @@ def test_any_identification_goes_with_any_treatment() -> None:
     for identification in PARAMETERS.identifications:
         selection = "class" if identification == "request" else "fraction"
         for treatment in PARAMETERS.treatments:
-            what_runs(identification=identification, treatment=treatment, selection=selection)
+            what_runs(
+                identification=identification, treatment=treatment, selection=selection, known="truth-10"
+            )
 
 
 @pytest.mark.parametrize(
@@ -548,12 +551,33 @@ def test_the_reference_is_what_anybody_would_do_with_the_same(
     assert found["evaluate"]["reference"] == words
     assert found["evaluate"]["retrained"] == (treatment == "retrain")
     if treatment is None:
-        assert reference == {"seed": 0, "treatment": None, "dropped": None, "curvatures": {}}
+        assert reference == {
+            "seed": 0,
+            "treatment": None,
+            "dropped": None,
+            "known": False,
+            "curvatures": {},
+        }
         return
     alone = what_runs(**{**values, "reference": "none", "treatment": treatment})["treat"]["treatment"]
     assert reference["treatment"] == {**alone, "guarded": guarded}
     assert (reference["dropped"] is not None) == obvious
     assert found["select-causes"]["for_reference"] == (not obvious)
+
+
+def test_who_knows_some_causes_would_drop_these() -> None:
+    given = {"identification": "grow", "known": "truth-10"}
+    found = what_runs(**given)
+    assert found["know-causes"]["known"] == PARAMETERS.selections["truth-10"].model_dump()
+    assert (found["train-reference"]["known"], found["train-reference"]["dropped"]) == (True, None)
+    assert found["evaluate"]["reference"] == "fine-tuned without the known causes"
+    assert found["evaluate"]["known"] == "truth-10"
+    assert not found["select-causes"]["for_reference"]
+    assert what_runs(**given, method="ewc")["train-reference"] == found["train-reference"]
+    anew = what_runs(**given, reference="retrain")
+    assert not anew["train-reference"]["known"]
+    assert anew["select-causes"]["for_reference"]
+    assert anew["evaluate"]["retrained"]
 
 
 def test_methods_that_are_given_the_same_have_one_reference() -> None:
@@ -618,7 +642,7 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         (
             {"corruption": "rust"},
-            "there is no corruption 'rust': choose one of .*label-noise, none",
+            "there is no corruption 'rust': choose one of backdoor",
         ),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (
@@ -659,6 +683,26 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         (
             {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",
+        ),
+        (
+            {"identification": "grow"},
+            "the identification 'grow' starts from causes that are known, and known is null: list some in a CSV file",
+        ),
+        (
+            {"known": "fraction"},
+            "known is 'fraction', of the rule fraction, and causes that are known before anything is scored are listed",
+        ),
+        (
+            {"known": "most"},
+            "there is no selection 'most'",
+        ),
+        (
+            {"known": "listed", "selections__listed__file": "elsewhere/known.csv"},
+            "selections.listed.file is 'elsewhere/known.csv', outside the folder requests",
+        ),
+        (
+            {"known": "truth-10", "corruption": "none"},
+            "'truth-10' needs examples that were corrupted on purpose",
         ),
         (
             {"corruption": "none", "method": "semi-oracle"},

@@ -152,9 +152,13 @@ def test_where_parameters_depend_on_each_other_it_is_the_mean_field_posterior() 
     assert float((1 / torch.linalg.inv(full).diagonal() / full.diagonal() - 1).abs().max()) > 0.15
 
 
-def test_a_chain_of_repairs_is_one_repair() -> None:
-    held = FIT.carry_on(START, FAILURES.subset([0, 1, 2]), np.ones(3))
-    held = FIT.carry_on(held, FAILURES.subset([3, 4, 5]), np.ones(3))
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_chain_of_repairs_is_one_repair(by_hand: bool) -> None:
+    if by_hand:
+        held = FIT.carry_on(START, FAILURES.subset([0, 1, 2]), np.ones(3))
+        held = FIT.carry_on(held, FAILURES.subset([3, 4, 5]), np.ones(3))
+    else:
+        held = FIT.model_copy(update={"batches": 2}).carry_on(START, FAILURES, np.ones(6))
     mode, precision = exact(union(DATA, FAILURES))
     # The noise of the first σ is in the second μ.
     assert_equal(held.model.parameter_vector, mode, 0.02)
@@ -180,8 +184,11 @@ def test_a_cold_posterior_is_elastic_weight_consolidation() -> None:
 # Progress, and what cannot be.
 
 
-def test_it_is_a_function_of_its_seed_and_goes_on_after_a_kill_to_the_byte(tmp_path: Path) -> None:
-    update = Variational(learning_rate=0.01, rounds=5, batch_size=2)
+@pytest.mark.parametrize(("batches", "saves"), [(1, 2), (2, 1), (2, 5), (2, 7)])
+def test_it_is_a_function_of_its_seed_and_goes_on_after_a_kill_to_the_byte(
+    tmp_path: Path, batches: int, saves: int
+) -> None:
+    update = Variational(learning_rate=0.01, rounds=5, batch_size=2, batches=batches)
 
     def edit(checkpoint: MortalCheckpoint | None, seed: int = 3) -> tuple[dict[str, bytes], bytes]:
         oversight = Oversight(checkpoint=checkpoint)
@@ -193,8 +200,8 @@ def test_it_is_a_function_of_its_seed_and_goes_on_after_a_kill_to_the_byte(tmp_p
     expected = edit(None)
     assert state_bytes(BASE) == before
     with pytest.raises(SystemExit):
-        edit(MortalCheckpoint(tmp_path, 2))
-    rest = MortalCheckpoint(tmp_path, 3)
+        edit(MortalCheckpoint(tmp_path, saves))
+    rest = MortalCheckpoint(tmp_path, 5 * batches - saves)
     assert edit(rest) == expected
     assert rest.left == 0
     assert edit(None, seed=4)[0] != expected[0]

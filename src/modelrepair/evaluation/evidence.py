@@ -67,6 +67,7 @@ class Evidence:
         given_labels: (n,) or (n, k), those that the model was trained with.
         true_labels: the same, as they should be; None where no truth is known.
         is_corrupted: (n,) bool, the true causes; None where no truth is known.
+        corrupted_by: (n,) the name of the corruption of each example, "" for none; None unless there were several.
         scores: (n,) positive = harmful; None where nothing was scored, as for a request.
         causes: (m,) positions among the training examples of those that were taken as causes.
         test_inputs: (t, ...) as the training inputs.
@@ -107,6 +108,7 @@ class Evidence:
     reference_retrained: bool = False
     in_domain: NDArray[np.bool_] | None = None
     attacker_class: int | None = None
+    corrupted_by: Array | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -117,6 +119,7 @@ class Evidence:
                 "given labels": self.given_labels,
                 "true labels": self.true_labels,
                 "marks of corruption": self.is_corrupted,
+                "names of corruptions": self.corrupted_by,
                 "scores": self.scores,
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
@@ -164,6 +167,7 @@ def gather(
     scores: ArrayLike | None = None,
     true_labels: ArrayLike | None = None,
     is_corrupted: ArrayLike | None = None,
+    corrupted_by: ArrayLike | None = None,
     noisy_classes: Sequence[int] = (),
     reference: TrainedModel | None = None,
     reference_in_words: str | None = None,
@@ -177,9 +181,9 @@ def gather(
         base, repaired: the model before and after.
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
-        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes, in_domain,
-            attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
-            truth is known.
+        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
+            in_domain, attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find,
+            so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
 
@@ -209,6 +213,7 @@ def gather(
         reference_retrained=probable,
         in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),
         attacker_class=attacker_class,
+        corrupted_by=None if corrupted_by is None or not known else np.asarray(corrupted_by, dtype=str),
     )
 
 

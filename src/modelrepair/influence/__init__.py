@@ -13,6 +13,7 @@ from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.confident_learning import ConfidentLearning
 from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
+from modelrepair.influence.resemblance import Resemblance, mixture_log_odds
 from modelrepair.influence.shapley import NearestNeighbours, OneEpoch, TruncatedMonteCarlo
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
 from modelrepair.influence.trajectory import SgdInfluence
@@ -30,6 +31,7 @@ INFLUENCES: dict[str, type[Influence]] = {
     "margin": Margin,
     "none": NoScore,
     "random": Random,
+    "resemblance": Resemblance,
     "self-influence": SelfInfluence,
     "tmc-shapley": TruncatedMonteCarlo,
     "trajectory": SgdInfluence,
@@ -50,10 +52,12 @@ __all__ = [
     "NoScore",
     "OneEpoch",
     "Random",
+    "Resemblance",
     "SelfInfluence",
     "SgdInfluence",
     "TruncatedMonteCarlo",
     "influence_scores",
+    "mixture_log_odds",
 ]
 
 

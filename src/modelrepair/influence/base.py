@@ -38,6 +38,7 @@ class Investigation:
             than a mode, or None.
         trajectory: of the base training, or None if it was not recorded.
         checkpoint: where a score that takes long keeps its progress, or None.
+        known: positions of the causes that are known beforehand, or None.
     """
 
     base: TrainedModel
@@ -52,6 +53,7 @@ class Investigation:
     gaussians: tuple[MeanField, MeanField] | None = None
     trajectory: Trajectory | None = None
     checkpoint: Checkpoint | None = None
+    known: NDArray[np.int64] | None = None
 
 
 class Influence(ABC):

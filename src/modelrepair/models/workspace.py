@@ -3,8 +3,10 @@
 | folder | content |
 |---|---|
 | data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
+| models/victim/ | the model that adversarial examples were made against, if there are any |
 | data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed; |
 | | `test_inputs.npy` and `test.parquet` if test examples with a trigger were added |
+| data/known/ | `causes.parquet`: positions of the training examples that are known to be causes |
 | data/failures/ | `discovery.parquet`, `reserved.parquet`, `assessment.parquet`: rows of the test set |
 """
 
@@ -52,9 +54,10 @@ def corrupted_domain(root: Path, tests: pd.DataFrame) -> tuple[NDArray[np.bool_]
     domain = read_json(root / "data" / "corrupted" / "corruption.json").get("domain")
     if domain is None:
         return None, None
+    inside = tests["label"].isin(domain.get("classes", [])).to_numpy(bool)
     if "trigger" in domain:
-        return tests["is_triggered"].to_numpy(bool), int(domain["label"])
-    return tests["label"].isin(domain["classes"]).to_numpy(bool), None
+        return inside | tests["is_triggered"].to_numpy(bool), int(domain["label"])
+    return inside, None
 
 
 def discovery_examples(root: Path) -> tuple[Examples, Examples]:
@@ -77,6 +80,11 @@ def reserved_examples(root: Path) -> Examples:
 def failures(root: Path, part: str) -> pd.DataFrame:
     """The table of one part: "discovery", "reserved" or "assessment"."""
     return read_table(root / "data" / "failures" / f"{part}.parquet")
+
+
+def known_causes(root: Path) -> NDArray[np.int64]:
+    """Positions, among the training examples, of the causes that are known beforehand."""
+    return read_table(root / "data" / "known" / "causes.parquet")["position"].to_numpy(dtype=np.int64)
 
 
 def dataset_description(root: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,26 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from modelrepair.curvature.base import Curvature
 from modelrepair.data.randomness import generator
-from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.posterior.base import (
-    Edited,
-    PosteriorUpdate,
-    checked_weights,
-    diagonal_precision,
-    walk,
-    weighted_log_likelihood,
-)
+from modelrepair.posterior.base import weighted_log_likelihood
+from modelrepair.posterior.chain import CarriedUpdate
 from modelrepair.settings.posterior import VariationalSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import Descent, Oversight, epoch_batches, minimise
 from modelrepair.uncertainty.mean_field import MeanField, gaussian_divergence
 
 
-class Variational(VariationalSettings, PosteriorUpdate):
+class Variational(VariationalSettings, CarriedUpdate):
     """Maximise E_q[Σᵢ wᵢ log p(zᵢ | θ)] − T·KL(q ‖ p₀) over q = N(μ, diag σ²) (Nguyen et al. 2018, Eq. 4, with T = 1).
 
     p₀ is the posterior so far, at first the Laplace approximation N(θ̂, T/(N F̂ⱼⱼ)), and q starts as p₀. With the
@@ -42,45 +33,36 @@ class Variational(VariationalSettings, PosteriorUpdate):
     `ElasticWeightConsolidation` the objective is divided by the m examples of evidence, and a deleted example stops
     counting at each θ at which it is no likelier than a guess (`bounded`).
 
-    `carry_on` is one link of a chain: q is the next repair's p₀. In `edit`, which walks in a straight line, the models
-    are those at the means.
+    q is the next repair's p₀, which has the same temperature.
     """
 
-    def carry_on(
+    @property
+    def temperature_so_far(self) -> float:
+        return self.temperature
+
+    def link(
         self,
         held: MeanField,
-        evidence: Examples,
+        piece: Examples,
         weights: NDArray[np.float64],
         *,
-        seed: int = 0,
-        checkpoint: Checkpoint | None = None,
+        number: int,
+        seed: int,
+        checkpoint: Checkpoint | None,
     ) -> MeanField:
-        """The posterior with weighted evidence, to go on from with more.
-
-        Args:
-            held: the posterior so far, p₀, of the same temperature.
-            evidence: m examples.
-            weights: (m,) positive to insert, negative to delete.
-            seed: of the order of the evidence and of the noise, which are functions of it and of the round alone.
-            checkpoint: where to keep progress.
-
-        Raises:
-            RepairError: if there is no evidence, or a number becomes NaN or infinite.
-        """
-        if not len(evidence):
-            raise RepairError(
-                "there is no evidence to insert or delete: the failures or the causes are empty"
-            )
         model = held.model
-        shares = torch.as_tensor(checked_weights(evidence, weights), device=model.device, dtype=model.dtype)
+        shares = torch.as_tensor(weights, device=model.device, dtype=model.dtype)
         edited, start = model.copy(), model.parameter_vector
         family = _Family(edited.network, held.deviation.log())
+        own_seed = int(generator(seed, f"piece {number}").integers(2**31)) if number else seed
 
-        def losses(number: int) -> Iterator[Tensor]:
-            draws = generator(seed, f"variational noise, round {number}")
-            order = epoch_batches(len(evidence), self.batch_size, seed=seed, purpose="evidence", epoch=number)
+        def losses(round_: int) -> Iterator[Tensor]:
+            draws = generator(own_seed, f"variational noise, round {round_}")
+            order = epoch_batches(
+                len(piece), self.batch_size, seed=own_seed, purpose="evidence", epoch=round_
+            )
             for positions in order:
-                inputs, targets = evidence.batch(positions, device=model.device, dtype=model.dtype)
+                inputs, targets = piece.batch(positions, device=model.device, dtype=model.dtype)
                 mean = flatten(edited.parameters.values())
                 pull = mean.new_zeros(())
                 for noise in draws.standard_normal((self.samples, len(start))):
@@ -91,7 +73,7 @@ class Variational(VariationalSettings, PosteriorUpdate):
                             edited, outputs, targets, shares[positions], bounded=self.bounded
                         ).mean() / (2 * self.samples)
                 divergence = gaussian_divergence(mean, family.log_deviation, start, held.precision)
-                yield self.temperature * divergence / len(evidence) - pull
+                yield self.temperature * divergence / len(piece) - pull
 
         minimise(
             TrainedModel(family, model.likelihood, batch_size=model.batch_size, device=model.device),
@@ -102,25 +84,7 @@ class Variational(VariationalSettings, PosteriorUpdate):
             training_mode=False,
             description="editing the posterior",
         )
-        return MeanField(edited, (-2 * family.log_deviation.detach()).exp())
-
-    def edit(
-        self,
-        model: TrainedModel,
-        evidence: Examples,
-        weights: NDArray[np.float64],
-        *,
-        curvature: Curvature,
-        count: int,
-        kept: Examples | None = None,
-        seed: int = 0,
-        oversight: Oversight = UNATTENDED,
-    ) -> Edited:
-        before = MeanField(model, diagonal_precision(model, curvature, count / self.temperature))
-        after = self.carry_on(before, evidence, weights, seed=seed, checkpoint=oversight.checkpoint)
-        step = after.model.parameter_vector - model.parameter_vector
-        edited = walk(model, step, points=self.points, oversight=oversight, name="fraction", length=1.0)
-        return dataclasses.replace(edited, gaussians=(before, after))
+        return MeanField(edited, (-2 * family.log_deviation.detach()).exp(), held.prior)
 
 
 class _Family(nn.Module):

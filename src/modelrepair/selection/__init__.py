@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
+from modelrepair.selection.candidates import candidates
 from modelrepair.selection.listed import Listed
 from modelrepair.selection.rules import (
     Expected,
@@ -37,11 +38,16 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "expected_causes", "select_causes"]
+__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "candidates", "expected_causes", "select_causes"]
 
 
 def select_causes(
-    scores: NDArray[np.float64], table: pd.DataFrame, rule: str, **options: object
+    scores: NDArray[np.float64],
+    table: pd.DataFrame,
+    rule: str,
+    *,
+    known: NDArray[np.int64] | None = None,
+    **options: object,
 ) -> NDArray[np.int64]:
     """Positions of the causes among the training examples, most harmful first.
 
@@ -49,6 +55,7 @@ def select_causes(
         scores: (n,) positive means harmful.
         table: a row for each training example.
         rule: one of `SELECTIONS`.
+        known: positions of causes that are known beforehand: they are taken in any case, and come first.
         options: of the rule.
 
     Raises:
@@ -67,6 +74,8 @@ def select_causes(
             "another identification"
         )
     causes = chosen.select(scores, table)
+    if known is not None:
+        causes = np.r_[known, causes[~np.isin(causes, known)]]
     if not len(causes):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "

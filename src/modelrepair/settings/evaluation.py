@@ -12,6 +12,7 @@ class Description(Settings):
         uses: what the method was given beside the training data and the model: "failures" (the query alone), "guard"
             (and accuracy on discovery, to judge points by), "reserved" (and a clean set to train on), "discovery" (and
             its examples to train on), "request" (no failures, the causes).
+        known: the selection of the causes that were known beforehand; None where none were.
         scored: whether training examples were ranked.
         reference: what the reference is, in words; None where there is none.
         retrained: whether that is the model retrained without the causes, beside which an erasure is measured.
@@ -22,6 +23,7 @@ class Description(Settings):
     treatment: Text
     selection: Text
     uses: Text
+    known: Text | None = None
     scored: Flag
     reference: Text | None = None
     retrained: Flag = False

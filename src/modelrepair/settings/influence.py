@@ -31,6 +31,7 @@ class ScoreSettings(Member):
         even_odds: whether a score s says that the given target is wrong with a probability of 1 − ½e⁻ˢ.
         follows: whether it goes through the base training again, so that states of that must have been kept.
         lasts: whether it may take long, so that its progress is kept.
+        starts: whether it starts from causes that are known beforehand.
     """
 
     tag: ClassVar[str] = "score"
@@ -42,6 +43,7 @@ class ScoreSettings(Member):
     even_odds: ClassVar[bool] = False
     follows: ClassVar[bool] = False
     lasts: ClassVar[bool] = False
+    starts: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -221,6 +223,18 @@ class RandomSettings(ScoreSettings):
     unit: ClassVar[str] = "none"
 
 
+class ResemblanceSettings(ScoreSettings):
+    """How much likelier it is that an example belongs with the causes that are known than that it does not."""
+
+    score: Literal["resemblance"] = "resemblance"
+    unit: ClassVar[str] = "log-odds"
+    starts: ClassVar[bool] = True
+    ridge: Positive = 0.1
+    """λ, added to the variance of each feature, in units of their mean."""
+    rounds: Count = 200
+    """Of expectation and maximisation, at most; they end where nothing changes any more."""
+
+
 class SelfInfluenceSettings(ScoreSettings):
     """How much each training example moves its own likelihood (Koh & Liang 2017, section 5.4)."""
 
@@ -241,6 +255,7 @@ Score = Annotated[
     | NoScoreSettings
     | OneEpochSettings
     | RandomSettings
+    | ResemblanceSettings
     | SelfInfluenceSettings
     | TrajectorySettings
     | TruncatedMonteCarloSettings,

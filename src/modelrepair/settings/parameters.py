@@ -15,7 +15,14 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import AnnotationNoiseSettings, CorruptData, Corruption
+from modelrepair.settings.corruption import (
+    AnnotationNoiseSettings,
+    AnyCorruption,
+    CorruptData,
+    Corruption,
+    CorruptionSettings,
+    SeveralSettings,
+)
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import PrepareData, Source
 from modelrepair.settings.evaluation import Description
@@ -31,8 +38,8 @@ from modelrepair.settings.reference import (
     in_words,
     reference_treatment,
 )
-from modelrepair.settings.selection import ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
+from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
+from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
     MendSettings,
@@ -102,10 +109,13 @@ class Parameters(Settings):
     """One of `treatments`, in place of the method's."""
     dataset: Name
     """One of `datasets`."""
-    corruption: Name
-    """One of `corruptions`."""
+    corruption: Annotated[Name | list[Name], expect("a name, or a list of names")]
+    """One of `corruptions`, or several, such as [label-noise, backdoor]: each of examples that none before it has
+    corrupted."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
+    known: OptionalName = None
+    """One of `selections` that needs no scores: causes that are known before anything is scored."""
     reference: Name = OBVIOUS
     """What the repaired model stands beside. obvious: what anybody would do with what the method is given. none:
     nothing. Or one of `treatments`, for the same causes, such as retrain."""
@@ -183,14 +193,13 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     }
     treatment = choose("treatment", parameters.treatments, names["treatment"])
     selection = choose("selection", parameters.selections, names["selection"])
-    corruption = choose("corruption", parameters.corruptions, parameters.corruption)
+    corruption = _corruption(parameters)
     scored = identification.influence.ranks
     check_network(parameters.model)
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
-    if isinstance(selection, ListedSettings):
-        _check_place(f"selections.{names['selection']}.file", selection.file, REQUESTS, "requests")
     _check(identification, selection, corruption, names)
+    known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
     guarded = scored if treatment.guarded is None else treatment.guarded
@@ -213,9 +222,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
+        "train-victim": _victim(corruption, parameters),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
+        "know-causes": KnowCauses(known=known),
         "fit-fisher": FitFisher(
             curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
         ),
@@ -230,11 +241,38 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             method=parameters.method,
             **names,
             uses=uses,
+            known=parameters.known,
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
         ),
     }
+
+
+def _corruption(parameters: Parameters) -> AnyCorruption:
+    """The corruption, or several as one.
+
+    Raises:
+        RepairError: if there is no such corruption, one is named twice, or they do not go together.
+    """
+    if isinstance(parameters.corruption, str):
+        return choose("corruption", parameters.corruptions, parameters.corruption)
+    names = parameters.corruption
+    if not names or len(set(names)) < len(names):
+        raise RepairError(f"corruption is {shown(names)}: name one corruption at least, and each once")
+    each = [choose("corruption", parameters.corruptions, name) for name in names]
+    return each[0] if len(each) == 1 else SeveralSettings(names=names, each=each)
+
+
+def _victim(corruption: CorruptionSettings, parameters: Parameters) -> TrainVictim:
+    """What trains the victim of adversarial examples: what trains the base model, on the data as they are."""
+    if not corruption.attacks:
+        # Nothing else, so that nothing else runs the stage again.
+        model, training = ModelSettings(network=parameters.model.network), TrainingSettings()
+        return TrainVictim(seed=0, model=model, training=training, needed=False)
+    return TrainVictim(
+        seed=parameters.seed, model=parameters.model, training=parameters.training, needed=True
+    )
 
 
 def _reference(
@@ -255,7 +293,9 @@ def _reference(
     if name == NONE:
         return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
     treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
-    dropped = dropped_share(parameters.selections) if obvious else None
+    # Who knows some of the causes would drop these.
+    known = obvious and parameters.known is not None
+    dropped = dropped_share(parameters.selections) if obvious and not known else None
     if treatment.guarded is not None:
         guarded = treatment.guarded
     elif not obvious:
@@ -265,9 +305,10 @@ def _reference(
         seed=parameters.seed,
         treatment=_complete(treatment, parameters, guarded),
         dropped=dropped,
+        known=known,
         curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
     )
-    return reference, in_words(name, treatment, dropped)
+    return reference, in_words(name, treatment, dropped, known)
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
@@ -285,7 +326,7 @@ def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
     return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
-def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corruption) -> None:
+def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:
     """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
 
     Raises:
@@ -297,11 +338,12 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corrupti
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
     columns = dataset.labels.columns if dataset.labels is not None else []
-    if isinstance(corruption, AnnotationNoiseSettings) and corruption.column not in columns:
-        raise RepairError(
-            f"the corruption {parameters.corruption!r} takes the labels {named(corruption.column)!r}, which {name} "
-            f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
-        )
+    for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
+        if isinstance(one, AnnotationNoiseSettings) and one.column not in columns:
+            raise RepairError(
+                f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "
+                f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+            )
 
 
 def _check_place(name: str, file: str, folder: str, what: str) -> None:
@@ -325,6 +367,33 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
             f"{name} is {shown(file)}, and {linked[0] if linked else file} is a link to a folder, in which DVC would "
             f"see no change: put the folder itself into {named(folder)}, or link to single files"
         )
+
+
+def _known(
+    parameters: Parameters, identification: Identification, name: str, corruption: AnyCorruption
+) -> Selection | None:
+    """The selection of the causes that are known beforehand.
+
+    Raises:
+        RepairError: if there is none and the identification starts from them, or they cannot be known before it.
+    """
+    if parameters.known is None:
+        if identification.influence.starts:
+            raise RepairError(
+                f"the identification {name!r} starts from causes that are known, and known is null: list some in "
+                f"a CSV file in {REQUESTS} and name the selection, as with -S known=listed, or choose another "
+                "identification"
+            )
+        return None
+    known = choose("selection", parameters.selections, parameters.known)
+    if known.by_score:
+        raise RepairError(
+            f"known is {shown(parameters.known)}, of the rule {known.chosen}, and causes that are known before "
+            "anything is scored are listed, or a part of the truth: name a selection of the rule listed, partial-truth "
+            "or truth"
+        )
+    _check_selection(known, parameters.known, corruption)
+    return known
 
 
 def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
@@ -359,7 +428,10 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
 
 
 def _check(
-    identification: Identification, selection: Selection, corruption: Corruption, names: dict[str, str]
+    identification: Identification,
+    selection: Selection,
+    corruption: CorruptionSettings,
+    names: dict[str, str],
 ) -> None:
     """Whether a way to find causes, a rule to select them and what is known of them go together."""
     chosen, rule = names["identification"], names["selection"]
@@ -373,8 +445,20 @@ def _check(
             f"the selection {rule!r} reads scores as odds, and those of the identification {chosen!r} are none: choose "
             "another selection, or an identification with the score loss-after"
         )
+    _check_selection(selection, rule, corruption)
+
+
+def _check_selection(selection: Selection, name: str, corruption: CorruptionSettings) -> None:
+    """Whether what a rule reads is there.
+
+    Raises:
+        RepairError: if it is not.
+    """
+    if isinstance(selection, ListedSettings):
+        _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {rule!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
-            "a selection by score, such as fraction"
+            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption "
+            f"{'is none' if corruption.chosen == 'none' else f'{corruption.chosen} makes none'}: choose a selection by "
+            "score, such as fraction"
         )

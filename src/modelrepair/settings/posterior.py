@@ -68,6 +68,8 @@ class MeanFieldSettings(ClimbSettings):
     """Of updates that carry on a precision for each parameter, and so need a curvature that is nothing else."""
 
     spreads: ClassVar[bool] = True
+    batches: Count = 1
+    """Pieces in which the evidence comes, in order: as many repairs, each from the posterior that the last one left."""
 
     def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
         if curvature not in ("diagonal", "identity"):
@@ -88,7 +90,6 @@ class OnlineEwcSettings(MeanFieldSettings):
 
     update: Literal["online-ewc"] = "online-ewc"
     batches: Count = 2
-    """Pieces in which the evidence comes, in order."""
     gamma: Share = 1.0
     """γ, the share of the precision that is remembered from one piece to the next."""
     fisher: Literal["empirical", "expected"] = "empirical"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Seed, Share, alternatives, named, shown
+from modelrepair.settings.base import Flag, Seed, Share, alternatives, named, shown
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.selection import FractionSettings, Selection
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings, Treatment
@@ -35,12 +35,14 @@ class TrainReference(FitFisher):
     """How the reference is made; null for none."""
     dropped: Share | None
     """Share of the training examples, those of the highest loss under the base model, that it takes for causes. null:
-    the method's own causes."""
+    the method's own causes, or the known ones."""
+    known: Flag = False
+    """Whether it takes the causes that are known beforehand, and no others."""
 
     @property
     def same_causes(self) -> bool:
         """Whether it treats what the method found or was asked for, and so depends on the method."""
-        return self.treatment is not None and self.dropped is None
+        return self.treatment is not None and self.dropped is None and not self.known
 
     @property
     def is_gold_standard(self) -> bool:
@@ -89,20 +91,21 @@ def dropped_share(selections: Mapping[str, Selection]) -> float:
     return selection.fraction
 
 
-def in_words(name: str, treatment: Treatment, dropped: float | None) -> str:
+def in_words(name: str, treatment: Treatment, dropped: float | None, known: bool = False) -> str:
     """What the reference is, for people.
 
     Args:
         name: of the treatment.
         treatment: its settings.
-        dropped: as in `TrainReference`.
+        dropped, known: as in `TrainReference`.
     """
-    if dropped is None:
+    if dropped is None and not known:
         return f"{named(name)}, with the same causes"
     trains = isinstance(treatment, FineTuneSettings)
     words = ["fine-tuned" if trains else named(name)]
     if treatment.taught:
         words.append(f"on {' and '.join(TAUGHT[part] for part in treatment.taught)}")
     if not isinstance(treatment, FineTuneSettings) or "remaining" in treatment.trains_on:
-        words.append(f"without the {100 * dropped:g} % highest losses")
+        causes = "known causes" if dropped is None else f"{100 * dropped:g} % highest losses"
+        words.append(f"without the {causes}")
     return " ".join(words)

@@ -137,6 +137,13 @@ Selection = Annotated[
 ]
 
 
+class KnowCauses(Settings):
+    """What the stage know-causes is given."""
+
+    known: Selection | None
+    """The causes that are known before anything is scored; null for none."""
+
+
 class SelectCauses(Settings):
     """What the stage select-causes is given."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, NonNegative, Positive, Seed, Settings, Text, Whole, expect
+from modelrepair.settings.base import Count, Flag, NonNegative, Positive, Seed, Settings, Text, Whole, expect
 
 
 class ModelSettings(Settings):
@@ -37,6 +37,12 @@ class TrainingSettings(Settings):
     """At most this many states of the training are kept, from which the score `trajectory` goes through it again;
     0 for none."""
 
+    @property
+    def descent(self) -> dict[str, Any]:
+        """What `training.descent.Descent` is made of, by its names."""
+        same = ("optimiser", "learning_rate", "weight_decay", "momentum", "patience")
+        return {"rounds": self.epochs, **{name: getattr(self, name) for name in same}}
+
 
 class TrainBase(Settings):
     """What the stage train-base is given."""
@@ -44,3 +50,9 @@ class TrainBase(Settings):
     seed: Seed
     model: ModelSettings
     training: TrainingSettings
+
+
+class TrainVictim(TrainBase):
+    """What the stage train-victim is given; always the same where no victim is needed."""
+
+    needed: Flag
