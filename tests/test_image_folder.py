@@ -121,6 +121,11 @@ def test_a_zip_gives_what_the_folder_gives(tmp_path: Path, below: str, sides: bo
     one = load(tmp_path / "images", **settings)
     assert len(one.train_inputs) == 9
     assert_same(one, load(zipped(tmp_path / "images", tmp_path / "images.zip"), **settings))
+    assert one.train_files is not None
+    assert one.train_files[0].split("/")[-2] == "ape"
+    assert len(one.train_files[0].split("/")) == (3 if sides else 2), (
+        "a folder around all has no part in names"
+    )
 
 
 def test_in_pieces_on_the_disk_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
