@@ -24,23 +24,23 @@ from models import assert_equal, blobs, make_examples, make_model, one_thread, s
 BASE = make_model("mlp")
 KEPT, INSERTED = make_examples("mlp", count=40), make_examples("mlp", count=9, seed=1)
 WEIGHTS = np.linspace(0.5, 2, 9)
-LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16)
+LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16, least=0.0)
 
 
-def believed_by_hand(model: TrainedModel) -> np.ndarray:
+def believed_by_hand(model: TrainedModel, least: int) -> np.ndarray:
     inputs, targets = KEPT.batch(slice(None), dtype=torch.float64)
-    chances = torch.softmax(model.network(inputs), dim=1)
-    return np.flatnonzero((chances[torch.arange(len(KEPT)), targets] >= 0.5).numpy())
+    chances = torch.softmax(model.network(inputs), dim=1)[torch.arange(len(KEPT)), targets].detach().numpy()
+    return np.flatnonzero((chances >= 0.5) | (np.argsort(np.argsort(-chances)) < least))
 
 
-def by_hand(seed: int, decay: float = 0.0) -> tuple[torch.Tensor, list[float]]:
+def by_hand(seed: int, decay: float = 0.0, least: int = 0) -> tuple[torch.Tensor, list[float]]:
     """θ of the judge after four looks, and the share that each look believed."""
     edited, judge, shares = BASE.copy(), BASE.parameter_vector, []
     optimiser = torch.optim.Adam(edited.network.parameters(), lr=0.02)
     x_new, y_new = INSERTED.batch(slice(None), dtype=torch.float64)
     x_old, y_old = KEPT.batch(slice(None), dtype=torch.float64)
     for look in range(1, 5):
-        trusted = believed_by_hand(BASE.with_parameter_vector(judge))
+        trusted = believed_by_hand(BASE.with_parameter_vector(judge), least)
         shares.append(len(trusted) / len(KEPT))
         x, y = torch.cat([x_new, x_old[trusted]]), torch.cat([y_new, y_old[trusted]])
         weights = torch.cat([torch.from_numpy(WEIGHTS), torch.ones(len(trusted), dtype=torch.float64)])
@@ -63,6 +63,16 @@ def test_it_is_the_computation_by_hand() -> None:
     assert 0 < shares[0] < 1
     assert edited.best_round == 4
     assert state_bytes(BASE) == before
+
+
+@pytest.mark.parametrize(("least", "count"), [(0.7, 28), (0.69, 28), (1.0, 40)])
+def test_a_weak_judge_believes_the_likeliest_in_any_case(least: float, count: int) -> None:
+    look = SecondLook(**{**LOOK.model_dump(), "least": least})
+    edited = look.insert(BASE, INSERTED, WEIGHTS, kept=KEPT, seed=3)
+    expected, shares = by_hand(3, least=count)
+    assert_equal(edited.model.parameter_vector, expected, 1e-12)
+    assert [row["believed"] for row in edited.trace] == [0.0, *shares]
+    assert shares[0] == count / 40 > by_hand(3)[1][0]
 
 
 def test_the_penalty_of_the_base_goes_on() -> None:

@@ -79,6 +79,16 @@ def test_threshold_takes_what_is_above_and_not_what_is_at_it(
     check(scores, table(len(scores)), "threshold", expected, threshold=threshold)
 
 
+def test_threshold_takes_at_most_a_share_of_the_highest() -> None:
+    scores = np.array([3.0, -1.0, 5.0, 1.0, 4.0, 2.0, 0.5, 6.0])
+    for share, expected in ((0.5, [7, 2, 4, 0]), (0.25, [7, 2]), (1.0, [7, 2, 4, 0, 5, 3, 6])):
+        found = select_causes(scores, table(8), "threshold", at_most=share)
+        assert found.tolist() == expected
+    tied = np.array([1.0, 1.0, 1.0, -1.0])
+    with pytest.raises(RepairError, match="cannot be told from the rest"):
+        select_causes(tied, table(4), "threshold", at_most=0.5)
+
+
 @settings(deadline=None)
 @given(SCORES, st.data())
 def test_oracle_size_takes_as_many_as_are_corrupted_and_truth_takes_those(

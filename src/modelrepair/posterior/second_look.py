@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,7 +26,9 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     A model that fails because of wrong labels is not the best judge of them, one that has been repaired is a better
     one. So each look judges the training examples, believes those whose given target is at least as likely as all
     others together, and trains on for an epoch on these and on what is inserted (iterative trimmed loss minimisation,
-    Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). The judge is the
+    Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). A judge that has learned
+    little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
+    another share `least`. The judge is the
     exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780),
     which starts as θ̂ and is what comes out.
 
@@ -66,12 +69,12 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
                     "inputs for NaN or infinity, or use a smaller learning rate"
                 )
-            believed = (disbelief <= 0).cpu().numpy()
+            believed = (disbelief <= self._limit(disbelief)).cpu().numpy()
             pool = inserted.followed_by(kept.subset(believed))
             if not len(pool):
                 raise RepairError(
                     f"the model finds none of the {len(kept)} given targets of the training examples likely, and "
-                    "nothing is inserted: there is nothing left to train on"
+                    "nothing is inserted: there is nothing left to train on, unless at least some are believed"
                 )
             each = torch.cat([shares, shares.new_ones(len(pool) - len(inserted))])
             for chosen in epoch_batches(
@@ -96,3 +99,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             description="looking again",
         )
         return Edited(judge, course.trace, course.best_round)
+
+    def _limit(self, disbelief: Tensor) -> float:
+        """The highest disbelief, in nats below even odds, at which an example is believed."""
+        count = math.ceil(self.least * len(disbelief))
+        return max(0.0, float(disbelief.kthvalue(count).values)) if count else 0.0

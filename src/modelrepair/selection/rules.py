@@ -118,7 +118,10 @@ class Threshold(ThresholdSettings, Selection):
     """All scores above `threshold`; 0 in Algorithm 1 of Tanno et al. 2022."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
-        harmful = most_harmful(scores, int((scores > self.threshold).sum()))
+        count = int((scores > self.threshold).sum())
+        if self.at_most is not None:
+            count = min(count, round(self.at_most * len(scores)))
+        harmful = most_harmful(scores, count)
         return within_limits(harmful, table, self.per_class)
 
 

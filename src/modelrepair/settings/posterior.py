@@ -12,6 +12,7 @@ from modelrepair.settings.base import (
     Member,
     NonNegative,
     Positive,
+    Proportion,
     Seed,
     Settings,
     Share,
@@ -152,6 +153,8 @@ class SecondLookSettings(UpdateSettings):
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
+    least: Proportion = 0.5
+    """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest."""
     batch_size: Count = 64
     """Examples in a step."""
     weight_decay: NonNegative = 0.0

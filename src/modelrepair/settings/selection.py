@@ -63,6 +63,8 @@ class ThresholdSettings(RankingSettings):
 
     rule: Literal["threshold"] = "threshold"
     threshold: Number = 0.0
+    at_most: Annotated[Share | None, expect("a number above 0 and at most 1, or null")] = None
+    """Share of the training examples that is taken at most, those with the highest scores; null: however many."""
 
 
 class ExpectedSettings(RankingSettings):
