@@ -14,7 +14,14 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Number, Seed, Settings, Share, Text, choose, listed
-from modelrepair.settings.corruption import InterclassConfusionSettings, LabelNoiseSettings
+from modelrepair.settings.corruption import (
+    AdversarialSettings,
+    BiasedSampleSettings,
+    CorruptionSettings,
+    InputNoiseSettings,
+    InterclassConfusionSettings,
+    LabelNoiseSettings,
+)
 from modelrepair.settings.parameters import Parameters, stage_settings
 
 PAIR = "/"
@@ -228,11 +235,24 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def class_pairs(run: Run) -> set[frozenset[str]]:
-    """Pairs of classes that the run's corruption confuses; none where it confuses all alike and singles out none."""
-    corruption = Parameters(**run.parameters).corruptions[run.parameters["corruption"]]
+    """Pairs of classes that the run's corruptions confuse, and classes whose inputs they change or that they make rare.
+
+    None where a corruption treats all classes alike and singles out none.
+    """
+    parameters = Parameters(**run.parameters)
+    given = parameters.corruption
+    names = [given] if isinstance(given, str) else given
+    return set().union(*(_singled_out(parameters.corruptions[name]) for name in names))
+
+
+def _singled_out(corruption: CorruptionSettings) -> set[frozenset[str]]:
+    if isinstance(corruption, InputNoiseSettings | AdversarialSettings):
+        return {frozenset([str(name)]) for name in corruption.classes or []}
+    if isinstance(corruption, BiasedSampleSettings):
+        return {frozenset([str(name)]) for name in corruption.group}
     if isinstance(corruption, InterclassConfusionSettings):
         return {frozenset(str(name) for name in corruption.classes)}
-    if not isinstance(corruption, LabelNoiseSettings):
+    if not isinstance(corruption, LabelNoiseSettings) or corruption.confusion_matrix is None:
         return set()
     given = corruption.confusion_matrix
     rows = given if isinstance(given, dict) else {i: dict(enumerate(row)) for i, row in enumerate(given)}
@@ -329,9 +349,9 @@ def _run(
     if selection := parameters.get("selection") or own:
         chosen["selection"] = selection
     for family, name in chosen.items():
-        members = parameters[f"{family}s"]
+        members, names = parameters[f"{family}s"], name if isinstance(name, list) else [name]
         # DVC spends seconds on reading what a run does not use.
-        parameters[f"{family}s"] = {name: choose(family, members, name)}
+        parameters[f"{family}s"] = {one: choose(family, members, one) for one in names}
         if family == "selection" and (known := parameters.get("known")):
             parameters["selections"][known] = choose(family, members, known)
     return Run(identification, treatment, causes, parameters)

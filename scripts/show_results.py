@@ -58,6 +58,8 @@ def main() -> None:
     if reference := metrics.get("reference"):
         print(f"  beside it, {reference['what']}: {percent(reference['after']['all'])} of all right, "
               f"{reference['fixed']} fixed, {reference['broken']} broken")  # fmt: skip
+    if (ROOT / "metrics/page.html").is_file():
+        print("  page: metrics/page.html, to look at suspects and failures and to decide for yourself")
     if (ROOT / "metrics/pictures").is_dir():
         print("  pictures: metrics/pictures/ (summary.png first); in a browser: dvc plots show\n")
     else:

@@ -1,4 +1,4 @@
-"""Measure what was found and what was repaired, and draw it."""
+"""Measure what was found and what was repaired, draw it, and write the page on which a person decides."""
 
 import environment  # noqa: F401
 
@@ -6,7 +6,9 @@ import pandas as pd
 
 from modelrepair.data.classes import label_array
 from modelrepair.evaluation.evidence import gather
+from modelrepair.evaluation.links import connect
 from modelrepair.evaluation.measures import intervals, measure_all
+from modelrepair.evaluation.page import Run, write_page
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import (
@@ -31,8 +33,11 @@ from modelrepair.settings.evaluation import Description
 def main(stage: Stage) -> None:
     use_deterministic_torch()
     root = stage.root
-    used = stage.settings(Description).model_dump()
-    scored, reference, retrained = (used.pop(name) for name in ("scored", "reference", "retrained"))
+    settings = stage.settings(Description)
+    used = settings.model_dump(exclude={"seed", "measured"})
+    scored, reference, retrained, parameters = (
+        used.pop(name) for name in ("scored", "reference", "retrained", "parameters")
+    )
     used = {name: value for name, value in used.items() if value is not None}
 
     examples, training = training_examples(root)
@@ -40,17 +45,22 @@ def main(stage: Stage) -> None:
     # Under the protocol halves, a query from assessment is in the table of discovery too.
     tests = tests.drop_duplicates("example").reset_index(drop=True)
     in_domain, attacker_class = corrupted_domain(root, tests)
+    base, unseen = load_model(root / "models/base")[0], test_examples(root, tests)
+    causes = read_table(root / "data/causes/causes.parquet")
+    corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
-        base=load_model(root / "models/base")[0],
+        base=base,
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
-        tests=test_examples(root, tests),
+        tests=unseen,
         class_names=dataset_description(root)["classes"],
-        noisy_classes=read_json(root / "data/corrupted/corruption.json")["noisy_classes"],
+        noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],
+        corrupted_by=training.get("corruption"),
         scores=read_table(root / "data/scores/scores.parquet")["score"] if scored else None,
-        causes=read_table(root / "data/causes/causes.parquet")["position"],
+        causes=causes["position"],
+        corrections=causes.get("new_label"),
         roles=tests["role"],
         parts=tests["part"],
         reference=load_model(root / "models/reference")[0] if reference else None,
@@ -59,16 +69,23 @@ def main(stage: Stage) -> None:
         in_domain=in_domain,
         attacker_class=attacker_class,
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
+        relearning=settings.measured.relearning_steps,
+        seed=settings.seed,
     )
+    measured = measure_all(evidence)
+    run = Run(used, parameters, read_json(root / "data/scores/scores.json") if scored else None)
     # All are put in place when all of each is there, the numbers last.
     with (
-        output_file(root / "metrics/repair.json") as file,
+        output_file(root / "metrics/repair.json") as numbers,
         output_file(root / "metrics/intervals.json") as sure,
+        output_file(root / "metrics/page.html") as page,
         output_folder(root / "metrics/pictures") as folder,
     ):
-        write_json(file, {"used": used, **measure_all(evidence)}, checksum=False)
+        attacks = {name: corruption[name] for name in ("attacks",) if name in corruption}
+        write_json(numbers, {"used": used, **attacks, **measured}, checksum=False)
         write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
+        write_page(page, evidence, connect(base, examples, unseen, evidence), measured, run)
 
 
 if __name__ == "__main__":

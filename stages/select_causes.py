@@ -2,11 +2,13 @@
 
 import environment  # noqa: F401
 
+import numpy as np
 import pandas as pd
 
+from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import candidates, select_causes
+from modelrepair.selection import candidates, corrections, select_causes
 from modelrepair.settings.selection import SelectCauses
 
 
@@ -16,17 +18,29 @@ def main(stage: Stage) -> None:
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
     table = candidates(read_table(stage.root / "data/corrupted/train.parquet"), classes)
     scores = read_table(stage.root / "data/scores/scores.parquet")["score"].to_numpy()
-    known = read_table(stage.root / "data/known/causes.parquet")["position"].to_numpy()
-    causes = select_causes(scores, table, rule.chosen, known=known, **rule.options)
+    known = read_table(stage.root / "data/known/causes.parquet")
+    causes = select_causes(scores, table, rule.chosen, known=known["position"].to_numpy(), **rule.options)
+    told = corrections(table, classes, rule.chosen, **rule.options)
+    if "new_label" in known:
+        told = np.full(len(table), -1) if told is None else told
+        told[known["position"]] = known["new_label"]
+    new = {} if told is None else {"new_label": told[causes]}
+    relabelled = 0 if told is None else int((told >= 0).sum())
+    if relabelled and settings.only_removes:
+        raise RepairError(
+            f"the list gives {relabelled} causes another label, and the treatment {settings.only_removes!r} can only "
+            "remove causes: mark them to be removed, or choose another, such as mend, relabel or finetune"
+        )
     with output_folder(stage.root / "data/causes") as folder:
         named = [name for name in ("example", "file", "label") if name in table]
-        chosen = table.loc[causes, named].assign(position=causes, score=scores[causes])
+        chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new)
         write_table(folder / "causes.parquet", chosen)
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
-    shared = causes if settings.for_reference else causes[:0]
+    shared = {"position": causes, **new} if settings.for_reference else {"position": causes[:0]}
     with output_folder(stage.root / "data/reference") as folder:
-        write_table(folder / "causes.parquet", pd.DataFrame({"position": shared}))
-    print(f"{len(causes)} of {len(table)} training examples are taken as causes")
+        write_table(folder / "causes.parquet", pd.DataFrame(shared))
+    which = f", {relabelled} of which get another label" if relabelled else ""
+    print(f"{len(causes)} of {len(table)} training examples are taken as causes{which}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.models.files import fresh_model, save_model
+from modelrepair.models.files import begin_from, fresh_model, save_model
 from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.training import TrainBase
-from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
+from modelrepair.training.train import train_as
 from modelrepair.training.trajectory import require_trajectory, save_trajectory
 
 
@@ -20,25 +19,20 @@ def main(stage: Stage) -> None:
     training, seed = settings.training, settings.seed
     data = dataset_description(stage.root)
     description = {
-        **settings.model.model_dump(),
+        "network": settings.model.network,
+        "options": settings.model.options,
         "input_shape": data["input_shape"],
         "outputs": len(data["classes"]),
         "likelihood": data["likelihood"],
     }
     model = fresh_model(description, seed)
+    if settings.model.pretrained is not None:
+        begin_from(model, description, settings.model.pretrained, stage.root)
     checkpoint = stage.checkpoint()
-    course = train(
+    course = train_as(
+        training,
         model,
         training_examples(stage.root, "train")[0],
-        Descent(
-            optimiser=training.optimiser,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            momentum=training.momentum,
-            rounds=training.epochs,
-            patience=training.patience,
-        ),
-        batch_size=training.batch_size,
         seed=seed,
         validation=training_examples(stage.root, "validation")[0],
         checkpoint=checkpoint,

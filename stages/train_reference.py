@@ -14,7 +14,6 @@ from modelrepair.curvature import PATH_CURVATURES, Curvature, estimate_fit, fit_
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import save_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import known_causes
 from modelrepair.pipeline.artifacts import output_folder, read_table, write_json
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.reference import TrainReference
@@ -37,14 +36,14 @@ def main(stage: Stage) -> None:
 
 
 def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple[Treated, dict[str, object]]:
+    place = "data/known" if settings.known else "data/reference"
+    shared = read_table(stage.root / place / "causes.parquet")
     dropped, fits = settings.dropped, {str(name): options for name, options in settings.curvatures.items()}
 
     def causes(model: TrainedModel, training: Examples) -> NDArray[np.int64]:
-        if settings.known:
-            return known_causes(stage.root)
         if dropped is not None:
             return highest_losses(model, training, dropped)
-        return read_table(stage.root / "data/reference/causes.parquet")["position"].to_numpy()
+        return shared["position"].to_numpy()
 
     def curvature(model: TrainedModel, training: Examples, name: str, damping: float) -> Curvature:
         options = dict(fits[name])
@@ -55,7 +54,13 @@ def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple
         return fit_curvature(name, model, training, **options).damped(damping)
 
     patient, description = read_patient(
-        stage.root, treatment, causes, curvature, seed=settings.seed, checkpoint=stage.checkpoint()
+        stage.root,
+        treatment,
+        causes,
+        curvature,
+        seed=settings.seed,
+        checkpoint=stage.checkpoint(),
+        corrections=shared.get("new_label"),
     )
     return make_treatment(treatment.chosen, **treatment.options).treat(patient), description
 

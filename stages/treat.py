@@ -16,15 +16,17 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     settings = stage.settings(Treat)
     treatment = settings.treatment
+    causes = read_table(stage.root / "data/causes/causes.parquet")
     patient, description = read_patient(
         stage.root,
         treatment,
-        lambda *_: read_table(stage.root / "data/causes/causes.parquet")["position"].to_numpy(),
+        lambda *_: causes["position"].to_numpy(),
         lambda model, training, name, damping: load_curvature(
             name, stage.root / "models/fisher" / name, model, training, damping
         ),
         seed=settings.seed,
         checkpoint=stage.checkpoint(),
+        corrections=causes.get("new_label"),
     )
     treated = make_treatment(treatment.chosen, **treatment.options).treat(patient)
     with output_folder(stage.root / "models/repaired") as folder:

@@ -253,6 +253,12 @@ def small_parameters(parameters: dict[str, Any]) -> None:
     parameters["corruption"] = "small"
     swapped = {"one": {"seven": 0.4}, "seven": {"one": 0.4}, "six": {"nine": 0.4}, "nine": {"six": 0.4}}
     parameters["corruptions"]["small"] = {"kind": "label-noise", "confusion_matrix": swapped}
+    parameters["corruptions"]["poison"] = {
+        "kind": "adversarial",
+        "classes": ["one", "seven"],
+        "share": 0.3,
+        "epsilon": 0.5,
+    }
     parameters["method"] = "ewc"
     parameters["selection"] = "small"
     parameters["selections"]["small"] = {"rule": "fraction", "fraction": 0.25}

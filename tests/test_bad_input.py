@@ -212,6 +212,7 @@ def test_weights_that_are_no_numbers(project: Project, same_process: pytest.Monk
 
 
 INPUTS = {
+    "train-victim": "data/method/train-victim.json",
     "corrupt-data": "data/original/train.parquet",
     "know-causes": "data/method/know-causes.json",
     "train-base": "data/original/train_inputs.npy",

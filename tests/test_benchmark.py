@@ -168,6 +168,33 @@ class TestSeparation:
         with pytest.raises(RepairError, match=r"cases share the pairs of classes 1-7"):
             planned(tmp_path, a=small_case(), b=other)
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"kind": "adversarial", "classes": ["2", "7"], "share": 0.1, "epsilon": 0.1},
+            {"kind": "biased-sample", "group": [7], "kept": 0.5},
+        ],
+    )
+    def test_kinds_share_no_classes_whose_inputs_change(self, tmp_path: Path, other: dict[str, Any]) -> None:
+        noise = {
+            "kind": "input-noise",
+            "noise": "gaussian",
+            "classes": ["7", "8"],
+            "share": 0.1,
+            "amount": 0.1,
+        }
+        parameters = {"corruptions.a": OTHERS, "corruptions.b": noise, "corruption": ["a", "b"]}
+        report = small_case(parameters=parameters)
+        run = planned(tmp_path, a=report)["a"].runs[0]
+        assert cases_module.class_pairs(run) == {frozenset("05"), frozenset("7"), frozenset("8")}
+        assert set(run.parameters["corruptions"]) == {"a", "b"}
+        development = small_case(
+            **{"kind": "development", "seeds": [9], "paper": [], "runs": {"found": ["ewc"]}},
+            parameters={"corruptions.o": other, "corruption": "o"},
+        )
+        with pytest.raises(RepairError, match=r"cases share the pairs of classes 7:"):
+            planned(tmp_path, a=report, b=development)
+
     def test_nor_do_those_of_the_file(self) -> None:
         """Looked up without the code that refuses it."""
         content = YAML(typ="safe").load(ROOT / "benchmarks/cases.yaml")["cases"].values()
@@ -177,6 +204,8 @@ class TestSeparation:
             seeds[case["kind"]] |= set(case["seeds"])
             name = case["parameters"]["corruption"]
             corruption = case["parameters"][f"corruptions.{name}"]
+            if corruption["kind"] in ("input-noise", "adversarial"):
+                pairs[case["kind"]] |= {(number,) for number in corruption["classes"]}
             if corruption["kind"] == "interclass-confusion":
                 pairs[case["kind"]].add(tuple(sorted(corruption["classes"])))
             matrix = corruption.get("confusion_matrix")

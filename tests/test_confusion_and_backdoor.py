@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from evidence_cases import AFTER, BEFORE, CLASSES, COUNT, TRUE
-from modelrepair.corruptions import corrupt, corrupted_domain, trigger_of, with_triggered_copies
-from modelrepair.data.randomness import generator
+from modelrepair.corruptions import TrainingData, corrupt, corrupted_domain, with_triggered_copies
+from modelrepair.corruptions.backdoor import trigger_for
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.measures.correction import correction, measure
 from modelrepair.models import workspace
@@ -34,12 +34,12 @@ IMAGES = np.random.default_rng(0).integers(0, 200, (400, 2, 6, 5), dtype=np.uint
 
 def confused(seed: int = 0, **how: Any) -> pd.DataFrame:
     of = InterclassConfusionSettings(**{"classes": ["dog", 3], "share": 0.5, **how})
-    return corrupt(of, TABLE, NAMES, generator(seed, "corruption"))
+    return corrupt(of, TrainingData.original(TABLE, IMAGES, NAMES), seed).table
 
 
 def poisoned(seed: int = 0, **how: Any) -> pd.DataFrame:
     of = BackdoorSettings(**{"label": "bird", "share": 0.1, **how})
-    return corrupt(of, TABLE, NAMES, generator(seed, "corruption"))
+    return corrupt(of, TrainingData.original(TABLE, IMAGES, NAMES), seed).table
 
 
 @pytest.mark.parametrize("amount", [{"share": 0.5}, {"count": 45, "share": None}])
@@ -83,8 +83,7 @@ def test_a_backdoor_is_put_on_images_of_every_class() -> None:
 @pytest.mark.parametrize("corner", ["bottom-right", "bottom-left", "top-right", "top-left"])
 @pytest.mark.parametrize("value", [None, 7])
 def test_the_patch_is_in_its_corner_and_nowhere_else(corner: str, value: int | None) -> None:
-    trigger = trigger_of(BackdoorSettings(share=0.1, corner=corner, size=2, value=value), IMAGES)
-    assert trigger is not None
+    trigger = trigger_for(BackdoorSettings(share=0.1, corner=corner, size=2, value=value), IMAGES)
     before = IMAGES.copy()
     stamped = trigger.on(IMAGES[:5])
     np.testing.assert_array_equal(IMAGES, before)
@@ -105,8 +104,7 @@ def test_the_patch_is_in_its_corner_and_nowhere_else(corner: str, value: int | N
 def test_test_images_get_copies_in_their_parts_with_right_labels() -> None:
     tests = pd.DataFrame({"example": np.arange(30), "label": np.arange(30) % 4})
     tests["part"] = np.repeat(["reserved", "discovery", "assessment"], 10)
-    trigger = trigger_of(BackdoorSettings(share=0.1, size=2), IMAGES)
-    assert trigger is not None
+    trigger = trigger_for(BackdoorSettings(share=0.1, size=2), IMAGES)
     inputs, table = with_triggered_copies(trigger, IMAGES[:30], tests)
     assert len(inputs) == len(table) == 50
     assert table["example"].tolist() == list(range(50))
@@ -135,8 +133,7 @@ def test_stages_are_handed_what_the_corruption_left(tmp_path: Path) -> None:
     assert (mask.tolist(), attacker) == ([False, True, False, True], None)
 
     of = BackdoorSettings(label="bird", share=0.1, size=2)
-    trigger = trigger_of(of, IMAGES)
-    assert trigger is not None
+    trigger = trigger_for(of, IMAGES)
     inputs, table = with_triggered_copies(trigger, IMAGES[:4], tests)
     write_array(tmp_path / "data/corrupted/test_inputs.npy", inputs)
     write_table(tmp_path / "data/corrupted/test.parquet", table)
@@ -188,15 +185,15 @@ WRONG: dict[str, tuple[Any, str]] = {
         "361 training examples, of which there are 360",
     ),
     "no images": (
-        lambda: trigger_of(BackdoorSettings(share=0.1), np.zeros((3, 4))),
+        lambda: trigger_for(BackdoorSettings(share=0.1), np.zeros((3, 4))),
         "needs images of at least",
     ),
     "small images": (
-        lambda: trigger_of(BackdoorSettings(share=0.1, size=6), IMAGES),
+        lambda: trigger_for(BackdoorSettings(share=0.1, size=6), IMAGES),
         r"6 × 6 pixels needs images of at least that size, and an input has the shape \(2, 6, 5\)",
     ),
     "beyond bytes": (
-        lambda: trigger_of(BackdoorSettings(share=0.1, value=256.0), IMAGES),
+        lambda: trigger_for(BackdoorSettings(share=0.1, value=256.0), IMAGES),
         "value is 256, and inputs hold whole numbers from 0 to 255: give one of these, or null",
     ),
 }
@@ -214,4 +211,4 @@ def test_attributes_have_no_classes_to_confuse() -> None:
     table = pd.DataFrame({"example": [0, 1], "split": "train", "label": [np.zeros(3), np.ones(3)]})
     for of in (InterclassConfusionSettings(classes=[0, 1], share=0.5), BackdoorSettings(share=0.5)):
         with pytest.raises(RepairError, match=f"{of.kind} needs one class an example"):
-            corrupt(of, table, NAMES, generator(0, "corruption"))
+            corrupt(of, TrainingData.original(table, IMAGES[:2], NAMES), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelrepair.corruptions import corrupt, corrupted_classes
+from modelrepair.corruptions import TrainingData, corrupt
 from modelrepair.corruptions.label_noise import confusion_matrix, corrupt_labels
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.settings.corruption import CorruptData, LabelNoiseSettings, NoCorruptionSettings
+from modelrepair.settings.corruption import (
+    CorruptData,
+    CorruptionSettings,
+    LabelNoiseSettings,
+    NoCorruptionSettings,
+)
 from modelrepair.settings.data import MnistSampleSettings
 from modelrepair.sources import load_source
 from modelrepair.splits.dataset import split_training, training_table
@@ -22,6 +28,13 @@ from modelrepair.splits.dataset import split_training, training_table
 DIGITS = tuple("0123456789")
 SWAPS = LabelNoiseSettings(confusion_matrix={1: {7: 0.4}, 7: {1: 0.4}, 6: {9: 0.4}, 9: {6: 0.4}})
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def corrupted(
+    of: CorruptionSettings, table: pd.DataFrame, classes: Sequence[str], seed: int = 0
+) -> TrainingData:
+    """With inputs that no corruption of labels looks at."""
+    return corrupt(of, TrainingData.original(table, np.empty((len(table), 0)), classes), seed)
 
 
 @st.composite
@@ -35,7 +48,7 @@ def confusions(draw: st.DrawFn, k: int = 4) -> np.ndarray[Any, np.dtype[np.float
 def test_real_digits_get_exactly_432_and_48_wrong_labels(seed: int) -> None:
     data = load_source(MnistSampleSettings(training_per_class=300), seed)
     split = split_training(data.train_labels, 0.1, generator(seed, "split"))
-    table = corrupt(SWAPS, training_table(data.train_labels, split), DIGITS, generator(seed, "corrupt"))
+    table = corrupted(SWAPS, training_table(data.train_labels, split), DIGITS, seed).table
     assert list(table.columns) == ["example", "split", "label", "true_label", "is_corrupted"]
     assert table["is_corrupted"].dtype == bool
     wrong = table[table["is_corrupted"]]
@@ -81,21 +94,22 @@ def test_a_higher_rate_corrupts_the_same_and_more_whatever_other_classes_do(
     labels = np.repeat([0, 1, 2], 30)
     split = np.full(90, "train")
 
-    def corrupted(rate: float, rate_of_other: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def wrong(rate: float, rate_of_other: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
         matrix = confusion_matrix({0: {1: rate_of_other}, 1: {2: rate}}, ("0", "1", "2"))
         return (corrupt_labels(labels, split, matrix, generator(seed, "corrupt")) != labels)[labels == 1]
 
-    assert (corrupted(low, 0) <= corrupted(high, 0)).all()
-    np.testing.assert_array_equal(corrupted(low, 0), corrupted(low, other))
+    assert (wrong(low, 0) <= wrong(high, 0)).all()
+    np.testing.assert_array_equal(wrong(low, 0), wrong(low, other))
 
 
 def test_no_corruption_leaves_everything_as_it_is() -> None:
     table = training_table(np.array([1, 0]), np.array(["train", "validation"]))
-    result = corrupt(NoCorruptionSettings(), table, ("a", "b"), generator(0, "corrupt"))
+    data = corrupted(NoCorruptionSettings(), table, ("a", "b"))
+    result = data.table
     pd.testing.assert_frame_equal(result[list(table.columns)], table)
     assert list(result["true_label"]) == [1, 0]
     assert not result["is_corrupted"].any()
-    assert corrupted_classes(result) == []
+    assert not data.about
     assert "true_label" not in table
 
 
@@ -107,7 +121,7 @@ def test_mapping_and_rows_say_the_same() -> None:
     np.testing.assert_allclose(confusion_matrix(mapping, classes), matrix)
 
 
-def test_corrupted_classes_lose_or_receive_labels() -> None:
+def test_it_is_about_classes_that_lose_or_receive_labels() -> None:
     table = training_table(np.repeat(np.arange(10), 10), np.full(100, "train"))
     matrices: list[tuple[Any, list[int]]] = [
         (SWAPS.confusion_matrix, [1, 6, 7, 9]),
@@ -116,7 +130,7 @@ def test_corrupted_classes_lose_or_receive_labels() -> None:
     ]
     for matrix, expected in matrices:
         noise = LabelNoiseSettings(confusion_matrix=matrix)
-        assert corrupted_classes(corrupt(noise, table, DIGITS, generator(0, "c"))) == expected
+        assert corrupted(noise, table, DIGITS).about == set(expected)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +163,9 @@ def test_wrong_matrices(matrix: Any, message: str) -> None:
 
 
 def test_unknown_corruption_and_attributes() -> None:
-    rng = generator(0, "corrupt")
     table = training_table(np.zeros((2, 3), np.float32), np.array(["train", "train"]))
     with pytest.raises(RepairError, match=r"corruption\.kind is 'salt': choose one of none, label-noise"):
         CorruptData(seed=0, corruption={"kind": "salt"})
     with pytest.raises(RepairError, match="attributes"):
-        corrupt(SWAPS, table, DIGITS, rng)
-    assert not corrupt(NoCorruptionSettings(), table, DIGITS, rng)["is_corrupted"].any()
+        corrupted(SWAPS, table, DIGITS)
+    assert not corrupted(NoCorruptionSettings(), table, DIGITS).table["is_corrupted"].any()

@@ -57,6 +57,8 @@ def write_workspace(
         write_table(
             root / "data/scores/scores.parquet", pd.DataFrame({"score": generator.normal(size=COUNT)})
         )
+        meaning = {"score": "loss-change", "unit": "nats", "meaning": "score > 0: harmful"}
+        write_json(root / "data/scores/scores.json", meaning)
     write_table(root / "data/causes/causes.parquet", pd.DataFrame({"position": np.arange(8)}))
     write_json(
         root / "data/method/evaluate.json",
@@ -130,6 +132,9 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     expected |= {"examples.png"} if kind["scored"] else set()
     expected |= {"identification.png"} if kind["corrupted"] else set()
     assert pictures == expected
+    text = (tmp_path / "metrics/page.html").read_text()
+    assert "Given label" in text
+    assert ("in nats; score" in text) == kind["scored"]
     shown = show(tmp_path)
     assert shown.returncode == 0, shown.stderr
     what = "Method ewc: took as causes 8" if kind["scored"] else "Method erase: erased 8"
@@ -175,8 +180,8 @@ def test_the_reference_is_measured_and_shown(case: str, reference: str, tmp_path
 def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) -> None:
     write_workspace(tmp_path, attributes=False, corrupted=True, scored=True)
     evaluate(tmp_path).check_returncode()
-    earlier = {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[jp]*"))}
-    assert len(earlier) == 8
+    earlier = {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[hjp]*"))}
+    assert len(earlier) == 9
     if broken == "a picture":
         (tmp_path / "metrics/treatment_course.csv").write_text("step\n0\n")
         sentence = "needs a column round"
@@ -193,7 +198,7 @@ def test_whatever_fails_leaves_the_earlier_results(broken: str, tmp_path: Path) 
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[jp]*"))} == earlier
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "metrics").rglob("*.[hjp]*"))} == earlier
 
 
 def test_a_fresh_clone_is_told_what_works_there(tmp_path: Path) -> None:

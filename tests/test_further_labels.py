@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from modelrepair.corruptions import corrupt, corrupted_classes
+from modelrepair.corruptions import TrainingData, corrupt
 from modelrepair.data.classes import further_label_column
-from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.settings.corruption import CorruptData
 from modelrepair.settings.data import PrepareData
@@ -22,6 +21,7 @@ from modelrepair.splits.dataset import training_table, with_further_labels
 
 CLASSES = ("ape", "bee", "cow")
 COUNT = 12
+INPUTS = np.zeros((COUNT, 2))
 
 
 def load(folder: Path, labels: dict[str, Any], **settings: Any) -> Dataset:
@@ -148,21 +148,22 @@ def test_what_people_got_wrong_is_corrupted() -> None:
     plain = training_table(true, split)
     table = with_further_labels(plain, {"people": people, "experts": true})
     settings = CorruptData(seed=0, corruption={"kind": "annotation-noise", "column": "people"}).corruption
-    result = corrupt(settings, table, CLASSES, generator(0, "corruption"))
+    data = corrupt(settings, TrainingData.original(table, INPUTS, CLASSES), 0)
+    result = data.table
     assert list(result) == ["example", "split", "label", "true_label", "is_corrupted"]
     np.testing.assert_array_equal(result["label"], people)
     np.testing.assert_array_equal(result["true_label"], true)
     np.testing.assert_array_equal(result["is_corrupted"], people != true)
-    assert corrupted_classes(result) == [1, 2]
+    assert data.about == {1, 2}
     assert further_label_column("people") in table, "the table given is left as it is"
     with pytest.raises(RepairError, match="takes the labels 'people', which the data set does not have"):
-        corrupt(settings, plain, CLASSES, generator(0, "corruption"))
+        corrupt(settings, TrainingData.original(plain, INPUTS, CLASSES), 0)
 
 
 def test_other_corruptions_leave_them_out() -> None:
     true = np.arange(COUNT) % 3
     table = with_further_labels(training_table(true, np.full(COUNT, "train")), {"people": true})
     settings = CorruptData(seed=0, corruption={"kind": "none"}).corruption
-    assert list(corrupt(settings, table, CLASSES, generator(0, "corruption"))) == [
+    assert list(corrupt(settings, TrainingData.original(table, INPUTS, CLASSES), 0).table) == [
         *("example", "split", "label", "true_label", "is_corrupted")
     ]

@@ -121,6 +121,11 @@ def test_a_zip_gives_what_the_folder_gives(tmp_path: Path, below: str, sides: bo
     one = load(tmp_path / "images", **settings)
     assert len(one.train_inputs) == 9
     assert_same(one, load(zipped(tmp_path / "images", tmp_path / "images.zip"), **settings))
+    assert one.train_files is not None
+    assert one.train_files[0].split("/")[-2] == "ape"
+    assert len(one.train_files[0].split("/")) == (3 if sides else 2), (
+        "a folder around all has no part in names"
+    )
 
 
 def test_in_pieces_on_the_disk_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +138,20 @@ def test_in_pieces_on_the_disk_as_in_memory(tmp_path: Path, monkeypatch: pytest.
         assert isinstance(data.train_inputs, np.memmap)
         assert_same(data, expected)
         np.testing.assert_array_equal(read_array(tmp_path / "out" / "test_inputs.npy"), expected.test_inputs)
+
+
+def test_memory_is_that_of_a_few_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sides(tmp_path / "images", training=200, test=1)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(decoding, "PIECE_IMAGES", 4)
+    load(tmp_path / "images", tmp_path / "out", size=[8, 8])
+    tracemalloc.start()
+    try:
+        data = load(tmp_path / "images", tmp_path / "out", size=[64, 64])
+        assert data.train_inputs.nbytes == 600 * 3 * 64 * 64
+        assert tracemalloc.get_traced_memory()[1] < data.train_inputs.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_fraction_of_every_class_is_for_testing(tmp_path: Path) -> None:

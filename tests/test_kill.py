@@ -30,18 +30,22 @@ class Case:
         stage: whose it is.
         description: how it speaks of itself.
         last: when it is killed last; None for when its result is in place and DVC has not recorded it.
-        method: that needs it.
+        method, corruption: that need it.
     """
 
     stage: str
     description: str
     last: Moment | None
     method: str = "ewc"
+    corruption: str = "small"
 
 
 CASES = {
     # Before the last file of a folder.
     "training": Case("train-base", "training", Moment("train-base", "open", "*/margins.npy")),
+    "victim": Case(
+        "train-victim", "training the victim", Moment("train-victim", *WRITTEN, count=2), corruption="poison"
+    ),
     "insertion": Case("update-posterior", "editing the posterior", None),
     "deletion": Case("treat", "editing the posterior", Moment("treat", *WRITTEN, count=2)),
     "retraining": Case("treat", "retraining", None, method="retrain"),
@@ -67,8 +71,8 @@ def test_killed_runs_go_on_to_the_same_bytes(chains: dict[str, Future[None]], na
 
 
 def kill_and_go_on(project: Project, case: Case) -> None:
-    if case.method != "ewc":
-        project.set_parameters({"method": case.method})
+    if (case.method, case.corruption) != ("ewc", "small"):
+        project.set_parameters({"method": case.method, "corruption": case.corruption})
         project.repro(case.stage).succeeded()
     expected = unmade(project, case.stage)
     scratch = project.root / ".scratch" / case.stage

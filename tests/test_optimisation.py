@@ -476,17 +476,17 @@ def test_the_seed_alone_decides_the_order() -> None:
 def test_training_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, course = trained(OTHER_CLOUDS)
     judged = 0
-    accuracy = TrainedModel.accuracy
+    performance = TrainedModel.performance
 
-    def dying(model: TrainedModel, examples: Examples) -> float:
+    def dying(model: TrainedModel, examples: Examples) -> tuple[float, float]:
         nonlocal judged
         judged += 1
         if judged == 4:
             raise SystemExit
-        return accuracy(model, examples)
+        return performance(model, examples)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainedModel, "accuracy", dying)
+        patch.setattr(TrainedModel, "performance", dying)
         with contextlib.suppress(SystemExit):
             trained(OTHER_CLOUDS, checkpoint=Checkpoint(tmp_path / "training", "fingerprint"))
     assert judged == 4

@@ -324,6 +324,17 @@ def test_confusions_of_few_and_many_classes(classes, tmp_path):
     assert 400 <= height <= 800
 
 
+def test_a_group_of_which_examples_are_missing_has_its_accuracy_in_the_summary():
+    """No example is known to be corrupted then, as where nothing was done, and there such rows are not."""
+    missing = {**NO_TRUTH, "noisy_classes": (3,)}
+    assert list(summary._groups(replace(CLASSES, **missing)).values())[1:3] == [
+        "Other classes",
+        "Rare classes",
+    ]
+    assert list(summary._groups(replace(CLASSES, **NO_TRUTH))) == ["all", "holdout", "remaining"]
+    assert list(summary._groups(CLASSES).values())[1:3] == ["Clean classes", "Noisy classes"]
+
+
 def test_of_many_classes_those_that_are_confused_most_are_shown():
     labels = np.array([5, 5, 5, 700, 9, 9])
     before, after = np.array([6, 6, 5, 700, 9, 9]), np.array([5, 5, 5, 700, 9, 3])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.selection import SELECTIONS, Selection, expected_causes, select_causes
+from modelrepair.selection import SELECTIONS, Selection, corrections, expected_causes, select_causes
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -267,6 +267,66 @@ def test_a_list_of_examples(tmp_path: Path) -> None:
             select_causes(np.zeros(6), labelled(), "listed", file=str(file))
     with pytest.raises(RepairError, match=r"there is no file .*absent\.csv"):
         select_causes(np.zeros(6), labelled(), "listed", file=str(tmp_path / "absent.csv"))
+
+
+NAMES = ("one", "six, or so", "seven")
+
+
+def marked() -> pd.DataFrame:
+    return labelled().assign(label=[2, 0, 2, 2, 0, 2])
+
+
+def test_marks_are_kept_removed_or_relabelled(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text(
+        'example,action,label\n27,relabel,"six, or so"\n10,keep,\n11,remove,\n19,relabel,2\n27,relabel,"six, or so"\n'
+    )
+    rows = marked()
+    assert select_causes(np.zeros(6), rows, "listed", file=str(file)).tolist() == [5, 1, 4]
+    given = corrections(rows, NAMES, "listed", file=str(file))
+    assert given is not None
+    assert given.tolist() == [-1, -1, -1, -1, 2, 1]
+    file.write_text("label,action,example\n,remove,27\n,keep,10\n")
+    assert select_causes(np.zeros(6), rows, "listed", file=str(file)).tolist() == [5]
+    assert corrections(rows, NAMES, "listed", file=str(file)) is None
+    assert corrections(rows, NAMES, "top-k", count=1) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("27,relabel,two", "line 2 of .*: the data have no class 'two': choose from one, six, or so, seven"),
+        ("27,relabel,seven", "relabels example 27 as 'seven', which is the label that it has"),
+        ("27,relabel,", "line 2 of .* relabels without a label: give one where the action is relabel"),
+        ("27,remove,one", "line 2 of .* says remove with a label"),
+        ("27,burn,", "line 2 of .* has 'burn' in the column action: give one of keep, remove, relabel"),
+        ("27,remove,\n10,keep,\n27,keep,", "lines 2 and 4 of .* differ on example 27: leave one of them"),
+        ("27,keep,\n10,keep,", "keeps all 2 examples that it lists: mark at least one as a cause"),
+        ("27,remove", "line 2 of .* has 2 values for 3 columns"),
+        ("12,relabel,one", "lists example 12, and 0 more, that the model was not trained on"),
+    ],
+)
+def test_marks_that_say_nothing_clear_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text(f"example,action,label\n{content}\n")
+
+    def take() -> None:
+        select_causes(np.zeros(6), marked(), "listed", file=str(file))
+        corrections(marked(), NAMES, "listed", file=str(file))
+
+    with pytest.raises(RepairError, match=message):
+        take()
+
+
+def test_an_action_needs_a_column_of_labels_and_attributes_no_new_label(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text("example,action\n27,remove\n")
+    with pytest.raises(RepairError, match="has 0 columns label: give one"):
+        select_causes(np.zeros(6), marked(), "listed", file=str(file))
+    file.write_text("example,action,label\n27,relabel,one\n")
+    rows = marked().assign(label=[[0.0, 1.0, 0.0]] * 6)
+    with pytest.raises(RepairError, match="has attributes in place of one class: mark it to be removed"):
+        corrections(rows, NAMES, "listed", file=str(file))
 
 
 def test_which_rules_look_at_the_scores() -> None:

@@ -395,6 +395,7 @@ def test_every_stage_gets_its_own() -> None:
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
         "for_reference": False,
+        "only_removes": None,
     }
     ewc = CONTENT["identifications"]["ewc"]
     insertion = found["update-posterior"]
@@ -411,6 +412,19 @@ def test_every_stage_gets_its_own() -> None:
         "scored": True,
         "reference": "fine-tuned without the 15 % highest losses",
         "retrained": False,
+        "parameters": {
+            "method": "ewc",
+            "identification": "ewc",
+            "treatment": "ewc",
+            "selection": "fraction",
+            "dataset": "mnist-sample",
+            "corruption": "label-noise",
+            "model.network": "lenet5",
+            "reference": "obvious",
+            "seed": "0",
+        },
+        "seed": 0,
+        "measured": {"relearning_steps": 0},
     }
 
 
@@ -642,7 +656,7 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         (
             {"corruption": "rust"},
-            "there is no corruption 'rust': choose one of .*label-noise, none",
+            "there is no corruption 'rust': choose one of backdoor",
         ),
         ({"selection": "best"}, "there is no selection 'best': choose one of .*fraction"),
         (
@@ -680,6 +694,32 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
             {"identification": "sgd-influence", "model__network": "resnet20"},
             "resnet20 normalises by the statistics of a batch while it is trained",
         ),
+        (
+            {"identification": "sgd-influence", "training__precision": "bfloat16"},
+            "training.precision bfloat16 rounds more than what one example changes: set it to float32",
+        ),
+        (
+            {"model__network": "torchvision", "model__options": {"classifier": "resnet5"}},
+            "no classifier of torchvision 'resnet5': choose one of resnet",
+        ),
+        ({"model__network": "torchvision"}, "lacking is classifier: add it"),
+        ({"model__pretrained": "IMAGENET1K_V1"}, "and lenet5 has no published weights: give a file"),
+        (
+            {"model__pretrained": "elsewhere/a.safetensors"},
+            r"model.pretrained is 'elsewhere/a.safetensors', outside the folder weights",
+        ),
+        (
+            {
+                "identification": "sgd-influence",
+                "model__network": "torchvision",
+                "model__options": {"classifier": "resnet50", "size": 224},
+            },
+            "torchvision normalises by the statistics of a batch",
+        ),
+        ({"training__nesterov": True}, "nesterov is of sgd with momentum, and optimiser is adam"),
+        ({"training__schedule": "one-cycle"}, "patience 5 may end the training before: set patience to null"),
+        ({"training__drops": [3]}, r"drops are \[3\] with the schedule constant: give steps some epochs"),
+        ({"training__warm_up": 100}, "warm_up is 100 of 100 epochs: give fewer than there are"),
         (
             {"identification": "sgd-influence", "identifications__sgd-influence__influence__legacy": True},
             "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd",

@@ -5,12 +5,14 @@ Trained networks here are smooth and in float64, so that derivatives have an ora
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,10 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
+from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Course, Descent, Step, epoch_steps, mean_loss
 from modelrepair.training.replay import Replay
+from modelrepair.training.schedule import Schedule
 from modelrepair.training.train import train
 from modelrepair.training.trajectory import Trajectory, load_trajectory, save_trajectory
 from models import assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401
@@ -31,6 +35,14 @@ OPTIMISERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimiser": "sgd", "momentum": 0.0, "learning_rate": 0.1},
     "momentum": {"optimiser": "sgd", "momentum": 0.9, "learning_rate": 0.02},
     "adam": {"optimiser": "adam", "learning_rate": 0.01},
+    "nesterov, one cycle": {
+        "optimiser": "sgd",
+        "momentum": 0.8,
+        "nesterov": True,
+        "learning_rate": 0.05,
+        "schedule": Schedule("one-cycle"),
+    },
+    "adam, cosine": {"optimiser": "adam", "learning_rate": 0.01, "schedule": Schedule("cosine")},
 }
 BATCH, EPOCHS, SEED = 7, 5, 3
 FAILURES = make_examples(count=4, seed=7)
@@ -76,26 +88,46 @@ def unrolled(
 ) -> Tensor:
     """(d,) where training ends if example i counts wᵢ times in every step, as one function of the weights."""
     rate, momentum = (OPTIMISERS[optimiser].get(name, 0.0) for name in ("learning_rate", "momentum"))
+    nesterov = OPTIMISERS[optimiser].get("nesterov", False)
     position = start.parameter_vector.requires_grad_()
     first = second = torch.zeros_like(position)
-    for number, step in all_steps(len(examples), epochs):
+    rates = scheduled_rates(optimiser, rate, epochs * math.ceil(len(examples) / BATCH))
+    for (number, step), rate in zip(all_steps(len(examples), epochs), rates, strict=True):
         inputs, targets = examples.batch(step.positions, dtype=torch.float64)
         losses = -start.log_likelihood(start.outputs_at(start.split(position), inputs), targets)
         (gradient,) = torch.autograd.grad(
             (weights[step.positions] * losses).mean(), position, create_graph=weights.requires_grad
         )
         gradient = gradient + decay * position
-        if optimiser == "adam":
+        if optimiser.startswith("adam"):
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
             spread = (second / (1 - 0.999**number)).sqrt() + 1e-8
             position = position - rate * first / (1 - 0.9**number) / spread
         else:
             first = momentum * first + gradient
-            position = position - rate * first
+            position = position - rate * (gradient + momentum * first if nesterov else first)
         if not weights.requires_grad:
             position = position.detach().requires_grad_()
     return position
+
+
+def scheduled_rates(optimiser: str, rate: float, count: int) -> list[float]:
+    """The learning rate of each step, by PyTorch's own schedules."""
+    made = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    if "one cycle" in optimiser:
+        schedule: Any = torch.optim.lr_scheduler.OneCycleLR(made, rate, count, cycle_momentum=False)
+    elif "cosine" in optimiser:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, count)
+    else:
+        return [rate] * count
+    made.step()
+    rates = []
+    for number in range(count):
+        rates.append(made.param_groups[0]["lr"])
+        if number + 1 < count:
+            schedule.step()
+    return rates
 
 
 def failure_loss(model: TrainedModel, position: Tensor) -> Tensor:
@@ -133,6 +165,19 @@ def test_a_replay_is_the_training_to_the_byte(optimiser: str, network: str) -> N
     assert {
         name: end[f"network.{name}"].numpy().tobytes() for name in model.network.state_dict()
     } == state_bytes(model)
+
+
+@every_optimiser
+def test_a_replay_sees_the_same_views(optimiser: str) -> None:
+    conditions = Conditions(crop=2, flip=True, channels_last=True)
+    model, examples, course = trained(optimiser, "lenet5", checkpoints=1, conditions=conditions)
+    end = Replay(way_of(course), model, examples).state_after(0)
+    names = model.network.state_dict()
+    assert {name: end[f"network.{name}"].contiguous().numpy().tobytes() for name in names} == state_bytes(
+        model
+    )
+    plain, _, _ = trained(optimiser, "lenet5")
+    assert state_bytes(plain) != state_bytes(model)
 
 
 def test_recording_changes_nothing() -> None:
@@ -197,10 +242,12 @@ def test_a_resumed_training_has_the_same_way(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_written_way_is_read_back(tmp_path: Path) -> None:
-    model, examples, course = trained("momentum", decay=0.01)
+    conditions = Conditions(channels_last=True)
+    model, examples, course = trained("nesterov, one cycle", decay=0.01, conditions=conditions)
     save_trajectory(tmp_path, way_of(course))
     read = replace(course, trajectory=load_trajectory(tmp_path))
     assert way_of(read).descent == way_of(course).descent
+    assert way_of(read).conditions == conditions
     assert torch.equal(scores(model, examples, read), scores(model, examples, course))
 
 
@@ -256,7 +303,7 @@ def test_plain_scores_are_the_recursion_as_it_is_printed() -> None:
         assert_equal(scores(model, examples, course, legacy=legacy), expected, 1e-12)
 
 
-@every_optimiser
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam"])
 def test_scores_are_those_of_training_again_without_the_example(optimiser: str) -> None:
     """To first order: with small steps the sign is right, and the error is of second order in an example's share."""
     model, examples, course = trained(optimiser)
@@ -359,7 +406,65 @@ def test_it_goes_on_after_a_kill_to_the_same_bytes(tmp_path: Path, monkeypatch: 
         assert parts == 13, "two of five parts had been done"
 
 
+def test_scores_with_views_are_those_of_the_examples_as_they_were_shown() -> None:
+    """The derivative by an example's weight, with every view as it was, is the score."""
+    conditions = Conditions(crop=1, flip=True)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 4 * 4, 3)).double()
+    start = TrainedModel(network, Softmax(), device="cpu")
+    model = start.copy()
+    examples = Examples(
+        np.random.default_rng(0).normal(size=(23, 1, 6, 6)), np.random.default_rng(1).integers(0, 3, 23)
+    )
+    descent = Descent(rounds=2, **OPTIMISERS["momentum"])
+    course = train(
+        model, examples, descent, batch_size=BATCH, seed=SEED, checkpoints=1, conditions=conditions
+    )
+    predicted = scores(model, examples, course)
+
+    def loss(example: int, share: float) -> Tensor:
+        moved, velocity = start.copy(), torch.zeros(model.parameter_vector.shape, dtype=torch.float64)
+        for epoch in (1, 2):
+            views = conditions.views(23, seed=SEED, purpose="training", epoch=epoch)
+            assert views is not None
+            for step in epoch_steps(23, BATCH, seed=SEED, purpose="training", epoch=epoch):
+                inputs, targets = examples.batch(step.positions, dtype=torch.float64)
+                shown = torch.stack(
+                    [seen(*pair) for pair in zip(inputs, views[step.positions].tolist(), strict=True)]
+                )
+                weights = torch.ones(len(step.positions), dtype=torch.float64) / len(step.positions)
+                weights[step.positions == example] *= 1 + share
+                slope = moved.weighted_gradient(Examples(shown.numpy(), targets.numpy()), weights)
+                velocity = 0.9 * velocity - slope
+                moved = moved.with_parameter_vector(moved.parameter_vector - 0.02 * velocity)
+        return -moved.log_likelihoods(examples.subset(range(4))).mean()
+
+    for example in (0, 11):
+        slope = (loss(example, 1e-4) - loss(example, -1e-4)) / 2e-4
+        assert_equal(predicted[example], slope, 1e-7)
+
+
+def seen(image: Tensor, view: list[int]) -> Tensor:
+    """(channels, height, width) one image, mirrored by hand and moved within zeros, pixel by pixel."""
+    down, right, mirrored = view
+    result = torch.zeros_like(image)
+    _, height, width = image.shape
+    for row in range(height):
+        for column in range(width):
+            source = row - down, column - right
+            if mirrored:
+                source = row - down, width - 1 - column - right
+            if 0 <= source[0] < height and 0 <= source[1] < width:
+                result[:, row, column] = image[:, source[0], source[1]]
+    return result
+
+
 # What it cannot be.
+
+
+def test_products_in_bfloat16_are_refused() -> None:
+    model, examples, course = trained("adam", conditions=Conditions(precision="bfloat16"))
+    with pytest.raises(RepairError, match="the base training computed in bfloat16, whose rounding is larger"):
+        scores(model, examples, course)
 
 
 def test_what_was_not_recorded_is_missed() -> None:
@@ -387,7 +492,7 @@ def test_other_examples_are_noticed() -> None:
         scores(model, others, course)
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "momentum"])
+@pytest.mark.parametrize("optimiser", ["adam", "momentum", "nesterov, one cycle"])
 def test_the_script_of_the_authors_is_of_plain_stochastic_gradients(optimiser: str) -> None:
     model, examples, course = trained(optimiser)
     with pytest.raises(RepairError, match="legacy is of plain stochastic gradients"):

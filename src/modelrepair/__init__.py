@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Conditions": "training.conditions",
     "Delete": "treatment",
     "Descent": "training.descent",
     "ElasticWeightConsolidation": "posterior",
@@ -24,6 +25,7 @@ _HOMES = {
     "Proxy": "erasure",
     "RepairError": "errors",
     "Retrain": "treatment",
+    "Schedule": "training.schedule",
     "Sigmoid": "models.likelihood",
     "Softmax": "models.likelihood",
     "TrainedModel": "models.trained_model",

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 
-from modelrepair.corruptions.drawing import require_classes
+from modelrepair.corruptions.base import TrainingData
 from modelrepair.data.classes import further_label_column
 from modelrepair.errors import RepairError
 from modelrepair.settings.corruption import AnnotationNoiseSettings
 
 
 def annotation_noise(
-    settings: AnnotationNoiseSettings, table: pd.DataFrame, classes: Sequence[str], rng: np.random.Generator
-) -> pd.DataFrame:
+    settings: AnnotationNoiseSettings, data: TrainingData, rng: np.random.Generator
+) -> TrainingData:
     """Wei et al. 2022 (CIFAR-10N): annotators' labels in place of the data set's; corrupted is what they got wrong.
 
     Nothing is drawn at random.
     """
-    labels, column = require_classes(table, settings.kind), further_label_column(settings.column)
-    if column not in table:
+    labels, column = data.true_classes(settings.kind), further_label_column(settings.column)
+    if column not in data.table:
         raise RepairError(
             f"annotation-noise takes the labels {settings.column!r}, which the data set does not have: name them in "
             "its labels.columns"
         )
-    given = table[column].to_numpy()
-    return table.assign(label=given, true_label=labels, is_corrupted=given != labels)
+    given = data.table[column].to_numpy()
+    marks = data.sound & (given != labels)
+    return data.corrupted(marks, labels=np.where(marks, given, data.table["label"].to_numpy()))

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modelrepair.corruptions.drawing import drawn_by_split, require_classes, share_of
+from modelrepair.corruptions.base import TrainingData, Trigger
+from modelrepair.corruptions.drawing import drawn_by_split, share_of
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
 from modelrepair.settings.corruption import BackdoorSettings
 
 
-def backdoor(
-    settings: BackdoorSettings, table: pd.DataFrame, classes: Sequence[str], rng: np.random.Generator
-) -> pd.DataFrame:
+def backdoor(settings: BackdoorSettings, data: TrainingData, rng: np.random.Generator) -> TrainingData:
     """BadNets (Gu et al. 2017), as Goel et al. 2024 draw it: images of any class are called by the attacker's label.
 
     All that are drawn are corrupted, also those whose label is right: the patch is on them.
     """
-    labels = require_classes(table, settings.kind)
-    split = table["split"].to_numpy(dtype=str)
-    share = share_of(settings, int((split == "train").sum()), "training examples")
-    drawn = drawn_by_split(split, share, rng)
-    given = np.where(drawn, class_number(settings.label, classes), labels)
-    return table.assign(label=given, true_label=labels, is_corrupted=drawn)
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A square patch in a corner of an image.
-
-    Attributes:
-        corner: such as "bottom-right".
-        size: of its side, in pixels.
-        value: of its pixels, in all channels.
-    """
-
-    corner: str
-    size: int
-    value: float
-
-    def on(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """(n, channels, height, width) copies of the images with the patch on them."""
-        stamped = np.array(inputs)
-        vertical, horizontal = self.corner.split("-")
-        rows = slice(None, self.size) if vertical == "top" else slice(-self.size, None)
-        columns = slice(None, self.size) if horizontal == "left" else slice(-self.size, None)
-        stamped[:, :, rows, columns] = self.value
-        return stamped
+    data.true_classes(settings.kind)
+    trigger = trigger_for(settings, data.inputs)
+    share = share_of(settings, int((data.split == "train").sum()), "training examples")
+    drawn = drawn_by_split(data.split, data.sound, share, settings.kind, rng)
+    given = np.where(drawn, class_number(settings.label, data.classes), data.table["label"].to_numpy())
+    stamped = trigger.on(data.inputs[data.table.loc[drawn, "example"].to_numpy()])
+    return replace(data.corrupted(drawn, labels=given, inputs=stamped), trigger=trigger)
 
 
 def trigger_for(settings: BackdoorSettings, inputs: NDArray[Any]) -> Trigger:

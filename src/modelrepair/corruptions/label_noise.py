@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from modelrepair.corruptions.base import TrainingData
+from modelrepair.corruptions.drawing import in_random_order
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
 from modelrepair.settings.corruption import LabelNoiseSettings
@@ -16,18 +17,39 @@ from modelrepair.settings.corruption import LabelNoiseSettings
 SUM_TOLERANCE = 1e-6
 
 
-def label_noise(
-    settings: LabelNoiseSettings, table: pd.DataFrame, classes: Sequence[str], rng: np.random.Generator
-) -> pd.DataFrame:
-    """Huang et al. 2023, section 4.1: 40 % of the labels of each of two pairs of classes swapped."""
-    labels = table["label"].to_numpy()
-    if labels.dtype == object:
-        raise RepairError(
-            "label-noise needs one class an example, but these have attributes: use corruption none"
-        )
-    confusion = confusion_matrix(settings.confusion_matrix, classes)
-    given = corrupt_labels(labels, table["split"].to_numpy(dtype=str), confusion, rng)
-    return table.assign(label=given, true_label=labels, is_corrupted=given != labels)
+def label_noise(settings: LabelNoiseSettings, data: TrainingData, rng: np.random.Generator) -> TrainingData:
+    """Huang et al. 2023, section 4.1: 40 % of the labels of each of two pairs of classes swapped.
+
+    Or labels that are wrong at one rate whatever the class, each other class's as often.
+    """
+    # Attributes are refused before a matrix of classes is made.
+    data.true_classes(settings.kind)
+    if settings.uniform is None:
+        confusion = confusion_matrix(settings.confusion_matrix, data.classes)
+    else:
+        confusion = uniform_confusion(settings.uniform, len(data.classes))
+    return with_given_labels(data, confusion, settings.kind, rng)
+
+
+def with_given_labels(
+    data: TrainingData, confusion: NDArray[np.float64], kind: str, rng: np.random.Generator
+) -> TrainingData:
+    """The data with labels given by a confusion matrix, to examples that are not corrupted yet.
+
+    Raises:
+        RepairError: if examples have attributes, or too few are left.
+    """
+    truth, sound = data.true_classes(kind), data.sound
+    drawn = corrupt_labels(truth, data.split, confusion, rng, sound=sound, kind=kind)
+    marks = sound & (drawn != truth)
+    return data.corrupted(marks, labels=np.where(marks, drawn, data.table["label"].to_numpy()))
+
+
+def uniform_confusion(rate: float, k: int) -> NDArray[np.float64]:
+    """(k, k) matrix: every class keeps its label with probability 1 - rate and is given any other's alike."""
+    confusion = np.full((k, k), rate / (k - 1))
+    np.fill_diagonal(confusion, 1 - rate)
+    return confusion
 
 
 def confusion_matrix(given: object, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -53,6 +75,9 @@ def corrupt_labels(
     split: NDArray[np.str_],
     confusion: NDArray[np.float64],
     rng: np.random.Generator,
+    *,
+    sound: NDArray[np.bool_] | None = None,
+    kind: str = "label-noise",
 ) -> NDArray[np.int64]:
     """(n,) given labels: exactly the confusion matrix's share of every class in every split, at random.
 
@@ -65,14 +90,22 @@ def corrupt_labels(
         split: (n,) names of splits, each corrupted on its own.
         confusion: (k, k) as from `confusion_matrix`.
         rng: draws the examples.
+        sound: (n,) whether an example may be given another label; by default all may. The shares are of all.
+        kind: the corruption that asks, for messages.
+
+    Raises:
+        RepairError: if too few examples may be given another label.
     """
     given = labels.copy()
+    free = np.ones(len(labels), dtype=bool) if sound is None else sound
     for name in np.unique(split):
         for number in range(len(confusion)):
-            members = rng.permutation(np.flatnonzero((split == name) & (labels == number)))
+            group = (split == name) & (labels == number)
+            others = np.delete(np.arange(len(confusion)), number)
             # The diagonal goes last, so that those who keep their label are the end of the permutation.
-            order = np.r_[np.delete(np.arange(len(confusion)), number), number]
-            given[members] = np.repeat(order, _largest_remainder(confusion[number, order], len(members)))
+            counts = _largest_remainder(confusion[number, np.r_[others, number]], int(group.sum()))[:-1]
+            wrong = int(counts.sum())
+            given[in_random_order(group, free, wrong, kind, rng)[:wrong]] = np.repeat(others, counts)
     return given
 
 

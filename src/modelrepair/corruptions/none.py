@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 
+from modelrepair.corruptions.base import TrainingData
 from modelrepair.settings.corruption import NoCorruptionSettings
 
 
 def no_corruption(
-    settings: NoCorruptionSettings, table: pd.DataFrame, classes: Sequence[str], rng: np.random.Generator
-) -> pd.DataFrame:
-    """The labels as they are, all taken for true."""
-    return table.assign(true_label=table["label"], is_corrupted=False)
+    settings: NoCorruptionSettings, data: TrainingData, rng: np.random.Generator
+) -> TrainingData:
+    """The data as they are, all labels taken for true."""
+    return data

@@ -6,8 +6,9 @@ picture can be tried, or used on results from elsewhere, with an `Evidence` writ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 
 
 class Inputs(Protocol):
-    """(n, ...) inputs of which single rows are read, such as an array, memory-mapped or not."""
+    """(n, ...) inputs of which single rows, or arrays of rows, are read, such as an array, memory-mapped or not."""
 
     @property
     def ndim(self) -> int: ...
@@ -42,16 +43,21 @@ class Answers:
             the share that is right.
         test_log_likelihoods: (t,) log p(y | x, θ) in nats.
         test_predictions: (t,) class numbers, or (t, k) attributes of 0 and 1.
+        training_predictions: (n,) or (n, k), as those of the test examples; None where nobody asked for them.
         training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
         test_probabilities: (t, k), likewise.
+        relearning_steps: after how many steps the model knows the causes as well as the base model does; infinity if
+            those that were taken were not enough, None where this was not measured.
     """
 
     training_log_likelihoods: NDArray[np.float64]
     training_correct: Array
     test_log_likelihoods: NDArray[np.float64]
     test_predictions: Array
+    training_predictions: Array | None = None
     training_probabilities: Array | None = None
     test_probabilities: Array | None = None
+    relearning_steps: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,7 @@ class Evidence:
         given_labels: (n,) or (n, k), those that the model was trained with.
         true_labels: the same, as they should be; None where no truth is known.
         is_corrupted: (n,) bool, the true causes; None where no truth is known.
+        corrupted_by: (n,) the name of the corruption of each example, "" for none; None unless there were several.
         scores: (n,) positive = harmful; None where nothing was scored, as for a request.
         causes: (m,) positions among the training examples of those that were taken as causes.
         test_inputs: (t, ...) as the training inputs.
@@ -82,6 +89,9 @@ class Evidence:
         reference_retrained: whether it is the model retrained without the causes. All answers then have probabilities.
         in_domain: (t,) bool, the test examples that the corruption is about; None where it has no such domain.
         attacker_class: the class that a trigger is to lead to; None without a trigger.
+        corrections: (m,) class numbers that a person gave to the causes, -1 to those that are only to be removed; None
+            where nobody gave any.
+        training_numbers, test_numbers: (n,), (t,) the examples' numbers in the data set; None where they have none.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -107,6 +117,10 @@ class Evidence:
     reference_retrained: bool = False
     in_domain: NDArray[np.bool_] | None = None
     attacker_class: int | None = None
+    corrupted_by: Array | None = None
+    corrections: NDArray[np.int64] | None = None
+    training_numbers: NDArray[np.int64] | None = None
+    test_numbers: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -117,7 +131,10 @@ class Evidence:
                 "given labels": self.given_labels,
                 "true labels": self.true_labels,
                 "marks of corruption": self.is_corrupted,
+                "names of corruptions": self.corrupted_by,
                 "scores": self.scores,
+                "numbers": self.training_numbers,
+                **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
             },
@@ -126,9 +143,11 @@ class Evidence:
                 "roles": self.roles,
                 "parts": self.parts,
                 "marks of the domain": self.in_domain,
+                "numbers": self.test_numbers,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
             },
+            "cause": {"causes": self.causes, "corrections": self.corrections},
         }
         for kind, columns in named.items():
             lengths = {name: len(values) for name, values in columns.items() if values is not None}
@@ -164,12 +183,16 @@ def gather(
     scores: ArrayLike | None = None,
     true_labels: ArrayLike | None = None,
     is_corrupted: ArrayLike | None = None,
+    corrupted_by: ArrayLike | None = None,
     noisy_classes: Sequence[int] = (),
     reference: TrainedModel | None = None,
     reference_in_words: str | None = None,
     reference_retrained: bool = False,
     in_domain: ArrayLike | None = None,
     attacker_class: int | None = None,
+    corrections: ArrayLike | None = None,
+    relearning: int = 0,
+    seed: int = 0,
 ) -> Evidence:
     """Run all models over all examples, once each, and put down what all measures and pictures need.
 
@@ -177,15 +200,29 @@ def gather(
         base, repaired: the model before and after.
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
-        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, noisy_classes, in_domain,
-            attacker_class: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
-            truth is known.
+        class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
+            in_domain, attacker_class, corrections: as in `Evidence`. Where no example is corrupted there are no true
+            causes to find, so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
+        relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
+            the causes again; 0 for none.
+        seed: of their order.
 
     Raises:
         RepairError: if there is not one value for each example.
     """
+    deleted = training.subset(np.asarray(causes))
+
+    def answers(model: TrainedModel, *, relearned: bool) -> Answers:
+        made = _answers(model, training, tests, probable)
+        if not (relearned and relearning and len(deleted)):
+            return made
+        from modelrepair.evaluation.relearning import relearning_steps
+
+        steps = relearning_steps(model, deleted, base.accuracy(deleted), most=relearning, seed=seed)
+        return replace(made, relearning_steps=math.inf if steps is None else steps)
+
     known = is_corrupted is not None and bool(np.any(is_corrupted))
     probable = reference is not None and reference_retrained
     return Evidence(
@@ -201,19 +238,23 @@ def gather(
         test_labels=np.asarray(tests.targets),
         roles=np.asarray(roles),
         parts=np.asarray(parts),
-        before=_answers(base, training, tests, probable),
-        after=_answers(repaired, training, tests, probable),
+        before=answers(base, relearned=False),
+        after=answers(repaired, relearned=True),
         course=course,
-        reference=None if reference is None else _answers(reference, training, tests, probable),
+        reference=None if reference is None else answers(reference, relearned=True),
         reference_in_words=reference_in_words,
         reference_retrained=probable,
         in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),
         attacker_class=attacker_class,
+        corrupted_by=None if corrupted_by is None or not known else np.asarray(corrupted_by, dtype=str),
+        corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
+        training_numbers=training.rows,
+        test_numbers=tests.rows,
     )
 
 
 class _Stored:
-    """The inputs of examples, of which a row is read when it is shown."""
+    """The inputs of examples, of which rows are read when they are shown."""
 
     def __init__(self, examples: Examples) -> None:
         self._examples = examples
@@ -223,13 +264,23 @@ class _Stored:
         return self._examples.subset([]).inputs.ndim
 
     def __getitem__(self, row: Any, /) -> Any:
+        if np.ndim(row):
+            return self._examples.subset(row).inputs
         return self._examples.subset([row]).inputs[0]
 
 
 def _answers(model: TrainedModel, training: Examples, tests: Examples, probable: bool) -> Answers:
-    known, correct, _, expected = _run(model, training, probable)
+    known, correct, believed, expected = _run(model, training, probable)
     unseen, _, predictions, foreseen = _run(model, tests, probable)
-    return Answers(known, correct, unseen, predictions, expected, foreseen)
+    return Answers(
+        known,
+        correct,
+        unseen,
+        predictions,
+        training_predictions=believed,
+        training_probabilities=expected,
+        test_probabilities=foreseen,
+    )
 
 
 def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array, Array, Array, Array | None]:

@@ -78,7 +78,8 @@ class SgdInfluence(TrajectorySettings, Influence):
         descent, options = replay.trajectory.descent, replay.optimiser.defaults
         backward = BACKWARD[descent.optimiser]
         for step, moment in replay.backwards(segment):
-            adjoint, change = backward(adjoint, moment, options)
+            rate = replay.rate(moment.number)
+            adjoint, change = backward(adjoint, moment, {**options, "lr": rate})
             slopes, curved = replay.products(step, moment, change)
             size = len(step.positions)
             scores[torch.as_tensor(step.positions, device=scores.device)] += slopes.double() / size

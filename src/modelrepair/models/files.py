@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import make_likelihood
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.networks import make_network
+from modelrepair.networks import make_network, published_weights
 from modelrepair.pipeline.artifacts import read_json, read_tensors, write_json, write_tensors
 
 
@@ -60,3 +61,61 @@ def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
             f"({' '.join(str(error).split())[:200]}): rerun the stage that writes {folder}"
         ) from None
     return model, description
+
+
+def begin_from(model: TrainedModel, description: dict[str, Any], pretrained: str, root: Path) -> None:
+    """Give a fresh model the weights that training begins from.
+
+    A last layer of other classes keeps its own random weights, and says so.
+
+    Args:
+        model: of the description; its network is changed in place.
+        description: as for `fresh_model`.
+        pretrained: a safetensors file, relative to root, or the name of published weights.
+        root: of the pipeline.
+
+    Raises:
+        RepairError: if they cannot be had, are damaged, or are not those of the network.
+    """
+    if pretrained.endswith(".safetensors"):
+        weights = read_tensors(root / pretrained)
+    else:
+        weights = published_weights(description["network"], pretrained, **description["options"])
+    own, last = model.network.state_dict(), _last_layer(model.network)
+    of_others = {
+        name
+        for name, tensor in weights.items()
+        if name in own and name.startswith(f"{last}.") and tensor.shape[1:] == own[name].shape[1:]
+        if len(tensor) != len(own[name])
+    }
+    # Older files do not count the batches that normalisation has seen, which nothing uses.
+    counted = {name for name in own if name.endswith("num_batches_tracked")} - set(weights)
+    wrong = [f"lacks {name}" for name in own if name not in weights and name not in counted]
+    wrong += [f"has {name}, which the network has not" for name in weights if name not in own]
+    wrong += [
+        f"has {name} of shape {tuple(tensor.shape)} in place of {tuple(own[name].shape)}"
+        for name, tensor in weights.items()
+        if name in own and tensor.shape != own[name].shape and name not in of_others
+    ]
+    wrong += [
+        f"has NaN or infinite numbers in {name}"
+        for name, tensor in weights.items()
+        if not bool(torch.isfinite(tensor).all())
+    ]
+    if wrong:
+        more = f" ({len(wrong) - 1} more after this one)" if len(wrong) > 1 else ""
+        raise RepairError(
+            f"{pretrained} {wrong[0]}{more}: give weights of the network {description['network']} with these options"
+        )
+    kept = {name: own[name] for name in (*of_others, *counted)}
+    model.network.load_state_dict({**weights, **kept})
+    if of_others:
+        print(f"{pretrained} is of other classes: layer {last} begins with random weights", flush=True)
+
+
+def _last_layer(network: nn.Module) -> str:
+    """The path of the last layer that has parameters of its own."""
+    paths: list[str] = [
+        path for path, module in network.named_modules() if [*module.parameters(recurse=False)]
+    ]
+    return paths[-1]

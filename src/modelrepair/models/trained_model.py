@@ -9,7 +9,7 @@ are constants and no example influences another. Networks in which one does are 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
 from modelrepair.models.probe import treats_examples_alone
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""(b,) a number for each example of a batch, from its outputs and targets."""
 
 
 def default_device() -> torch.device:
@@ -226,6 +229,13 @@ class TrainedModel:
         """Mean of `correct`; NaN for no examples."""
         return float(self.correct(examples).double().mean()) if len(examples) else float("nan")
 
+    def performance(self, examples: Examples) -> tuple[float, float]:
+        """`mean_log_likelihood` and `accuracy`, in one pass."""
+        measures = self._log_likelihood_of_outputs, self.likelihood.correct
+        values = [(self._none, self._none), *self._each_batch(measures, examples)]
+        mean, correct = (float(torch.cat(parts).double().mean()) for parts in zip(*values, strict=True))
+        return mean, correct
+
     def weighted_gradient(self, examples: Examples, weights: ArrayLike | Tensor | None = None) -> Tensor:
         """(d,) Σᵢ wᵢ ∇ log p(yᵢ | xᵢ, θ̂); all weights are 1 by default. With G the (n, d) gradients, Gᵀw.
 
@@ -284,14 +294,18 @@ class TrainedModel:
         targets = targets.double() if targets.is_floating_point() else targets
         return self.likelihood.log_likelihood(outputs.double(), targets)
 
-    @torch.no_grad()
-    def _measured(self, measure: Callable[[Tensor, Tensor], Tensor], examples: Examples) -> Tensor:
+    def _measured(self, measure: Measure, examples: Examples) -> Tensor:
         """(n,) a measure of outputs and targets."""
-        values = [self._none]
+        return torch.cat([self._none, *(values for (values,) in self._each_batch((measure,), examples))])
+
+    @torch.no_grad()
+    def _each_batch(self, measures: Sequence[Measure], examples: Examples) -> list[tuple[Tensor, ...]]:
+        """For each batch (b,) of every measure of outputs and targets."""
+        batches = []
         for _, x, y in self.batches(examples):
             outputs = self.network(x)
-            values.append(self._one_each(measure(outputs, y), outputs, y))
-        return torch.cat(values)
+            batches.append(tuple(self._one_each(measure(outputs, y), outputs, y) for measure in measures))
+        return batches
 
     def _one_each(self, values: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Values as given, one for each target.

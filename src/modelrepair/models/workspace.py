@@ -3,6 +3,7 @@
 | folder | content |
 |---|---|
 | data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
+| models/victim/ | the model that adversarial examples were made against, if there are any |
 | data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed; |
 | | `test_inputs.npy` and `test.parquet` if test examples with a trigger were added |
 | data/known/ | `causes.parquet`: positions of the training examples that are known to be causes |
@@ -53,9 +54,10 @@ def corrupted_domain(root: Path, tests: pd.DataFrame) -> tuple[NDArray[np.bool_]
     domain = read_json(root / "data" / "corrupted" / "corruption.json").get("domain")
     if domain is None:
         return None, None
+    inside = tests["label"].isin(domain.get("classes", [])).to_numpy(bool)
     if "trigger" in domain:
-        return tests["is_triggered"].to_numpy(bool), int(domain["label"])
-    return tests["label"].isin(domain["classes"]).to_numpy(bool), None
+        return inside | tests["is_triggered"].to_numpy(bool), int(domain["label"])
+    return inside, None
 
 
 def discovery_examples(root: Path) -> tuple[Examples, Examples]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
@@ -32,8 +33,7 @@ def make_network(
     Raises:
         RepairError: for an unknown name, options that the network does not have, or inputs it cannot take.
     """
-    there = {module.name: module.name for module in pkgutil.iter_modules(__path__)}
-    network = importlib.import_module(f"{__name__}.{choose('network', there, name)}").Network
+    network = _module(name).Network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -41,3 +41,33 @@ def make_network(
         except TypeError as error:
             raise RepairError(f"network {name!r} cannot be made with options {options}: {error}") from error
     return made
+
+
+def published_weights(name: str, weights: str, **options: Any) -> dict[str, Tensor]:
+    """Weights that others have trained for a network, by tensor; those of its last layer may be of other classes.
+
+    Args:
+        name: of a module of this room.
+        weights: their name.
+        options: of the network.
+
+    Raises:
+        RepairError: if there are none of that name, or they cannot be had.
+    """
+    module = _module(name)
+    if not hasattr(module, "published_weights"):
+        raise RepairError(
+            f"the network {name} has no published weights, of which {weights!r} was asked for: give a safetensors file"
+        )
+    found: dict[str, Tensor] = module.published_weights(weights, **options)
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a network.
+
+    Raises:
+        RepairError: if there is none.
+    """
+    there = {module.name: module.name for module in pkgutil.iter_modules(__path__)}
+    return importlib.import_module(f"{__name__}.{choose('network', there, name)}")

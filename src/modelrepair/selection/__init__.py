@@ -5,6 +5,8 @@ Imports `data` and `settings`, and no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -38,7 +40,16 @@ SELECTIONS: dict[str, type[Selection]] = {
     "truth": Truth,
 }
 
-__all__ = ["SELECTIONS", "Listed", "OfClass", "Selection", "candidates", "expected_causes", "select_causes"]
+__all__ = [
+    "SELECTIONS",
+    "Listed",
+    "OfClass",
+    "Selection",
+    "candidates",
+    "corrections",
+    "expected_causes",
+    "select_causes",
+]
 
 
 def select_causes(
@@ -82,3 +93,20 @@ def select_causes(
             "choose a lower threshold or another rule"
         )
     return causes
+
+
+def corrections(
+    table: pd.DataFrame, classes: Sequence[str], rule: str, **options: object
+) -> NDArray[np.int64] | None:
+    """(n,) the number of the class that a person gives to each training example, -1 without; None of none at all.
+
+    Args:
+        table: a row for each training example.
+        classes: names of the classes or attributes.
+        rule: one of `SELECTIONS`, by which the causes were selected.
+        options: of the rule.
+
+    Raises:
+        RepairError: if what is given is no class, or the one that the example has.
+    """
+    return choose("selection rule", SELECTIONS, rule)(**options).corrections(table, classes)

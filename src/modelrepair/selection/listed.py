@@ -1,27 +1,42 @@
-"""The causes that a person lists."""
+"""The causes that a person lists, and what is to be done with them."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
 from modelrepair.selection.rules import Positions, Selection
 from modelrepair.settings.selection import ListedSettings
 
-COLUMN = "example"
+COLUMN, ACTION, LABEL = "example", "action", "label"
+ACTIONS = ("keep", "remove", "relabel")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line of a list: what is to be done with an example, and the class that it should have, as a person wrote it."""
+
+    line: int
+    example: int
+    action: str = "remove"
+    label: str = ""
 
 
 class Listed(ListedSettings, Selection):
-    """The examples that a person lists."""
+    """The examples that a person lists, but for those that are marked to be kept."""
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         path = Path(self.file)
-        wanted = list(dict.fromkeys(read_examples(path)))
+        wanted = [mark.example for mark in self._causes(path)]
         position = pd.Series(np.arange(len(table)), index=table["example"].to_numpy())
         absent = [example for example in wanted if example not in position.index]
         if absent:
@@ -31,9 +46,59 @@ class Listed(ListedSettings, Selection):
             )
         return np.asarray(position.loc[wanted], dtype=np.int64)
 
+    def corrections(self, table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int64] | None:
+        path = Path(self.file)
+        causes = self._causes(path)
+        if not any(mark.action == "relabel" for mark in causes):
+            return None
+        told = {mark.example: mark for mark in causes if mark.action == "relabel"}
+        new = np.full(len(table), -1, dtype=np.int64)
+        for position, (example, given) in enumerate(zip(table["example"], table["label"], strict=True)):
+            if example in told:
+                new[position] = _new_label(told[example], path, given, classes)
+        return new
 
-def read_examples(path: Path) -> list[int]:
-    """The numbers in the column `example` of a CSV file with commas, in order.
+    @staticmethod
+    def _causes(path: Path) -> list[Mark]:
+        """The marks of the causes, each example once, in the order of the list."""
+        found: dict[int, Mark] = {}
+        for mark in read_marks(path):
+            first = found.setdefault(mark.example, mark)
+            if (first.action, first.label) != (mark.action, mark.label):
+                raise RepairError(
+                    f"lines {first.line} and {mark.line} of {path} differ on example {mark.example}: leave one of them"
+                )
+        causes = [mark for mark in found.values() if mark.action != "keep"]
+        if not causes:
+            raise RepairError(
+                f"{path} keeps all {len(found)} examples that it lists: mark at least one as a cause"
+            )
+        return causes
+
+
+def _new_label(mark: Mark, path: Path, given: Any, classes: Sequence[str]) -> int:
+    """The number of the class that a cause should have."""
+    if np.ndim(given):
+        raise RepairError(
+            f"line {mark.line} of {path} relabels example {mark.example}, which has attributes in place of one class: "
+            "mark it to be removed"
+        )
+    names = {name.strip(): name for name in classes}
+    try:
+        new = class_number(names.get(mark.label, mark.label), classes)
+    except RepairError as error:
+        raise RepairError(f"line {mark.line} of {path}: {error}") from None
+    if new == int(given):
+        raise RepairError(
+            f"line {mark.line} of {path} relabels example {mark.example} as {mark.label!r}, which is the label that it "
+            "has: mark it to be kept, or give another"
+        )
+    return new
+
+
+def read_marks(path: Path) -> list[Mark]:
+    """The lines of a CSV file with commas: the numbers in the column `example` and, if there is a column `action`, what
+    it says (keep, remove or relabel) with the class in the column `label`. Without it all are to be removed.
 
     A request erases what it names, so nothing is guessed: every row must have the columns of the first, and a whole
     number where the example stands. Empty values behind the last column are passed over, as spreadsheets write them.
@@ -62,9 +127,14 @@ def read_examples(path: Path) -> list[int]:
             f"{path} has the columns {', '.join(columns)}: give one column {COLUMN} in the first line{separated}"
         )
     place = columns.index(COLUMN)
-    examples = []
+    for name in (ACTION, LABEL) if ACTION in columns else ():
+        if columns.count(name) != 1:
+            raise RepairError(
+                f"{path} has {columns.count(name)} columns {name}: give one, beside the columns {COLUMN} and {ACTION}"
+            )
+    marks = []
     for line, row in filled[1:]:
-        if any(row[len(columns) :]) or len(row) <= place:
+        if any(row[len(columns) :]) or len(row) <= place or (ACTION in columns and len(row) < len(columns)):
             raise RepairError(
                 f"line {line} of {path} has {len(row)} values for {len(columns)} columns: give it as many, or put "
                 "values with commas into quotes"
@@ -73,7 +143,20 @@ def read_examples(path: Path) -> list[int]:
             raise RepairError(
                 f"line {line} of {path} has {row[place][:40]!r} in the column {COLUMN}: give a whole number"
             )
-        examples.append(int(row[place]))
-    if not examples:
+        if ACTION not in columns:
+            marks.append(Mark(line, int(row[place])))
+            continue
+        action, label = row[columns.index(ACTION)], row[columns.index(LABEL)]
+        if action not in ACTIONS:
+            raise RepairError(
+                f"line {line} of {path} has {action[:40]!r} in the column {ACTION}: give one of {', '.join(ACTIONS)}"
+            )
+        if (action == "relabel") != bool(label):
+            raise RepairError(
+                f"line {line} of {path} {'relabels without' if not label else f'says {action} with'} a label: give one "
+                "where the action is relabel, and there alone"
+            )
+        marks.append(Mark(line, int(row[place]), action, label))
+    if not marks:
         raise RepairError(f"{path} lists no causes: give one training example in each row below {COLUMN}")
-    return examples
+    return marks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +42,15 @@ class Selection(ABC):
             table: a row for each of the n training examples: `example`, its number in the data set; `names`, of
                 its class or attributes; `is_corrupted`, for rules that may know it. A rule says what it needs.
         """
+
+    def corrections(self, table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int64] | None:
+        """(n,) the number of the class that somebody gives to each training example, -1 without; None of none at all.
+
+        Args:
+            table: as for `select`, with `label`.
+            classes: names of the classes or attributes.
+        """
+        return None
 
 
 def most_harmful(scores: NDArray[np.float64], count: int) -> Positions:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from modelrepair.settings.base import Flag, Settings, Text
+from pydantic import Field
+
+from modelrepair.settings.base import Flag, Seed, Settings, Text, Whole
+
+
+class EvaluationSettings(Settings):
+    """What is measured at a price."""
+
+    relearning_steps: Whole = 0
+    """At most so many steps on the causes are taken with the repaired model and the reference, to see how soon they
+    know again what was deleted; 0: this is not measured."""
 
 
 class Description(Settings):
@@ -16,6 +26,9 @@ class Description(Settings):
         scored: whether training examples were ranked.
         reference: what the reference is, in words; None where there is none.
         retrained: whether that is the model retrained without the causes, beside which an erasure is measured.
+        parameters: what `-S` takes to run the same again, by name.
+        seed: of what is random in the measurements.
+        measured: what is measured at a price.
     """
 
     method: Text
@@ -27,3 +40,6 @@ class Description(Settings):
     scored: Flag
     reference: Text | None = None
     retrained: Flag = False
+    parameters: dict[str, Text] = Field(default={})
+    seed: Seed = 0
+    measured: EvaluationSettings = EvaluationSettings()

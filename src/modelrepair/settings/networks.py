@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated
 
-from modelrepair.settings.base import Flag, Settings, choose
+from pydantic import model_validator
+
+from modelrepair.errors import RepairError
+from modelrepair.settings.base import Count, Flag, Settings, Text, choose, expect, shown
 from modelrepair.settings.training import ModelSettings
 
 
 class NetworkSettings(Settings):
-    """A network without options.
+    """A network without options."""
 
-    Attributes:
-        batchwise: whether examples of a batch influence each other while it is trained.
-    """
-
-    batchwise: ClassVar[bool] = False
+    @property
+    def batchwise(self) -> bool:
+        """Whether examples of a batch influence each other while it is trained."""
+        return False
 
 
 class NormalisedSettings(NetworkSettings):
     """A network with batch normalisation."""
 
-    batchwise: ClassVar[bool] = True
+    @property
+    def batchwise(self) -> bool:
+        return True
 
 
 class LinearSettings(NetworkSettings):
@@ -31,19 +35,97 @@ class LinearSettings(NetworkSettings):
     """Whether there is one."""
 
 
+class TorchvisionSettings(NetworkSettings):
+    """A classifier of torchvision."""
+
+    classifier: Text
+    """Its name there, such as resnet50."""
+    size: Annotated[Count | None, expect("a number of pixels of 1 or more, or null")] = None
+    """Height and width that images are brought to on the device, such as 224; null leaves them as they are."""
+    standardised: Flag = False
+    """Whether images lose ImageNet's mean and are divided by its deviation, as torchvision's weights expect."""
+
+    @model_validator(mode="after")
+    def _is_there(self) -> TorchvisionSettings:
+        choose("classifier of torchvision", CLASSIFIERS, self.classifier)
+        return self
+
+    @property
+    def batchwise(self) -> bool:
+        return CLASSIFIERS[self.classifier]
+
+
+CLASSIFIERS = {
+    **dict.fromkeys(
+        (
+            *("alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny"),
+            *(
+                "squeezenet1_0",
+                "squeezenet1_1",
+                "swin_b",
+                "swin_s",
+                "swin_t",
+                "swin_v2_b",
+                "swin_v2_s",
+                "swin_v2_t",
+            ),
+            *("vgg11", "vgg13", "vgg16", "vgg19", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"),
+        ),
+        False,
+    ),
+    **dict.fromkeys(
+        (
+            *("densenet121", "densenet161", "densenet169", "densenet201"),
+            *(f"efficientnet_b{size}" for size in range(8)),
+            *(
+                "efficientnet_v2_l",
+                "efficientnet_v2_m",
+                "efficientnet_v2_s",
+                "googlenet",
+                "inception_v3",
+                "maxvit_t",
+            ),
+            *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),
+            *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+            *(
+                f"regnet_{kind}_{size}"
+                for kind in "xy"
+                for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf")
+            ),
+            *("regnet_x_32gf", "regnet_y_32gf", "regnet_y_128gf"),
+            *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+            *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+            *("shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
+            *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "wide_resnet50_2", "wide_resnet101_2"),
+        ),
+        True,
+    ),
+}
+"""torchvision's classifiers, and whether they have batch normalisation."""
+
+
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "conv4": NetworkSettings,
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
+    "resnet18": NormalisedSettings,
     "resnet20": NormalisedSettings,
+    "torchvision": TorchvisionSettings,
 }
 """The options of each network, which is the module of that name in `networks/`."""
 
 
-def check_network(model: ModelSettings) -> None:
-    """Nothing if there is such a network with such options.
+def check_network(model: ModelSettings) -> NetworkSettings:
+    """The options of the network, which there is.
 
     Raises:
-        RepairError: if there is none, or the options are not its own.
+        RepairError: if there is none, the options are not its own, or its weights cannot be had.
     """
-    choose("network", NETWORKS, model.network)(**model.options)
+    chosen = choose("network", NETWORKS, model.network)(**model.options)
+    pretrained = model.pretrained
+    if pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
+        raise RepairError(
+            f"model.pretrained is {shown(pretrained)}, and {model.network} has no published weights: give a file in "
+            "the folder weights, whose name ends in .safetensors"
+        )
+    return chosen

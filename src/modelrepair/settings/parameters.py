@@ -15,13 +15,20 @@ from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
-from modelrepair.settings.corruption import AnnotationNoiseSettings, CorruptData, Corruption
+from modelrepair.settings.corruption import (
+    AnnotationNoiseSettings,
+    AnyCorruption,
+    CorruptData,
+    Corruption,
+    CorruptionSettings,
+    SeveralSettings,
+)
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import PrepareData, Source
-from modelrepair.settings.evaluation import Description
+from modelrepair.settings.evaluation import Description, EvaluationSettings
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
-from modelrepair.settings.networks import NETWORKS, check_network
+from modelrepair.settings.networks import check_network
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.reference import (
     NONE,
@@ -32,7 +39,7 @@ from modelrepair.settings.reference import (
     reference_treatment,
 )
 from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings
+from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
     MendSettings,
@@ -43,6 +50,7 @@ from modelrepair.settings.treatment import (
 Name = Annotated[str, Field(min_length=1), expect("a name")]
 Chosen = TypeVar("Chosen", bound=Member)
 REQUESTS = "requests"
+WEIGHTS = "weights"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
 
@@ -102,8 +110,9 @@ class Parameters(Settings):
     """One of `treatments`, in place of the method's."""
     dataset: Name
     """One of `datasets`."""
-    corruption: Name
-    """One of `corruptions`."""
+    corruption: Annotated[Name | list[Name], expect("a name, or a list of names")]
+    """One of `corruptions`, or several, such as [label-noise, backdoor]: each of examples that none before it has
+    corrupted."""
     selection: OptionalName = None
     """One of `selections`, in place of the identification's."""
     known: OptionalName = None
@@ -123,6 +132,7 @@ class Parameters(Settings):
     identifications: dict[Name, Identification]
     treatments: dict[Name, Treatment]
     methods: dict[Name, Method]
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _names(self) -> Parameters:
@@ -185,9 +195,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     }
     treatment = choose("treatment", parameters.treatments, names["treatment"])
     selection = choose("selection", parameters.selections, names["selection"])
-    corruption = choose("corruption", parameters.corruptions, parameters.corruption)
+    corruption = _corruption(parameters)
     scored = identification.influence.ranks
     check_network(parameters.model)
+    if parameters.model.from_file:
+        _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
     _check(identification, selection, corruption, names)
@@ -214,6 +226,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
+        "train-victim": _victim(corruption, parameters),
         "corrupt-data": CorruptData(seed=seed, corruption=corruption),
         "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
         "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
@@ -225,7 +238,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "score-influence": ScoreInfluence(
             seed=seed, influence=_decayed(identification.influence, parameters)
         ),
-        "select-causes": SelectCauses(selection=selection, for_reference=reference.same_causes),
+        "select-causes": SelectCauses(
+            selection=selection,
+            for_reference=reference.same_causes,
+            only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
+        ),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
         "train-reference": reference,
         "evaluate": Description(
@@ -236,8 +253,48 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
+            seed=seed,
+            measured=parameters.evaluation,
+            parameters={
+                "method": parameters.method,
+                **names,
+                "dataset": parameters.dataset,
+                "corruption": parameters.corruption
+                if isinstance(parameters.corruption, str)
+                else f"[{','.join(parameters.corruption)}]",
+                "model.network": parameters.model.network,
+                "reference": parameters.reference,
+                "seed": str(seed),
+                **({} if parameters.known is None else {"known": parameters.known}),
+            },
         ),
     }
+
+
+def _corruption(parameters: Parameters) -> AnyCorruption:
+    """The corruption, or several as one.
+
+    Raises:
+        RepairError: if there is no such corruption, one is named twice, or they do not go together.
+    """
+    if isinstance(parameters.corruption, str):
+        return choose("corruption", parameters.corruptions, parameters.corruption)
+    names = parameters.corruption
+    if not names or len(set(names)) < len(names):
+        raise RepairError(f"corruption is {shown(names)}: name one corruption at least, and each once")
+    each = [choose("corruption", parameters.corruptions, name) for name in names]
+    return each[0] if len(each) == 1 else SeveralSettings(names=names, each=each)
+
+
+def _victim(corruption: CorruptionSettings, parameters: Parameters) -> TrainVictim:
+    """What trains the victim of adversarial examples: what trains the base model, on the data as they are."""
+    if not corruption.attacks:
+        # Nothing else, so that nothing else runs the stage again.
+        model, training = ModelSettings(network=parameters.model.network), TrainingSettings()
+        return TrainVictim(seed=0, model=model, training=training, needed=False)
+    return TrainVictim(
+        seed=parameters.seed, model=parameters.model, training=parameters.training, needed=True
+    )
 
 
 def _reference(
@@ -276,6 +333,16 @@ def _reference(
     return reference, in_words(name, treatment, dropped, known)
 
 
+def _only_removes(
+    name: str, treatment: Treatment, parameters: Parameters, reference: TrainReference
+) -> str | None:
+    """The treatment that cannot give causes another label, if one of those that treat them cannot."""
+    if not treatment.relabels:
+        return name
+    same = reference.treatment if reference.same_causes else None
+    return None if same is None or same.relabels else parameters.reference
+
+
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
     """A treatment's settings with what follows from the others: whether it is guarded, and the weight decay."""
     deletion = {}
@@ -291,7 +358,7 @@ def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
     return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
 
 
-def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corruption) -> None:
+def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:
     """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
 
     Raises:
@@ -303,11 +370,12 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: Corrupti
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
     columns = dataset.labels.columns if dataset.labels is not None else []
-    if isinstance(corruption, AnnotationNoiseSettings) and corruption.column not in columns:
-        raise RepairError(
-            f"the corruption {parameters.corruption!r} takes the labels {named(corruption.column)!r}, which {name} "
-            f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
-        )
+    for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
+        if isinstance(one, AnnotationNoiseSettings) and one.column not in columns:
+            raise RepairError(
+                f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "
+                f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+            )
 
 
 def _check_place(name: str, file: str, folder: str, what: str) -> None:
@@ -334,7 +402,7 @@ def _check_place(name: str, file: str, folder: str, what: str) -> None:
 
 
 def _known(
-    parameters: Parameters, identification: Identification, name: str, corruption: Corruption
+    parameters: Parameters, identification: Identification, name: str, corruption: AnyCorruption
 ) -> Selection | None:
     """The selection of the causes that are known beforehand.
 
@@ -374,7 +442,13 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
             f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "
             "state: give 16, or choose another identification"
         )
-    if NETWORKS[parameters.model.network].batchwise:
+    if training.precision != "float32":
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, and training.precision "
+            f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
+            "identification"
+        )
+    if check_network(parameters.model).batchwise:
         raise RepairError(
             f"the score {score.chosen} needs steps in which every example has a share of its own, and "
             f"{parameters.model.network} normalises by the statistics of a batch while it is trained: choose another "
@@ -392,7 +466,10 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
 
 
 def _check(
-    identification: Identification, selection: Selection, corruption: Corruption, names: dict[str, str]
+    identification: Identification,
+    selection: Selection,
+    corruption: CorruptionSettings,
+    names: dict[str, str],
 ) -> None:
     """Whether a way to find causes, a rule to select them and what is known of them go together."""
     chosen, rule = names["identification"], names["selection"]
@@ -409,7 +486,7 @@ def _check(
     _check_selection(selection, rule, corruption)
 
 
-def _check_selection(selection: Selection, name: str, corruption: Corruption) -> None:
+def _check_selection(selection: Selection, name: str, corruption: CorruptionSettings) -> None:
     """Whether what a rule reads is there.
 
     Raises:
@@ -419,6 +496,7 @@ def _check_selection(selection: Selection, name: str, corruption: Corruption) ->
         _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
     if selection.knows_truth and not corruption.known:
         raise RepairError(
-            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption is none: choose "
-            "a selection by score, such as fraction"
+            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption "
+            f"{'is none' if corruption.chosen == 'none' else f'{corruption.chosen} makes none'}: choose a selection by "
+            "score, such as fraction"
         )

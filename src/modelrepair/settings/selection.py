@@ -120,7 +120,9 @@ class ListedSettings(SelectionSettings):
     rule: Literal["listed"] = "listed"
     by_score: ClassVar[bool] = False
     file: Text
-    """A CSV file with a column `example`, the examples' numbers in the data set's training inputs, from 0."""
+    """A CSV file with a column `example`, the examples' numbers in the data set's training inputs, from 0. Columns
+    `action` (keep, remove or relabel) and `label` (the class of what is to be relabelled) say what is to be done with
+    each, as in the marks that the page saves."""
 
 
 Selection = Annotated[
@@ -151,3 +153,5 @@ class SelectCauses(Settings):
     for_reference: Flag = False
     """Whether the reference treats the same causes. Where it does not, its stage must not see them, so that all methods
     share its result."""
+    only_removes: Text | None = None
+    """The treatment, or that of the reference of the same causes, if it cannot give causes another label."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from modelrepair.settings.base import Count, NonNegative, Positive, Seed, Settings, Text, Whole, expect
+from modelrepair.settings.base import Count, Flag, NonNegative, Positive, Seed, Settings, Text, Whole, expect
 
 
 class ModelSettings(Settings):
@@ -16,6 +16,14 @@ class ModelSettings(Settings):
     """A module of `networks/`."""
     options: Annotated[dict[str, Any], expect("a section, {} for none")] = Field(default={})
     """Of the network, such as `bias: true` for linear."""
+    pretrained: Annotated[Text | None, expect("a file, a name of weights, or null")] = None
+    """Weights to begin from: a safetensors file in the folder `weights`, or, of a classifier of torchvision, the name
+    that torchvision has for some, such as IMAGENET1K_V1, which are downloaded. Null: random ones, by the seed."""
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the weights to begin from are in a file."""
+        return self.pretrained is not None and self.pretrained.endswith(".safetensors")
 
 
 class TrainingSettings(Settings):
@@ -28,14 +36,62 @@ class TrainingSettings(Settings):
     """Strength α of the penalty α/2·‖θ‖² on the mean loss."""
     momentum: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.9
     """Of sgd: share of its last step that a step keeps."""
+    nesterov: Flag = False
+    """Of sgd: Nesterov's momentum."""
+    schedule: Literal["constant", "cosine", "one-cycle", "steps"] = "constant"
+    """How the learning rate changes from step to step over all epochs: not at all; down to 0 by half a cosine; up to
+    `learning_rate` and down again; or to a tenth after each of `drops`."""
+    warm_up: Annotated[
+        Annotated[float, Field(ge=0, lt=float("inf"))] | None,
+        expect("a number of epochs of 0 or more, or null"),
+    ] = None
+    """Epochs over which the learning rate rises; null: none, and of one-cycle three tenths of all."""
+    drops: list[Count] = Field(default=[])
+    """Of steps: the epochs after which the learning rate falls to a tenth."""
     batch_size: Count = 64
     epochs: Count = 100
     """At most this many."""
     patience: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = 5
     """Epochs without progress on the (equally noisy) validation split; null never stops early."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch that is the model: the one with the lowest loss on the validation split, or the last."""
+    crop: Annotated[int, Field(ge=0, lt=2**15), expect("a whole number of pixels of 0 or more")] = 0
+    """In every epoch each image is shifted by up to so many pixels at random."""
+    flip: Flag = False
+    """In every epoch each image is mirrored left to right or not, at random."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of products while the base model is trained; all else, and every curvature and score, is in float32."""
+    channels_last: Flag = False
+    """Images and weights lie in memory with the channels last while the base model is trained."""
+    margins: Literal["after", "during"] = "after"
+    """How far the given labels lead, in each epoch: in the model after it, by a pass of its own; or in the step that
+    trains on the example, at no cost."""
     checkpoints: Whole = 16
     """At most this many states of the training are kept, from which the score `trajectory` goes through it again;
     0 for none."""
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainingSettings:
+        if self.nesterov and not (self.optimiser == "sgd" and self.momentum):
+            raise ValueError(
+                f"nesterov is of sgd with momentum, and optimiser is {self.optimiser} with momentum {self.momentum}: "
+                "leave it false, or set optimiser to sgd"
+            )
+        if self.schedule != "constant" and self.patience is not None:
+            raise ValueError(
+                f"the schedule {self.schedule} is over all epochs, and patience {self.patience} may end the training "
+                "before: set patience to null, and keep to last for its end"
+            )
+        if bool(self.drops) != (self.schedule == "steps") or self.drops != sorted(set(self.drops)):
+            raise ValueError(
+                f"drops are {self.drops} with the schedule {self.schedule}: give steps some epochs in ascending order, "
+                "and the others none"
+            )
+        if self.warm_up is not None and self.warm_up >= self.epochs:
+            raise ValueError(
+                f"warm_up is {self.warm_up:g} of {self.epochs} epochs: give fewer than there are"
+            )
+        return self
 
 
 class TrainBase(Settings):
@@ -44,3 +100,9 @@ class TrainBase(Settings):
     seed: Seed
     model: ModelSettings
     training: TrainingSettings
+
+
+class TrainVictim(TrainBase):
+    """What the stage train-victim is given; always the same where no victim is needed."""
+
+    needed: Flag

@@ -32,6 +32,8 @@ class TreatmentSettings(Member):
     """Of any treatment: how its points are judged."""
 
     tag: ClassVar[str] = "kind"
+    relabels: ClassVar[bool] = True
+    """Whether it learns the labels that a person gives to causes; if not, it can only remove them."""
 
     guarded: Annotated[bool | None, expect("true, false or null")] = None
     """Whether the best point by accuracy on discovery is returned, or the last. null: the best, unless the causes are
@@ -180,6 +182,7 @@ class InsertSettings(JudgedSettings):
     """The judge itself: the model with what is right inserted, whatever the causes are."""
 
     kind: Literal["insert"] = "insert"
+    relabels: ClassVar[bool] = False
 
 
 class MendSettings(TeachingSettings):
@@ -203,6 +206,7 @@ class ScrubSettings(TreatmentSettings):
     """Noise where the remaining examples need no precision (Golatkar et al. 2020)."""
 
     kind: Literal["scrub"] = "scrub"
+    relabels: ClassVar[bool] = False
     alpha: Positive = 3e-6
     """How much noise."""
     cap: Positive = 1e3
@@ -215,6 +219,7 @@ class DampenSettings(TreatmentSettings):
     """Selective synaptic dampening: parameters that the causes need more than the whole do (Foster et al. 2024)."""
 
     kind: Literal["dampen"] = "dampen"
+    relabels: ClassVar[bool] = False
     alpha: Positive = 1.0
     """A parameter is dampened if its importance to the causes is above α times that to all training examples."""
     strength: Positive = 3.0
@@ -225,6 +230,8 @@ class DampenSettings(TreatmentSettings):
 
 class ContrastSettings(DescentSettings):
     """Of treatments that learn what remains and unlearn the causes, side by side."""
+
+    relabels: ClassVar[bool] = False
 
     epochs: Count = 10
     """Passes through what remains."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -45,19 +45,16 @@ def arrange(files: Files) -> tuple[tuple[str, ...], dict[str, Listing]]:
     """The classes, which are the names of folders in their order, and each side's files, by class and name.
 
     `train/CLASS/…` and `test/CLASS/…` are two sides; `CLASS/…` is one, called "all". A folder that all of it lies in
-    is passed over. Everything in a class's folder, and in folders below that, counts as an image of the class; beside
-    those folders only files that are no images may lie.
+    is entered. Everything in a class's folder, and in folders below that, counts as an image of the class; beside those
+    folders only files that are no images may lie.
 
     Raises:
         RepairError: if images lie elsewhere, a class has no files on a side, or there are fewer than two classes.
     """
-    paths = {name: PurePosixPath(name).parts for name in files.names}
-    images = [parts for name, parts in paths.items() if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    if not images:
-        raise RepairError(f"{files.path} holds no images: give folders of images, one for each class")
-    outer = _shared_folders(images)
-    inner = {name: parts[outer:] for name, parts in paths.items() if parts[:outer] == images[0][:outer]}
-    tops = {parts[outer] for parts in images}
+    while (folder := _shared_folder(files)) is not None:
+        files.enter(folder)
+    paths = [(name, name.split("/")) for name in files.names]
+    tops = {parts[0] for name, parts in paths if _is_image(name)}
     depth = 1 if tops & set(SIDES) else 0
     if depth and tops != set(SIDES):
         raise RepairError(
@@ -65,16 +62,16 @@ def arrange(files: Files) -> tuple[tuple[str, ...], dict[str, Listing]]:
             "the classes' folders alone"
         )
     found: dict[str, dict[str, list[str]]] = {side: {} for side in (SIDES if depth else ("all",))}
-    for name, parts in inner.items():
+    for name, parts in paths:
         if len(parts) > depth + 1 and (not depth or parts[0] in SIDES):
             side = parts[0] if depth else "all"
             found[side].setdefault(parts[depth], []).append(name)
-        elif PurePosixPath(name).suffix.lower() in SUFFIXES:
+        elif _is_image(name):
             raise RepairError(
                 f"in {files.path}, the image {file_name(name)} lies beside the classes' folders: put it into "
                 "the folder of its class"
             )
-    classes = sorted(set().union(*found.values()) | _empty_classes(files, images[0][:outer], depth))
+    classes = sorted(set().union(*found.values()) | _class_folders(files, depth))
     for side, members in found.items():
         if lacking := [name for name in classes if name not in members]:
             where = f"the folder {side} of {files.path}" if depth else str(files.path)
@@ -88,23 +85,28 @@ def arrange(files: Files) -> tuple[tuple[str, ...], dict[str, Listing]]:
     return tuple(classes), {side: _listing(members, classes) for side, members in found.items()}
 
 
-def _shared_folders(images: Sequence[tuple[str, ...]]) -> int:
-    """How many folders there are around the classes' or the sides' folders."""
-    count = 0
-    while (
-        len({parts[count] for parts in images}) == 1
-        and images[0][count] not in SIDES
-        and all(len(parts) >= count + 3 for parts in images)
-    ):
-        count += 1
-    return count
+def _shared_folder(files: Files) -> str | None:
+    """The folder around the classes' or the sides' folders, if there is one.
+
+    Raises:
+        RepairError: if there are no images.
+    """
+    images = [name.split("/") for name in files.names if _is_image(name)]
+    if not images:
+        raise RepairError(f"{files.path} holds no images: give folders of images, one for each class")
+    first = images[0][0]
+    shared = first not in SIDES and all(parts[0] == first and len(parts) > 2 for parts in images)
+    return first if shared else None
 
 
-def _empty_classes(files: Files, outer: tuple[str, ...], depth: int) -> set[str]:
-    """The names of folders that lie where those of classes do."""
-    names: Iterable[tuple[str, ...]] = (PurePosixPath(folder).parts for folder in files.folders)
-    inner = [parts[len(outer) :] for parts in names if parts[: len(outer)] == outer]
-    return {parts[depth] for parts in inner if len(parts) == depth + 1 and (not depth or parts[0] in SIDES)}
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _class_folders(files: Files, depth: int) -> set[str]:
+    """The names of folders, empty or not, that lie where those of classes do."""
+    folders = [folder.split("/") for folder in files.folders]
+    return {parts[depth] for parts in folders if len(parts) == depth + 1 and (not depth or parts[0] in SIDES)}
 
 
 def _listing(members: dict[str, list[str]], classes: Sequence[str]) -> Listing:

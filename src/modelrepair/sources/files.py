@@ -35,14 +35,26 @@ class Files(ABC):
     path: Path
     names: list[str]
     folders: set[str]
+    _inside: str = ""
 
-    @abstractmethod
+    def enter(self, folder: str) -> None:
+        """From now on these are the files of one of the folders alone, and their names are relative to it."""
+        start = f"{folder}/"
+        self._inside += start
+        self.names = [name.removeprefix(start) for name in self.names if name.startswith(start)]
+        self.folders = {name.removeprefix(start) for name in self.folders if name.startswith(start)}
+
     def read(self, name: str) -> bytes:
         """The content of a file; threads may read at the same time.
 
         Raises:
             OSError, ValueError, zipfile.BadZipFile, NotImplementedError, zlib.error: if it cannot be read.
         """
+        return self._read(self._inside + name)
+
+    @abstractmethod
+    def _read(self, name: str) -> bytes:
+        """The same, of a file by its whole name."""
 
     @abstractmethod
     def close(self) -> None:
@@ -80,7 +92,7 @@ class _Folder(Files):
         self._walk("")
         self.names.sort()
 
-    def read(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 
     def close(self) -> None:
@@ -123,7 +135,7 @@ class _Zip(Files):
             raise
         self.names = sorted(self._members)
 
-    def read(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         member = self._members[name]
         with self._lock, self._archive.open(member) as file:
             # Not all that there is: what is said to be small may unpack to anything.

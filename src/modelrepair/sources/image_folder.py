@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import strata
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.pipeline.artifacts import read_array, write_array_of_pieces
+from modelrepair.pipeline.artifacts import write_array_of_pieces
 from modelrepair.settings.base import named
 from modelrepair.settings.data import ImageFolderSettings
 from modelrepair.sources.base import Dataset, drawn_per_class, input_file
@@ -139,7 +139,8 @@ def _decode(
     if folder is None:
         return np.concatenate(list(pieces)), unusable
     write_array_of_pieces(input_file(folder, side), form.shape, np.uint8, pieces)
-    return read_array(input_file(folder, side)), unusable
+    # What was written a moment ago need not be read through for its checksum.
+    return np.load(input_file(folder, side), mmap_mode="r"), unusable
 
 
 def _in_words(unusable: dict[str, str]) -> str:

@@ -55,8 +55,15 @@ Backward = Callable[[Adjoint, Moment, dict[str, Any]], tuple[Adjoint, Tensor]]
 
 
 def sgd_backward(behind: Adjoint, moment: Moment, options: dict[str, Any]) -> tuple[Adjoint, Tensor]:
-    """b ← μb + g, θ ← θ − ηb, backwards: ĝ = ∂J/∂b − ηu, and ∂J/∂b ← μĝ."""
-    change = behind.first - options["lr"] * behind.parameters
+    """b ← μb + g, θ ← θ − ηb, backwards: ĝ = ∂J/∂b − ηu, and ∂J/∂b ← μĝ.
+
+    With Nesterov's momentum θ ← θ − η(g + μb), of which b̂ = ∂J/∂b − ημu, ĝ = b̂ − ηu and ∂J/∂b ← μb̂.
+    """
+    pull = options["lr"] * behind.parameters
+    if options["nesterov"]:
+        velocity = behind.first - options["momentum"] * pull
+        return replace(behind, first=options["momentum"] * velocity), velocity - pull
+    change = behind.first - pull
     return replace(behind, first=options["momentum"] * change), change
 
 

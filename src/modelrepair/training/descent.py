@@ -7,6 +7,7 @@ the last finished round, to the same result as without the kill.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.base import choose
+from modelrepair.training.conditions import PLAIN, Conditions
+from modelrepair.training.schedule import CONSTANT, Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder, load_optimiser, optimiser_tensors
 
 log = logging.getLogger(__name__)
@@ -106,6 +109,9 @@ class Descent:
             through momentum and scaling as that of the loss does (not decoupled from them, as in AdamW), so that the
             minimum is the penalised loss's. The losses of the course are without it.
         momentum: of sgd: share of its last step that a step keeps, from 0 to below 1.
+        nesterov: of sgd: the step is taken along g + μb instead of b, with b ← μb + g and the momentum μ (Sutskever et
+            al. 2013).
+        schedule: how the learning rate changes from step to step, over all `rounds`.
     """
 
     learning_rate: float
@@ -114,6 +120,8 @@ class Descent:
     optimiser: str = "adam"
     weight_decay: float = 0.0
     momentum: float = 0.9
+    nesterov: bool = False
+    schedule: Schedule = CONSTANT
 
     def __post_init__(self) -> None:
         choose("optimiser", OPTIMISERS, self.optimiser)
@@ -125,6 +133,10 @@ class Descent:
             raise RepairError(f"the weight decay is {decay!r}: give a number of 0 or more")
         if not (isinstance(self.momentum, int | float) and 0 <= self.momentum < 1):
             raise RepairError(f"the momentum is {self.momentum!r}: give a number from 0 to below 1")
+        if self.nesterov and not (self.optimiser == "sgd" and self.momentum):
+            raise RepairError(
+                f"nesterov was asked for of {self.optimiser} with momentum {self.momentum}: it is of sgd with momentum"
+            )
         if self.rounds < 1:
             raise RepairError(f"the number of rounds (epochs) is {self.rounds}: give at least 1")
         if self.patience is not None and self.patience < 1:
@@ -138,8 +150,14 @@ class Descent:
             list(model.parameters.values()),
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
-            **({"momentum": self.momentum} if self.optimiser == "sgd" else {}),
+            **({"momentum": self.momentum, "nesterov": self.nesterov} if self.optimiser == "sgd" else {}),
         )
+
+    def rate(self, step: int, steps_a_round: int) -> float:
+        """The learning rate of a step, counted from 0 over all rounds."""
+        if self.schedule.is_constant:
+            return self.learning_rate
+        return self.learning_rate * self.schedule.share(step, steps_a_round, self.rounds)
 
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -163,6 +181,7 @@ def minimise(
     training_mode: bool = True,
     description: str = "descending",
     recorder: TrajectoryRecorder | None = None,
+    steps_a_round: int | None = None,
 ) -> Course:
     """Move the model's network, in place, down the losses, and leave it, or its judge, at the best point seen.
 
@@ -178,19 +197,25 @@ def minimise(
         training_mode: whether normalisation and dropout layers are in training mode during the steps.
         description: shown beside the progress bar and in messages.
         recorder: writes down the way of the model, as far as the point that is kept.
+        steps_a_round: how many losses a round has, where the descent's schedule changes the learning rate.
 
     Returns:
         The course, from round 0 (the start).
 
     Raises:
         RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. Or if a rate is
-            beyond the numbers of the parameters' type.
+            beyond the numbers of the parameters' type, or a rate changes and nobody said how many steps a round has.
     """
     network = model.network
     for name, rate in (("learning rate", descent.learning_rate), ("weight decay", descent.weight_decay)):
         if rate > torch.finfo(model.dtype).max:
             kind = str(model.dtype).removeprefix("torch.")
             raise RepairError(f"the {name} is {rate:g}, which no {kind} number can be: use a smaller one")
+    if steps_a_round is None and not descent.schedule.is_constant:
+        raise RepairError(
+            f"the schedule {descent.schedule.name} changes the learning rate from step to step: say how many steps a "
+            "round has, with steps_a_round"
+        )
     optimiser = descent.optimiser_of(model)
     checkpoint = oversight.checkpoint
     judged = model if judge is None else judge
@@ -225,7 +250,11 @@ def minimise(
     for number in bar:
         if descent.patience is not None and number - 1 - best_round >= descent.patience:
             break
-        loss = _one_round(network, optimiser, losses(number), training_mode, description, number, recorder)
+        begin, each = (number - 1) * (steps_a_round or 0), steps_a_round or 1
+        rates = (descent.rate(begin + step, each) for step in itertools.count())
+        loss = _one_round(
+            network, optimiser, losses(number), training_mode, description, number, recorder, rates
+        )
         if judge is not None:
             _follow(judge, model, memory)
         value, numbers, tensors = oversight.look(judged)
@@ -294,37 +323,86 @@ class Step:
     Attributes:
         positions: of the batch's examples.
         draws: the seed of what the network draws itself, as dropout does.
+        views: (b, 3) how each is shown, as `Conditions.views`; None for as they are.
     """
 
     positions: NDArray[np.int64]
     draws: int
+    views: NDArray[np.int64] | None = None
 
 
-def epoch_steps(count: int, batch_size: int, *, seed: int, purpose: str, epoch: int) -> list[Step]:
+See = Callable[[Step, Tensor, Tensor], None]
+
+
+def epoch_steps(
+    count: int, batch_size: int, *, seed: int, purpose: str, epoch: int, conditions: Conditions = PLAIN
+) -> list[Step]:
     """The steps of an epoch through `count` examples: a function of these arguments alone, as `epoch_batches`."""
     draws = generator(seed, f"{purpose}, inside the network, epoch {epoch}")
+    views = conditions.views(count, seed=seed, purpose=purpose, epoch=epoch)
     batches = epoch_batches(count, batch_size, seed=seed, purpose=purpose, epoch=epoch)
-    return [Step(positions, int(draws.integers(2**63))) for positions in batches]
+    return [
+        Step(positions, int(draws.integers(2**63)), None if views is None else views[positions])
+        for positions in batches
+    ]
 
 
-def mean_loss(model: TrainedModel, examples: Examples, step: Step) -> Tensor:
-    """The mean negative log-likelihood of a step's batch."""
+def step_batch(
+    model: TrainedModel, examples: Examples, step: Step, conditions: Conditions = PLAIN
+) -> tuple[Tensor, Tensor]:
+    """Inputs, as they are shown, and targets of a step's batch."""
     inputs, targets = examples.batch(step.positions, device=model.device, dtype=model.dtype)
+    return conditions.show(inputs, step.views), targets
+
+
+def mean_loss(
+    model: TrainedModel,
+    examples: Examples,
+    step: Step,
+    conditions: Conditions = PLAIN,
+    see: See | None = None,
+) -> Tensor:
+    """The mean negative log-likelihood of a step's batch.
+
+    Args:
+        model: in training mode, if it is to be trained.
+        examples: of which the step names some.
+        step: which one.
+        conditions: under which the network runs.
+        see: is shown the step, its outputs, which belong to no graph, and its targets.
+    """
+    inputs, targets = step_batch(model, examples, step, conditions)
     with torch_seeded(step.draws, model.device):
-        return -model.likelihood.log_likelihood(model.run(inputs), targets).mean()
+        with conditions.numbers(model.device):
+            outputs = model.run(inputs)
+        # The loss and its gradient by the outputs in the numbers of the parameters, whatever products were computed in.
+        outputs = outputs.to(model.dtype)
+        if see is not None:
+            see(step, outputs.detach(), targets)
+        return -model.likelihood.log_likelihood(outputs, targets).mean()
 
 
 def mean_losses(
-    model: TrainedModel, examples: Examples, batch_size: int, *, seed: int, purpose: str
+    model: TrainedModel,
+    examples: Examples,
+    batch_size: int,
+    *,
+    seed: int,
+    purpose: str,
+    conditions: Conditions = PLAIN,
+    see: See | None = None,
 ) -> Callable[[int], Iterator[Tensor]]:
     """Losses for `minimise`: the mean negative log-likelihood of shuffled batches, an epoch a round.
 
-    What a network draws itself, as dropout does, is also a function of seed, purpose and epoch alone.
+    What a network draws itself, as dropout does, and how examples are shown is also a function of seed, purpose and
+    epoch alone.
     """
 
     def losses(epoch: int) -> Iterator[Tensor]:
-        for step in epoch_steps(len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch):
-            yield mean_loss(model, examples, step)
+        for step in epoch_steps(
+            len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch, conditions=conditions
+        ):
+            yield mean_loss(model, examples, step, conditions, see)
 
     return losses
 
@@ -350,17 +428,29 @@ def _one_round(
     description: str,
     number: int,
     recorder: TrajectoryRecorder | None,
+    rates: Iterator[float],
 ) -> float:
     total, steps = 0.0, 0
     network.train(training_mode)
-    for loss in losses:
-        steps += 1
+    previous: Tensor | None = None
+
+    def finite(loss: Tensor, step: int) -> float:
         value = loss.item()
         if not math.isfinite(value):
             raise RepairError(
-                f"{description}: the loss is {value} in round {number}, step {steps}: "
+                f"{description}: the loss is {value} in round {number}, step {step}: "
                 "check the inputs for NaN or infinity, or use a smaller learning rate"
             )
+        return value
+
+    for loss, rate in zip(losses, rates, strict=False):
+        steps += 1
+        # A step late, so that a GPU has its next work before it is waited for.
+        if previous is not None:
+            total += finite(previous, steps - 1)
+        previous = loss.detach()
+        for group in optimiser.param_groups:
+            group["lr"] = rate
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if recorder is None:
@@ -368,7 +458,8 @@ def _one_round(
         else:
             with recorder.step():
                 optimiser.step()
-        total += value
+    if previous is not None:
+        total += finite(previous, steps)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
         raise RepairError(
             f"{description}: parameters are NaN or infinite after round {number}: use a smaller learning rate"

@@ -16,7 +16,7 @@ from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.training.adjoint import REMEMBERED, Moment
-from modelrepair.training.descent import Step, epoch_steps, mean_loss, torch_seeded
+from modelrepair.training.descent import Step, epoch_steps, mean_loss, step_batch, torch_seeded
 from modelrepair.training.trajectory import State, Trajectory, gradient_of, load_optimiser, state_of
 
 DRIFT = 0.01
@@ -36,8 +36,8 @@ class Replay:
             are too few, parts of the training are gone through again, each part from a state that was kept before it.
 
     Raises:
-        RepairError: if no states were kept, the examples are not n, or a layer makes the loss of an example depend on
-            others of its batch.
+        RepairError: if no states were kept, the examples are not n, products were computed in bfloat16, or a layer
+            makes the loss of an example depend on others of its batch.
     """
 
     trajectory: Trajectory
@@ -55,6 +55,12 @@ class Replay:
             raise RepairError(
                 f"the training that was recorded was on {self.trajectory.count} examples, and {len(self.examples)} "
                 "were given: give those that the model was trained on, in their order"
+            )
+        if self.trajectory.conditions.precision != "float32":
+            raise RepairError(
+                f"the base training computed in {self.trajectory.conditions.precision}, whose rounding is larger than "
+                "what one example changes: train with training.precision float32 to go through it again, or choose "
+                "another score than trajectory"
             )
         self._refuse_moving_buffers()
 
@@ -80,6 +86,8 @@ class Replay:
     def network(self) -> TrainedModel:
         """The model that goes through the training, in training mode."""
         moved = self.model.copy()
+        if self.trajectory.conditions.channels_last:
+            moved.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         moved.network.train()
         return moved
 
@@ -95,9 +103,19 @@ class Replay:
             step
             for epoch in range(1, way.rounds + 1)
             for step in epoch_steps(
-                way.count, way.batch_size, seed=way.seed, purpose=way.purpose, epoch=epoch
+                way.count,
+                way.batch_size,
+                seed=way.seed,
+                purpose=way.purpose,
+                epoch=epoch,
+                conditions=way.conditions,
             )
         ]
+
+    def rate(self, number: int) -> float:
+        """The learning rate of a step, counted from 1 as in `Moment`."""
+        an_epoch = math.ceil(self.trajectory.count / self.trajectory.batch_size)
+        return self.trajectory.descent.rate(number - 1, an_epoch)
 
     @property
     def segments(self) -> list[range]:
@@ -110,7 +128,7 @@ class Replay:
         """All that decides how the training goes on, after this segment, gone through from its beginning."""
         self._go_to(list(self.trajectory.states.values())[segment])
         for step in self.segments[segment]:
-            self._take(self.steps[step])
+            self._take(step)
         return state_of(self.network.network, self.optimiser)
 
     def backwards(self, segment: int) -> Iterator[tuple[Step, Moment]]:
@@ -130,7 +148,7 @@ class Replay:
             moments = []
             for number in steps:
                 before = flatten(self.network.parameters.values()).detach()
-                gradient = self._take(self.steps[number]) + self._decay * before
+                gradient = self._take(number) + self._decay * before
                 moments.append(Moment(before, gradient, *self._remembered(), number=number + 1))
             if checked:
                 self._check(steps)
@@ -144,7 +162,7 @@ class Replay:
         for part in parts:
             begins.append(state_of(self.network.network, self.optimiser))
             for number in part:
-                self._take(self.steps[number])
+                self._take(number)
         if checked:
             self._check(steps)
         while parts:
@@ -170,7 +188,7 @@ class Replay:
         model = self.network
         leaves = {name: p.detach().requires_grad_() for name, p in model.split(moment.parameters).items()}
         tangents = model.split(direction)
-        inputs, targets = self.examples.batch(step.positions, device=model.device, dtype=model.dtype)
+        inputs, targets = step_batch(model, self.examples, step, self.trajectory.conditions)
         with (
             differentiable(
                 model.network, "products with the Hessian", "choose another score than trajectory"
@@ -203,10 +221,13 @@ class Replay:
         self.network.network.load_state_dict(part("network."))
         load_optimiser(self.optimiser, part("optimiser."))
 
-    def _take(self, step: Step) -> Tensor:
-        """Take a step as the training did; (d,) its gradient without weight decay."""
+    def _take(self, place: int) -> Tensor:
+        """Take the step at this place in `steps` as the training did; (d,) its gradient without weight decay."""
+        conditions = self.trajectory.conditions
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(place + 1)
         self.optimiser.zero_grad()
-        mean_loss(self.network, self.examples, step).backward()  # type: ignore[no-untyped-call]
+        mean_loss(self.network, self.examples, self.steps[place], conditions).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return gradient_of(self.network)
 

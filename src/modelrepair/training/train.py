@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.training.descent import Course, Descent, Oversight, mean_losses, minimise
+from modelrepair.settings.base import choose
+from modelrepair.training.conditions import PLAIN, Conditions
+from modelrepair.training.descent import Course, Descent, Oversight, Step, mean_losses, minimise
+from modelrepair.training.schedule import Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder
+
+if TYPE_CHECKING:
+    from modelrepair.settings.training import TrainingSettings
+
+
+def train_as(
+    settings: TrainingSettings,
+    model: TrainedModel,
+    examples: Examples,
+    *,
+    seed: int,
+    validation: Examples | None = None,
+    checkpoint: Checkpoint | None = None,
+    description: str = "training",
+    checkpoints: int | None = None,
+) -> Course:
+    """`train` as the section `training` of params.yaml says."""
+    descent = Descent(
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        schedule=Schedule(settings.schedule, settings.warm_up, tuple(settings.drops)),
+        rounds=settings.epochs,
+        patience=settings.patience,
+    )
+    conditions = Conditions(
+        crop=settings.crop,
+        flip=settings.flip,
+        precision=settings.precision,
+        channels_last=settings.channels_last,
+    )
+    return train(
+        model,
+        examples,
+        descent,
+        batch_size=settings.batch_size,
+        seed=seed,
+        validation=validation,
+        checkpoint=checkpoint,
+        description=description,
+        checkpoints=checkpoints,
+        conditions=conditions,
+        keep=settings.keep,
+        margins=settings.margins,
+    )
 
 
 def train(
@@ -25,6 +78,9 @@ def train(
     checkpoint: Checkpoint | None = None,
     description: str = "training",
     checkpoints: int | None = None,
+    conditions: Conditions = PLAIN,
+    keep: str = "best",
+    margins: str = "after",
 ) -> Course:
     """Train the model's network in place.
 
@@ -34,41 +90,63 @@ def train(
         descent: optimiser, learning rate, epochs (`rounds`) and patience.
         batch_size: examples a step.
         seed: of the batch order.
-        validation: if given, the epoch with the lowest mean loss on it is kept and `patience` counts
-            epochs without progress on it; else the last epoch is the result.
+        validation: if given, the mean loss on it is written down, and `patience` counts epochs without progress on it.
         checkpoint: where to keep progress.
         description: shown beside the progress bar.
         checkpoints: if given, the course has a `trajectory`, with at most this many of the training's states.
+        conditions: how examples are shown, and in which numbers the network runs; validation and margins "after" are
+            of the examples as they are, in the numbers of the parameters.
+        keep: the epoch that is the result: "best", with the lowest mean loss on validation, or "last", as without
+            validation.
+        margins: "after": those of the model after each epoch; "during": those of the step in which the epoch trains on
+            the example, as it is shown there (Pleiss et al. 2020, Eq. 1), for which nothing more is computed.
 
     Returns:
         The course: a row an epoch with `loss`, `watched` (minus the mean validation loss) and
-        `validation_accuracy`; as tensor `margins` (epochs + 1, n), how far each example's given label led
-        after each epoch.
+        `validation_accuracy`; as tensor `margins` (epochs + 1, n), how far each example's given label led; the first
+        row is of the model at the start.
 
     Raises:
         RepairError: if there is nothing to train on, or a loss is NaN or infinite.
     """
+    choose("epoch to keep", dict.fromkeys(("best", "last")), keep)
     if not len(examples):
         raise RepairError("there are no examples to train on: check the data set and the selection of causes")
     judged = validation if validation is not None and len(validation) else None
+    led = choose("time of margins", {"after": Margins, "during": MarginsOfSteps}, margins)(examples)
+
+    watched = math.nan
 
     def observe(model: TrainedModel) -> dict[str, float | Tensor]:
-        accuracy = {} if judged is None else {"validation_accuracy": model.accuracy(judged)}
-        return {**accuracy, "margins": model.margins(examples)}
+        nonlocal watched
+        seen: dict[str, float | Tensor] = {}
+        if judged is not None:
+            # What is watched comes of the same pass.
+            watched, seen["validation_accuracy"] = model.performance(judged)
+        return {**seen, "margins": led.of_epoch(model)}
+
+    def see(step: Step, outputs: Tensor, targets: Tensor) -> None:
+        led.see(model, step, outputs, targets)
 
     recorder = None if checkpoints is None else TrajectoryRecorder(model, checkpoints)
-    course = minimise(
-        model,
-        mean_losses(model, examples, batch_size, seed=seed, purpose=description),
-        descent,
-        oversight=Oversight(
-            watch=None if judged is None else (lambda model: model.mean_log_likelihood(judged)),
-            observe=observe,
-            checkpoint=checkpoint,
-        ),
-        description=description,
-        recorder=recorder,
+    losses = mean_losses(
+        model, examples, batch_size, seed=seed, purpose=description, conditions=conditions, see=see
     )
+    with conditions.laid_out(model.network):
+        course = minimise(
+            model,
+            losses,
+            descent,
+            oversight=Oversight(
+                watch=None if judged is None else (lambda model: watched),
+                observe=observe,
+                checkpoint=checkpoint,
+                slack=math.inf if keep == "last" else 0.0,
+            ),
+            description=description,
+            recorder=recorder,
+            steps_a_round=math.ceil(len(examples) / max(1, batch_size)),
+        )
     if recorder is None:
         return course
     trajectory = Trajectory(
@@ -78,6 +156,39 @@ def train(
         seed=seed,
         purpose=description,
         count=len(examples),
+        conditions=conditions,
         **recorder.path(model.parameter_vector, course.best_round),
     )
     return replace(course, trajectory=trajectory)
+
+
+class Margins:
+    """How far each example's given label leads in the model after an epoch: a pass of its own."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    def see(self, model: TrainedModel, step: Step, outputs: Tensor, targets: Tensor) -> None:
+        """What a step showed of its examples."""
+
+    def of_epoch(self, model: TrainedModel) -> Tensor:
+        """(n,) the margins of the epoch that is over; before the first one those of the model."""
+        return model.margins(self._examples)
+
+
+class MarginsOfSteps(Margins):
+    """How far it led in the step that trained on it."""
+
+    def __init__(self, examples: Examples) -> None:
+        super().__init__(examples)
+        self._seen: Tensor | None = None
+
+    def see(self, model: TrainedModel, step: Step, outputs: Tensor, targets: Tensor) -> None:
+        if self._seen is None:
+            self._seen = torch.empty(len(self._examples), dtype=outputs.dtype, device=outputs.device)
+        places = torch.from_numpy(step.positions).to(outputs.device)
+        self._seen[places] = model.likelihood.margin(outputs, targets)
+
+    def of_epoch(self, model: TrainedModel) -> Tensor:
+        # Every epoch sees every example, so that nothing is left of the one before.
+        return super().of_epoch(model) if self._seen is None else self._seen.clone()

@@ -14,6 +14,8 @@ from torch import Tensor
 from modelrepair.errors import RepairError
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.pipeline.artifacts import read_json, read_tensors, write_json, write_tensors
+from modelrepair.training.conditions import PLAIN, Conditions
+from modelrepair.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from modelrepair.training.descent import Descent
@@ -40,6 +42,7 @@ class Trajectory:
         gains: (d,) ωⱼ = −Σₜ gₜⱼ(θₜ₊₁ − θₜ)ⱼ over the steps up to θ̂, with g the gradient of the batch's mean loss
             without weight decay: by how much parameter j lowered the loss, in nats (Zenke et al. 2017, Eq. 3).
         displacement: (d,) θ̂ − θ₀.
+        conditions: under which the network ran.
     """
 
     descent: Descent
@@ -51,6 +54,7 @@ class Trajectory:
     states: Mapping[int, State]
     gains: Tensor
     displacement: Tensor
+    conditions: Conditions = PLAIN
 
 
 class TrajectoryRecorder:
@@ -70,8 +74,10 @@ class TrajectoryRecorder:
         self._most = most
         self._interval = 1
         self._start = model.parameter_vector
+        self._parameters = list(model.parameters.values())
+        self._sizes = [parameter.numel() for parameter in self._parameters]
         self._gains = torch.zeros_like(self._start)
-        self._kept_gains = self._gains
+        self._kept_gains = self._gains.clone()
         self.states: dict[int, State] = {}
 
     def at_round(self, number: int, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -85,15 +91,16 @@ class TrajectoryRecorder:
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """While the block runs, the optimiser takes a step along the gradients that the parameters now have."""
-        parameters = self._model.parameters.values()
-        gradient = gradient_of(self._model)
-        before = flatten(parameters).detach()
+        before = [parameter.detach().clone() for parameter in self._parameters]
         yield
-        self._gains = self._gains - gradient * (flatten(parameters).detach() - before)
+        pieces = torch.split(self._gains, self._sizes)
+        for piece, parameter, start in zip(pieces, self._parameters, before, strict=True):
+            if parameter.grad is not None:
+                piece -= (parameter.grad * (parameter.detach() - start)).reshape(-1)
 
     def keep(self) -> None:
         """The point of now is the best so far."""
-        self._kept_gains = self._gains
+        self._kept_gains = self._gains.clone()
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `restore` needs to go on."""
@@ -111,7 +118,7 @@ class TrajectoryRecorder:
         device = self._start.device
         self._interval = int(tensors["interval"])
         self._start, self._gains, self._kept_gains = (
-            tensors[name].to(device) for name in ("start", "gains", "kept_gains")
+            tensors[name].to(device).clone() for name in ("start", "gains", "kept_gains")
         )
         self.states = _by_round(
             {name.removeprefix("states."): t for name, t in tensors.items() if name.startswith("states.")}
@@ -129,10 +136,11 @@ class TrajectoryRecorder:
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     """Write a trajectory into an existing folder."""
     descent, states = asdict(trajectory.descent), trajectory.states
+    conditions = asdict(trajectory.conditions)
     names = ("rounds", "batch_size", "seed", "purpose", "count")
     write_json(
         folder / "trajectory.json",
-        {"descent": descent, **{name: getattr(trajectory, name) for name in names}},
+        {"descent": descent, "conditions": conditions, **{name: getattr(trajectory, name) for name in names}},
     )
     write_tensors(
         folder / "path.safetensors", {"gains": trajectory.gains, "displacement": trajectory.displacement}
@@ -153,8 +161,10 @@ def load_trajectory(folder: Path, device: torch.device | str = "cpu") -> Traject
 
     content = read_json(folder / "trajectory.json")
     path = read_tensors(folder / "path.safetensors", device)
+    descent = content.pop("descent")
     return Trajectory(
-        descent=Descent(**content.pop("descent")),
+        descent=Descent(**{**descent, "schedule": Schedule(**descent["schedule"])}),
+        conditions=Conditions(**content.pop("conditions")),
         states=_by_round(read_tensors(folder / "states.safetensors", device)),
         gains=path["gains"],
         displacement=path["displacement"],
@@ -207,10 +217,15 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     """Have the optimiser remember what `optimiser_tensors` gave, and nothing else."""
     content = optimiser.state_dict()
     content["state"] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        # The optimiser would take it as its own, and change it.
-        content["state"].setdefault(int(index), {})[name] = tensor.clone()
+        # A copy, as the optimiser would take it as its own and change it; in memory as its parameter.
+        parameter = parameters[int(index)].detach()
+        like = parameter if parameter.shape == tensor.shape else tensor
+        content["state"].setdefault(int(index), {})[name] = torch.empty_like(like, dtype=tensor.dtype).copy_(
+            tensor
+        )
     optimiser.load_state_dict(content)
 
 

@@ -20,6 +20,7 @@ class Insert(InsertSettings, Treatment):
     """The judge φ̂ of `Align` itself, which learned what is right: where that is enough, no causes need be known."""
 
     def treat(self, patient: Patient) -> Treated:
+        patient.expect_no_corrections("inserting what is right")
         edited = judged(patient, self.judge, patient.oversight)
         return Treated(edited.model, edited.trace, edited.best_round)
 

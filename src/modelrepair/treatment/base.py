@@ -44,6 +44,8 @@ class Patient:
             that a model without a class has less accuracy is the wish, so the treatment's whole effect is taken.
         seed: of what is random in a treatment.
         checkpoint: where to keep progress.
+        corrections: (m,) numbers of the classes that a person gives to the causes, -1 to those that are only to be
+            removed; None where nobody gives any.
     """
 
     model: TrainedModel
@@ -58,8 +60,14 @@ class Patient:
     guarded: bool = True
     seed: int = 0
     checkpoint: Checkpoint | None = None
+    corrections: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        if self.corrections is not None and self.corrections.shape != self.causes.shape:
+            raise RepairError(
+                f"there are {len(self.corrections)} corrections and {len(self.causes)} causes: give one for each, -1 "
+                "where a cause is only to be removed"
+            )
         if not len(self.causes):
             raise RepairError("there are no causes to treat: select at least one training example")
         outside = self.causes[(self.causes < 0) | (self.causes >= len(self.examples))]
@@ -84,6 +92,27 @@ class Patient:
         if not len(self.remaining):
             raise RepairError("no training examples remain without the causes: select fewer causes")
         return self.examples.subset(self.remaining)
+
+    @property
+    def corrected(self) -> Examples:
+        """The causes that a person gives another class, with that class."""
+        if self.corrections is None:
+            return self.examples.subset([])
+        told = self.corrections >= 0
+        given = self.examples.subset(self.causes[told])
+        return given.with_targets(self.corrections[told].astype(given.targets.dtype))
+
+    def expect_no_corrections(self, treatment: str) -> None:
+        """For treatments that can only remove causes.
+
+        Raises:
+            RepairError: if a cause is to get another label.
+        """
+        if len(self.corrected):
+            raise RepairError(
+                f"{len(self.corrected)} causes are to get another label, and {treatment} can only remove causes: give "
+                "no corrections, or choose a treatment that learns them, such as mending, fine-tuning or aligning"
+            )
 
     def taught_with(self, parts: Sequence[Taught]) -> tuple[Patient, Examples]:
         """The patient as a treatment sees it that trains on more than D \\ C, and these further examples.

@@ -29,6 +29,7 @@ class NegativeGradient(NegativeGradientSettings, Treatment):
     """
 
     def treat(self, patient: Patient) -> Treated:
+        patient.expect_no_corrections("ascent on them")
         model = patient.model.copy()
         causes, kept = patient.examples.subset(patient.causes), patient.kept
 
@@ -58,6 +59,7 @@ class Distil(DistilSettings, Treatment):
     """
 
     def treat(self, patient: Patient) -> Treated:
+        patient.expect_no_corrections("departing on them")
         model = patient.model.copy()
         causes, kept = patient.examples.subset(patient.causes), patient.kept
 

@@ -30,6 +30,7 @@ class Dampen(DampenSettings, Treatment):
         return torch.where(causes > self.alpha * overall, self.strength * overall / causes, 1.0).clamp_max(1)
 
     def treat(self, patient: Patient) -> Treated:
+        patient.expect_no_corrections("dampening")
         start = patient.model.parameter_vector
         edited = walk(
             patient.model,

@@ -16,6 +16,8 @@ from modelrepair.treatment.base import Patient, Treated, Treatment
 class Delete(DeleteSettings, Treatment):
     """p(θ | D \\ C) from p(θ | D), without D (Tanno et al. 2022, Eqs. 15-17; Peste et al. 2021, Eq. 8).
 
+    Causes that a person gives another class are deleted as they were and inserted as they should be.
+
     `posterior` may be settings of a posterior update, or any posterior update itself.
     """
 
@@ -29,10 +31,11 @@ class Delete(DeleteSettings, Treatment):
 
     def treat(self, patient: Patient) -> Treated:
         kept = patient.remaining_sample() if self.remaining == "equal" else np.empty(0, np.int64)
+        corrected = patient.corrected
         edited = cast(PosteriorUpdate, self.posterior).edit(
             patient.model,
-            patient.examples.subset(np.concatenate([patient.causes, kept])),
-            np.concatenate([-np.ones(len(patient.causes)), np.ones(len(kept))]),
+            patient.examples.subset(np.concatenate([patient.causes, kept])).followed_by(corrected),
+            np.concatenate([-np.ones(len(patient.causes)), np.ones(len(kept) + len(corrected))]),
             curvature=self._curvature(patient),
             count=len(patient.examples),
             kept=patient.examples.subset(patient.remaining),

@@ -22,6 +22,7 @@ class FineTune(FineTuneSettings, Treatment):
         if "remaining" in self.trains_on:
             kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
             examples = patient.examples.subset(kept).followed_by(examples)
+        examples = examples.followed_by(patient.corrected)
         return _descend(patient.model.copy(), seen, examples, self, "fine-tuning")
 
 
@@ -33,9 +34,8 @@ class Retrain(RetrainSettings, Treatment):
             raise RepairError(
                 "retraining needs an untrained network: give the patient a function `fresh` that makes one"
             )
-        treated = _descend(
-            patient.fresh(), patient, patient.examples.subset(patient.remaining), self, "retraining"
-        )
+        examples = patient.examples.subset(patient.remaining).followed_by(patient.corrected)
+        treated = _descend(patient.fresh(), patient, examples, self, "retraining")
         if patient.guarded and patient.watch(treated.model) < patient.watch(patient.model):
             watched, numbers, _ = patient.oversight.look(patient.model)
             given = {"round": 0, "loss": None, "watched": watched, **numbers}

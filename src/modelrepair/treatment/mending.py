@@ -29,7 +29,7 @@ class Mend(MendSettings, Treatment):
         slack = math.sqrt(max(accuracy * (1 - accuracy), 0.0) / len(seen.discovery))
         edited = SecondLook(**self.posterior.options).insert(
             patient.model,
-            taught,
+            taught.followed_by(patient.corrected),
             kept=patient.examples.subset(remaining),
             seed=patient.seed,
             oversight=dataclasses.replace(seen.oversight, slack=slack),

@@ -116,13 +116,14 @@ def relabelled(
     Args:
         patient: see there.
         settings: how.
-        belief: how likely the causes are.
+        belief: how likely the causes are, but for those to which a person gives a class: they are what it says.
         description: see `minimise`.
         moved: (m, ...) inputs of the causes, as the network sees them, in place of their own.
         trained: by the parameters' names, which of their entries are trained; all by default. The penalty of weight
             decay is then part of the losses of the trace, and does not move the others.
     """
     model, count = patient.model.copy(), len(patient.causes)
+    told = np.full(count, -1) if patient.corrections is None else patient.corrections
     kept = (
         patient.kept if settings.remaining == "all" else patient.examples.subset(patient.remaining_sample())
     )
@@ -142,10 +143,17 @@ def relabelled(
         ):
             inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
             cause = chosen < count
+            of_cause = chosen[cause]
             if moved is not None:
-                inputs[torch.from_numpy(cause)] = moved[chosen[cause]]
+                # What a person labels is labelled as it is.
+                astray = told[of_cause] < 0
+                inputs[torch.from_numpy(np.flatnonzero(cause)[astray])] = moved[of_cause[astray]]
             outputs, penalty = run(inputs)
-            believed = belief(outputs[cause], targets[cause], chosen[cause], epoch)
+            believed = belief(outputs[cause], targets[cause], of_cause, epoch)
+            if (told[of_cause] >= 0).any():
+                new = torch.from_numpy(told[of_cause]).to(model.device)
+                right = model.log_likelihood(outputs[cause], torch.where(new >= 0, new, targets[cause]))
+                believed = torch.where(new >= 0, right, believed)
             likely = model.log_likelihood(outputs[~cause], targets[~cause])
             yield penalty - torch.cat([believed, likely]).mean()
 

@@ -45,6 +45,7 @@ class Scrub(ScrubSettings, Treatment):
         return (variance.sqrt() * torch.from_numpy(draw).to(variance.device)).to(model.dtype)
 
     def treat(self, patient: Patient) -> Treated:
+        patient.expect_no_corrections("scrubbing")
         edited = walk(
             patient.model,
             self.noise(patient.model, patient.examples.subset(patient.remaining), patient.seed),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.models.examples import Examples
@@ -27,6 +27,7 @@ def read_patient(
     *,
     seed: int,
     checkpoint: Checkpoint,
+    corrections: ArrayLike | None = None,
 ) -> tuple[Patient, dict[str, Any]]:
     """The base model with its failures, in the pipeline's folder; and the description with which to save its like.
 
@@ -37,6 +38,7 @@ def read_patient(
         curvature: that of the base model on its training examples, by name and damping.
         seed: of what is random in the treatment.
         checkpoint: where to keep progress.
+        corrections: as in `Patient`.
 
     Raises:
         RepairError: if an artefact is missing or damaged, or there are no causes.
@@ -57,5 +59,6 @@ def read_patient(
         tolerance=treatment.tolerance,
         seed=seed,
         checkpoint=checkpoint,
+        corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
     )
     return patient, description

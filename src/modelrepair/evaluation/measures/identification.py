@@ -36,16 +36,51 @@ def measure(evidence: Evidence) -> dict[str, Any]:
     Returns:
         `identification_metrics` of the scores, and auroc_of_plain_loss: `area_under_roc` of the base model's loss,
         which anybody would try first. Where nothing was scored, only `selection_metrics`; where no truth is known,
-        only selected, how many examples were taken as causes.
+        only selected, how many examples were taken as causes. Of several corruptions also what `by_corruption`
+        says of each.
     """
     if evidence.is_corrupted is None:
         return {"selected": len(_checked_positions(evidence.causes, len(evidence.given_labels)))}
+    each = {} if evidence.corrupted_by is None else {"by_corruption": by_corruption(evidence)}
     if evidence.scores is None:
-        return dict(selection_metrics(evidence.is_corrupted, evidence.causes))
+        return {**selection_metrics(evidence.is_corrupted, evidence.causes), **each}
     return {
         **identification_metrics(evidence.scores, evidence.is_corrupted, evidence.causes),
         "auroc_of_plain_loss": areas(evidence)["plain loss"],
+        **each,
     }
+
+
+def by_corruption(evidence: Evidence) -> dict[str, dict[str, float | int | None]]:
+    """How well each of several corruptions is found among the examples that none has touched.
+
+    Returns:
+        By name: causes, how many examples it corrupted; selected, how many of these were taken as causes, and
+        selected_recall, which share that is; auroc, the `area_under_roc` of these examples and the untouched ones, and
+        auroc_of_plain_loss. Areas are None where nothing was scored. Nothing where the corruptions were not several.
+    """
+    names = evidence.corrupted_by
+    if names is None:
+        return {}
+    chosen = np.zeros(len(names), dtype=bool)
+    chosen[evidence.causes] = True
+    ranked = rankings(evidence)
+    found: dict[str, dict[str, float | int | None]] = {}
+    for name in np.unique(names[names != ""]):
+        of_it = names == name
+        told_apart = of_it | (names == "")
+        auroc, of_loss = (
+            area_under_roc(ranked[ranking][told_apart], of_it[told_apart]) if ranked else None
+            for ranking in ("this method", "plain loss")
+        )
+        found[str(name)] = {
+            "causes": int(of_it.sum()),
+            "selected": int(chosen[of_it].sum()),
+            "selected_recall": float(chosen[of_it].mean()),
+            "auroc": auroc,
+            "auroc_of_plain_loss": of_loss,
+        }
+    return found
 
 
 def rankings(evidence: Evidence) -> dict[str, NDArray[np.float64]]:

@@ -65,9 +65,12 @@ def _groups(evidence: Evidence) -> dict[str, str]:
     # A role goes to an example as a whole, with all of its attributes.
     whole = ", wholly right" if evidence.has_attributes else ""
     noisy = {"clean_classes": f"Clean {of}", "noisy_classes": f"Noisy {of}"}
+    if evidence.is_corrupted is None:
+        # The corruption left examples out.
+        noisy = {"clean_classes": f"Other {of}", "noisy_classes": f"Rare {of}"}
     return {
         "all": f"All {of}",
-        **(noisy if evidence.is_corrupted is not None else {}),
+        **(noisy if evidence.noisy_classes or evidence.is_corrupted is not None else {}),
         "holdout": f"Held-out failures{whole}",
         "remaining": f"Remaining{whole}",
     }
