@@ -89,6 +89,25 @@ def test_a_chain_of_repairs_is_one_repair() -> None:
     assert_equal(held.model.parameter_vector, at_once.model.parameter_vector, 1e-8)
 
 
+def test_every_piece_has_its_share_of_what_is_inserted_and_of_what_is_deleted() -> None:
+    """So three requests with examples that stay beside them are three repairs, here by an update that forgets, as which
+    of them comes when makes no difference to one that does not."""
+    forgetful = CLIMB.model_copy(update={"batches": 1, "gamma": 0.5})
+    causes, stay = DATA.subset([3, 7, 1, 9, 4]), FAILURES.subset([0, 2, 4, 5])
+    evidence, weights = union(causes, stay), np.array([-1.0] * 5 + [1.0] * 4)
+    held = forgetful.model_copy(update={"batches": 3}).carry_on(START, evidence, weights, seed=2)
+    step, others = START, START
+    for deleted, inserted in (([3, 7], [0, 2]), ([1, 9], [4]), ([4], [5])):
+        piece = union(DATA.subset(deleted), FAILURES.subset(inserted))
+        share = np.array([-1.0] * len(deleted) + [1.0] * len(inserted))
+        step = forgetful.carry_on(step, piece, share, seed=2)
+    assert_equal(held.model.parameter_vector, step.model.parameter_vector, 1e-8)
+    assert_equal(held.precision, step.precision, 1e-12)
+    for positions in np.array_split(np.arange(9), 3):
+        others = forgetful.carry_on(others, evidence.subset(positions), weights[positions], seed=2)
+    assert float((held.model.parameter_vector - others.model.parameter_vector).abs().max()) > 1e-3
+
+
 def test_without_the_precision_of_the_first_piece_the_second_would_count_for_more() -> None:
     """What plain EWC at the last mode with the first stiffness gives is another answer: the test above can fail."""
     first, second = FAILURES.subset([0, 1, 2]), FAILURES.subset([3, 4, 5])

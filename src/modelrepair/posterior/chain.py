@@ -71,7 +71,8 @@ class CarriedUpdate(MeanFieldSettings, PosteriorUpdate):
 
         Args:
             held: the posterior so far.
-            evidence: m examples, which come in `batches` pieces, in this order.
+            evidence: m examples. They come in `batches` pieces, in this order, each of which has its share of what is
+                inserted and of what is deleted.
             weights: (m,) positive to insert, negative to delete.
             seed: of what is random in it.
             checkpoint: where to keep progress.
@@ -84,7 +85,7 @@ class CarriedUpdate(MeanFieldSettings, PosteriorUpdate):
                 "there is no evidence to insert or delete: the failures or the causes are empty"
             )
         weights = checked_weights(evidence, weights)
-        pieces = np.array_split(np.arange(len(evidence)), min(self.batches, len(evidence)))
+        pieces = _pieces(weights, self.batches)
         first, held = _resumed(checkpoint, held)
         for number in range(first, len(pieces)):
             held = self.link(
@@ -116,6 +117,14 @@ class CarriedUpdate(MeanFieldSettings, PosteriorUpdate):
         step = after.model.parameter_vector - model.parameter_vector
         edited = walk(model, step, points=self.points, oversight=oversight, name="fraction", length=1.0)
         return dataclasses.replace(edited, gaussians=(before, after))
+
+
+def _pieces(weights: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
+    """Positions of the evidence, piece by piece: as equal in number as can be, and none without either sign."""
+    deleted, inserted = np.flatnonzero(weights < 0), np.flatnonzero(weights >= 0)
+    count = min([count, *(len(part) for part in (deleted, inserted) if len(part))])
+    parts = (np.array_split(part, count) for part in (deleted, inserted))
+    return [np.sort(np.concatenate(piece)) for piece in zip(*parts, strict=True)]
 
 
 class _Piece(Checkpoint):
