@@ -33,7 +33,8 @@ from modelrepair.settings.evaluation import Description
 def main(stage: Stage) -> None:
     use_deterministic_torch()
     root = stage.root
-    used = stage.settings(Description).model_dump()
+    settings = stage.settings(Description)
+    used = settings.model_dump(exclude={"seed", "measured"})
     scored, reference, retrained, parameters = (
         used.pop(name) for name in ("scored", "reference", "retrained", "parameters")
     )
@@ -68,6 +69,8 @@ def main(stage: Stage) -> None:
         in_domain=in_domain,
         attacker_class=attacker_class,
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
+        relearning=settings.measured.relearning_steps,
+        seed=settings.seed,
     )
     measured = measure_all(evidence)
     run = Run(used, parameters, read_json(root / "data/scores/scores.json") if scored else None)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -13,6 +18,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
+from modelrepair.pipeline.artifacts import read_table, write_json, write_table
 from modelrepair.posterior import ElasticWeightConsolidation
 from modelrepair.settings.parameters import read_parameters, stage_settings
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
@@ -186,3 +192,49 @@ def test_select_causes_is_told_what_can_only_remove(
     settings = stage_settings(parameters)["select-causes"]
     assert isinstance(settings, SelectCauses)
     assert settings.only_removes == only_removes
+
+
+@pytest.mark.parametrize("only_removes", [None, "ssd"])
+def test_from_a_file_of_marks_to_the_causes(only_removes: str | None, tmp_path: Path) -> None:
+    """The stages know-causes and select-causes: marks reach the treatment, also those of causes known beforehand."""
+    for folder in ("data/original", "data/corrupted", "data/scores", "data/method", "requests"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_json(tmp_path / "data/original/dataset.json", {"classes": ["a", "b, c", "d"]})
+    table = pd.DataFrame({"example": np.arange(10, 22), "split": "train", "label": np.arange(12) % 3})
+    table.loc[0, "split"] = "validation"
+    write_table(tmp_path / "data/corrupted/train.parquet", table)
+    write_table(tmp_path / "data/scores/scores.parquet", pd.DataFrame({"score": np.arange(11.0)}))
+    (tmp_path / "requests/marks.csv").write_text(
+        'example,action,label\n13,relabel,"b, c"\n15,remove,\n16,keep,\n'
+    )
+    (tmp_path / "requests/known.csv").write_text("example,action,label\n20,relabel,d\n")
+    settings = {
+        "know-causes": {"known": {"rule": "listed", "file": "requests/known.csv"}},
+        "select-causes": {
+            "selection": {"rule": "listed", "file": "requests/marks.csv"},
+            "for_reference": True,
+            "only_removes": only_removes,
+        },
+    }
+    for stage, given in settings.items():
+        write_json(tmp_path / f"data/method/{stage}.json", given)
+        done = subprocess.run(
+            [sys.executable, ROOT / f"stages/{stage.replace('-', '_')}.py"],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            capture_output=True,
+            text=True,
+        )
+        if stage == "select-causes" and only_removes:
+            assert done.returncode == 1
+            assert (
+                "gives 2 causes another label, and the treatment 'ssd' can only remove causes" in done.stderr
+            )
+            assert not (tmp_path / "data/causes").exists()
+            return
+        assert done.returncode == 0, done.stderr
+    causes = read_table(tmp_path / "data/causes/causes.parquet")
+    assert causes["example"].tolist() == [20, 13, 15]
+    assert causes["new_label"].tolist() == [2, 1, -1]
+    shared = read_table(tmp_path / "data/reference/causes.parquet")
+    assert shared.to_dict("list") == {"position": [9, 2, 4], "new_label": [2, 1, -1]}

@@ -423,6 +423,8 @@ def test_every_stage_gets_its_own() -> None:
             "reference": "obvious",
             "seed": "0",
         },
+        "seed": 0,
+        "measured": {"relearning_steps": 0},
     }
 
 

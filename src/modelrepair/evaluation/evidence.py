@@ -6,8 +6,9 @@ picture can be tried, or used on results from elsewhere, with an `Evidence` writ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -45,6 +46,8 @@ class Answers:
         training_predictions: (n,) or (n, k), as those of the test examples; None where nobody asked for them.
         training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
         test_probabilities: (t, k), likewise.
+        relearning_steps: after how many steps the model knows the causes as well as the base model does; infinity if
+            those that were taken were not enough, None where this was not measured.
     """
 
     training_log_likelihoods: NDArray[np.float64]
@@ -54,6 +57,7 @@ class Answers:
     training_predictions: Array | None = None
     training_probabilities: Array | None = None
     test_probabilities: Array | None = None
+    relearning_steps: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +191,8 @@ def gather(
     in_domain: ArrayLike | None = None,
     attacker_class: int | None = None,
     corrections: ArrayLike | None = None,
+    relearning: int = 0,
+    seed: int = 0,
 ) -> Evidence:
     """Run all models over all examples, once each, and put down what all measures and pictures need.
 
@@ -199,10 +205,24 @@ def gather(
             causes to find, so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
+        relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
+            the causes again; 0 for none.
+        seed: of their order.
 
     Raises:
         RepairError: if there is not one value for each example.
     """
+    deleted = training.subset(np.asarray(causes))
+
+    def answers(model: TrainedModel, *, relearned: bool) -> Answers:
+        made = _answers(model, training, tests, probable)
+        if not (relearned and relearning and len(deleted)):
+            return made
+        from modelrepair.evaluation.relearning import relearning_steps
+
+        steps = relearning_steps(model, deleted, base.accuracy(deleted), most=relearning, seed=seed)
+        return replace(made, relearning_steps=math.inf if steps is None else steps)
+
     known = is_corrupted is not None and bool(np.any(is_corrupted))
     probable = reference is not None and reference_retrained
     return Evidence(
@@ -218,10 +238,10 @@ def gather(
         test_labels=np.asarray(tests.targets),
         roles=np.asarray(roles),
         parts=np.asarray(parts),
-        before=_answers(base, training, tests, probable),
-        after=_answers(repaired, training, tests, probable),
+        before=answers(base, relearned=False),
+        after=answers(repaired, relearned=True),
         course=course,
-        reference=None if reference is None else _answers(reference, training, tests, probable),
+        reference=None if reference is None else answers(reference, relearned=True),
         reference_in_words=reference_in_words,
         reference_retrained=probable,
         in_domain=None if in_domain is None else np.asarray(in_domain, dtype=bool),

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from modelrepair.settings.base import Flag, Settings, Text
+from modelrepair.settings.base import Flag, Seed, Settings, Text, Whole
+
+
+class EvaluationSettings(Settings):
+    """What is measured at a price."""
+
+    relearning_steps: Whole = 0
+    """At most so many steps on the causes are taken with the repaired model and the reference, to see how soon they
+    know again what was deleted; 0: this is not measured."""
 
 
 class Description(Settings):
@@ -19,6 +27,8 @@ class Description(Settings):
         reference: what the reference is, in words; None where there is none.
         retrained: whether that is the model retrained without the causes, beside which an erasure is measured.
         parameters: what `-S` takes to run the same again, by name.
+        seed: of what is random in the measurements.
+        measured: what is measured at a price.
     """
 
     method: Text
@@ -31,3 +41,5 @@ class Description(Settings):
     reference: Text | None = None
     retrained: Flag = False
     parameters: dict[str, Text] = Field(default={})
+    seed: Seed = 0
+    measured: EvaluationSettings = EvaluationSettings()

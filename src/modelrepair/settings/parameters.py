@@ -25,7 +25,7 @@ from modelrepair.settings.corruption import (
 )
 from modelrepair.settings.curvature import FisherTable, FitFisher
 from modelrepair.settings.data import PrepareData, Source
-from modelrepair.settings.evaluation import Description
+from modelrepair.settings.evaluation import Description, EvaluationSettings
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
 from modelrepair.settings.networks import check_network
@@ -132,6 +132,7 @@ class Parameters(Settings):
     identifications: dict[Name, Identification]
     treatments: dict[Name, Treatment]
     methods: dict[Name, Method]
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
     def _names(self) -> Parameters:
@@ -252,6 +253,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             scored=scored,
             reference=described,
             retrained=reference.is_gold_standard,
+            seed=seed,
+            measured=parameters.evaluation,
             parameters={
                 "method": parameters.method,
                 **names,

@@ -9,6 +9,7 @@ with labels (n, k). Attributes are predicted present at 0.5 or above.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,19 +32,22 @@ def measure(evidence: Evidence) -> dict[str, Any]:
 
     Returns:
         examples: how many causes were deleted; before, after and, where there is one, reference: `forgetting`, beside
-        the unseen examples that are `alike`. Where the reference is retrained without the causes, also
+        the unseen examples that are `alike` and, where it was measured, relearning_steps (None: more than were taken).
+        Where the reference is retrained without the causes, also
         beside_retrained: the gap, similarity and membership_retrained of `erasure_metrics`.
     """
     unseen = alike(evidence)
 
     def known(answers: Answers) -> Metrics:
         is_erased = np.isin(np.arange(len(evidence.given_labels)), evidence.causes)
-        return forgetting(
+        known = forgetting(
             answers.training_correct[evidence.causes],
             answers.training_correct[~is_erased],
             answers.training_log_likelihoods[evidence.causes],
             answers.test_log_likelihoods[unseen],
         )
+        steps = answers.relearning_steps
+        return known if steps is None else {**known, "relearning_steps": None if steps == math.inf else steps}
 
     measured = {
         "examples": len(evidence.causes),
