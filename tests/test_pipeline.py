@@ -442,14 +442,14 @@ class TestDependencies:
                 "dvc.yaml",
                 "src/modelrepair/selection,",
                 "",
-                "select-causes imports what it does not declare: add src/modelrepair/selection",
+                "know-causes imports what it does not declare: add src/modelrepair/selection",
             ),
             (
                 "superfluous",
                 "dvc.yaml",
                 "src/modelrepair/selection,",
                 "src/modelrepair/selection, src/modelrepair/vision.py,",
-                "select-causes declares what it does not import: remove src/modelrepair/vision.py",
+                "know-causes declares what it does not import: remove src/modelrepair/vision.py",
             ),
             (
                 "imported by a function",
