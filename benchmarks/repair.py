@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -156,6 +156,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, metavar="COUNT", help="only so many seeds of each case, the first"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only runs of this identification or treatment; rows of others are kept",
+    )
     parser.add_argument("--output", type=Path, help="a CSV file; rows of other cases in it are kept")
     parser.add_argument(
         "--work", type=Path, default=PROJECT / ".scratch/benchmarks", help="folder of the cache"
@@ -182,11 +189,25 @@ def chosen_cases(cases: Mapping[str, PlannedCase], options: argparse.Namespace) 
         if kind and found != kind:
             reason = "settings are chosen on development cases alone" if options.set else f"--kind is {kind}"
             raise RepairError(f"{name} is a {found} case and {reason}: leave it out")
-    return {
+    chosen = {
         name: planned
         for name, planned in cases.items()
         if (not options.cases or name in options.cases) and kind in (None, planned.case.kind)
     }
+    if not options.only:
+        return chosen
+    there = {part: part for planned in chosen.values() for run in planned.runs for part in members(run)}
+    wanted = {choose("identification or treatment of these cases", there, name) for name in options.only}
+    fewer = {
+        name: replace(planned, runs=tuple(run for run in planned.runs if wanted & members(run)))
+        for name, planned in chosen.items()
+    }
+    return {name: planned for name, planned in fewer.items() if planned.runs}
+
+
+def members(run: Run) -> set[str]:
+    """The names of a run's identification, if it has one, and treatment."""
+    return {run.identification, run.treatment} - {""}
 
 
 def list_cases(cases: Collection[PlannedCase]) -> None:
@@ -216,7 +237,8 @@ def benchmark(cases: Mapping[str, PlannedCase], options: argparse.Namespace) -> 
     with contextlib.closing(run_units(units, options, progress)) as results:
         for rows in results:
             table = with_paper(summarise(rows, NAMES), cases)
-            write(merge(table, output, names=NAMES, by=["case"]), output)
+            by = NAMES[:4] if options.only else ["case"]
+            write(merge(table, output, names=NAMES, by=by), output)
     for kind in ("development", "report"):
         for name, planned in cases.items():
             rows = table[table["case"] == name]

@@ -228,6 +228,7 @@ class TestSeparation:
             (["--kind", "report", "--set", "seed=1"], "settings are chosen on development cases alone"),
             (["pairs-25", "--kind", "report"], "pairs-25 is a development case and --kind is report"),
             (["pairs"], "there is no case 'pairs': choose one of "),
+            (["--only", "mendd"], "there is no identification or treatment of these cases 'mendd': choose"),
             (["--set", "seed"], "--set seed: give NAME=VALUE"),
             (["--set", "treatments.sse.damping=1"], "params.yaml has no section treatments.sse"),
             (
@@ -298,7 +299,17 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> type[Imagined]:
 
 def options(folder: Path, **values: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"processes": 1, "work": folder, "output": folder / "out.csv", "set": [], "seeds": None, **values}
+        **{
+            "processes": 1,
+            "work": folder,
+            "output": folder / "out.csv",
+            "set": [],
+            "seeds": None,
+            "only": [],
+            "cases": [],
+            "kind": None,
+            **values,
+        }
     )
 
 
@@ -347,6 +358,14 @@ def test_means_and_spreads_by_hand(
     repair.benchmark(planned(tmp_path, c=small_case()), options(tmp_path, seeds=1))
     rows = results_table.read(tmp_path / "out.csv", repair.NAMES).set_index(repair.NAMES)
     assert rows.loc[("c", "ewc", "ewc", "found", "guard", "all"), ["mean", "seeds"]].tolist() == [90.0, 1]
+
+    # One method anew, on both seeds: rows of the others stay as they are.
+    chosen = options(tmp_path, only=["ewc"])
+    repair.benchmark(repair.chosen_cases(planned(tmp_path, c=small_case()), chosen), chosen)
+    rows = results_table.read(tmp_path / "out.csv", repair.NAMES).set_index(repair.NAMES)
+    assert rows.loc[("c", "ewc", "ewc", "found", "guard", "all"), ["mean", "seeds"]].tolist() == [92.0, 2]
+    assert rows.loc[("c", "ewc", "", "found", "failures", "auroc"), "seeds"] == 2
+    assert rows.loc[("c", "loss", "finetune", "found", "guard", "all"), "seeds"] == 1
 
     printed = capsys.readouterr().out
     assert re.search(r"ewc +ewc +found +guard +92\.0 ± 2\.8 .* loss/finetune 93\.0 +loses", printed)
