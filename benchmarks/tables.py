@@ -275,6 +275,18 @@ EVERY_REPAIR = (
     repair("highest losses dropped, `retrain`", "loss", "retrain", "found"),
     repair("lowest margins dropped, `finetune`", "margin", "finetune", "found"),
     repair("`finetune-failures`", "loss", "finetune-failures", "found"),
+    repair(
+        "highest losses dropped, `finetune-remaining-failures`",
+        "loss",
+        "finetune-remaining-failures",
+        "found",
+    ),
+    repair(
+        "lowest margins dropped, `finetune-remaining-failures`",
+        "margin",
+        "finetune-remaining-failures",
+        "found",
+    ),
     repair("`bir`", "bir", "bir", "found", "reserved"),
     repair("`bir-loss`, then `bir`", "bir-loss", "bir", "found", "reserved"),
     repair("`bir-judge`", "bir", "bir-judge", "found", "reserved"),
@@ -305,6 +317,7 @@ SHORT = (
     "`margin`", "`confident-learning`", "`ewc`", "`synaptic-intelligence`", "`linear`", "`sgd-influence`",
     "before repair", "**`mend`**", "`bir`", "`second-look`, then `relabel`", "`ewc-ssse`",
     "highest losses dropped, `finetune`", "highest losses dropped, `retrain`", "lowest margins dropped, `finetune`",
+    "lowest margins dropped, `finetune-remaining-failures`",
     "`bir-judge`", "`finetune-reserved`", "**`second-look`, then `mend-discovery`**", "`finetune-discovery`",
     "highest losses dropped, `finetune-remaining-discovery`", "`finetune` (semi-oracle)", "`retrain` (gold standard)",
 )  # fmt: skip
