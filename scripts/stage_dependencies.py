@@ -4,7 +4,7 @@
 
 Code is declared as folders of which a stage imports every module, and as single files where it imports some. Networks
 are imported by name, one a run, so a stage that imports `networks` depends on the file that `model.network` names, and
-on what any of them imports.
+on what any of them imports; and on the folder of the user's own, which `networks/own.py` looks into.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 SOURCE = Path("src")
 NETWORKS = Path("src/modelrepair/networks")
+OWN_NETWORKS = "networks"
 CHOSEN_NETWORK = f"{NETWORKS}/${{model.network}}.py"
 
 
@@ -26,7 +27,7 @@ def expected_dependencies(stage: str, root: Path = ROOT) -> set[str]:
     files = imported_files(Path("stages") / f"{stage.replace('-', '_')}.py", root)
     named = {file for file in files if file.parent == NETWORKS and file.name != "__init__.py"}
     entries = folded(files - named, root)
-    return entries | {CHOSEN_NETWORK} if NETWORKS / "__init__.py" in files else entries
+    return entries | {CHOSEN_NETWORK, OWN_NETWORKS} if NETWORKS / "__init__.py" in files else entries
 
 
 def imported_files(script: Path, root: Path = ROOT) -> set[Path]:
@@ -81,7 +82,9 @@ def main() -> None:
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     complaints = []
     for name in sys.argv[1:] or stages:
-        declared = {entry for entry in stages[name]["deps"] if entry.startswith(("src/", "stages/"))}
+        declared = {
+            entry for entry in stages[name]["deps"] if entry.startswith(("src/", "stages/", OWN_NETWORKS))
+        }
         expected = expected_dependencies(name)
         if missing := sorted(expected - declared):
             complaints.append(f"{name} imports what it does not declare: add {', '.join(missing)}")

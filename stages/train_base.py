@@ -5,12 +5,13 @@ import environment  # noqa: F401
 import pandas as pd
 
 from modelrepair.models.files import begin_from, fresh_model, save_model
+from modelrepair.models.trained_model import expect_outputs
 from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.training import TrainBase
-from modelrepair.training.train import train_as
-from modelrepair.training.trajectory import require_trajectory, save_trajectory
+from modelrepair.training.train import as_given, train_as
+from modelrepair.training.trajectory import save_trajectory
 
 
 def main(stage: Stage) -> None:
@@ -27,19 +28,23 @@ def main(stage: Stage) -> None:
     }
     model = fresh_model(description, seed)
     if settings.model.pretrained is not None:
-        begin_from(model, description, settings.model.pretrained, stage.root)
-    checkpoint = stage.checkpoint()
-    course = train_as(
-        training,
-        model,
-        training_examples(stage.root, "train")[0],
-        seed=seed,
-        validation=training_examples(stage.root, "validation")[0],
-        checkpoint=checkpoint,
-        checkpoints=training.checkpoints,
-    )
+        begin_from(model, description, settings.model.pretrained, stage.root, whole=settings.model.trained)
+    examples, validation = (training_examples(stage.root, split)[0] for split in ("train", "validation"))
+    expect_outputs(model, examples, data["classes"])
+    if settings.model.trained:
+        course = as_given(model, examples, validation=validation)
+    else:
+        course = train_as(
+            training,
+            model,
+            examples,
+            seed=seed,
+            validation=validation,
+            checkpoint=stage.checkpoint(),
+            checkpoints=training.checkpoints,
+        )
     with output_folder(stage.root / "models/trajectory") as folder:
-        save_trajectory(folder, require_trajectory(course.trajectory, "models/trajectory"))
+        save_trajectory(folder, course.trajectory)
     with output_folder(stage.root / "models/base") as folder:
         save_model(folder, model, description)
         write_array(folder / "margins.npy", course.tensors["margins"].numpy())
@@ -48,7 +53,10 @@ def main(stage: Stage) -> None:
     curve["validation_loss"] = -curve.pop("watched").astype(float)
     with output_file(stage.root / "metrics/training_curve.csv") as path:
         curve.to_csv(path, index=False)
-    print(f"kept epoch {course.best_round} of {len(course.trace) - 1}")
+    if settings.model.trained:
+        print(f"the model is as {settings.model.pretrained} holds it: nothing was trained")
+    else:
+        print(f"kept epoch {course.best_round} of {len(course.trace) - 1}")
 
 
 if __name__ == "__main__":

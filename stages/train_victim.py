@@ -50,7 +50,9 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
     }
     model = fresh_model(description, seed)
     if settings.model.pretrained is not None:
-        begin_from(model, description, settings.model.pretrained, stage.root)
+        begin_from(model, description, settings.model.pretrained, stage.root, whole=settings.model.trained)
+    if settings.model.trained:
+        return model, description
     course = train_as(
         settings.training,
         model,

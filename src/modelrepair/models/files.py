@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import make_likelihood
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network, published_weights
-from modelrepair.pipeline.artifacts import read_json, read_tensors, write_json, write_tensors
+from modelrepair.pipeline.artifacts import (
+    read_json,
+    read_tensors,
+    tensors_with_metadata,
+    write_json,
+    write_tensors,
+)
+from modelrepair.settings.base import listed
 
 
 def fresh_model(description: dict[str, Any], seed: int) -> TrainedModel:
@@ -63,22 +70,26 @@ def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
     return model, description
 
 
-def begin_from(model: TrainedModel, description: dict[str, Any], pretrained: str, root: Path) -> None:
+def begin_from(
+    model: TrainedModel, description: dict[str, Any], pretrained: str, root: Path, *, whole: bool = False
+) -> None:
     """Give a fresh model the weights that training begins from.
 
-    A last layer of other classes keeps its own random weights, and says so.
+    A last layer of other classes keeps its own random weights, and says so, unless the weights are the whole model.
 
     Args:
         model: of the description; its network is changed in place.
         description: as for `fresh_model`.
-        pretrained: a safetensors file, relative to root, or the name of published weights.
+        pretrained: a file of weights, relative to root, or the name of published weights.
         root: of the pipeline.
+        whole: whether nothing is to stay random, as where no training follows.
 
     Raises:
         RepairError: if they cannot be had, are damaged, or are not those of the network.
     """
-    if pretrained.endswith(".safetensors"):
-        weights = read_tensors(root / pretrained)
+    # Names of published weights have no points.
+    if Path(pretrained).suffix:
+        weights = read_weights(root / pretrained)
     else:
         weights = published_weights(description["network"], pretrained, **description["options"])
     own, last = model.network.state_dict(), _last_layer(model.network)
@@ -86,12 +97,15 @@ def begin_from(model: TrainedModel, description: dict[str, Any], pretrained: str
         name
         for name, tensor in weights.items()
         if name in own and name.startswith(f"{last}.") and tensor.shape[1:] == own[name].shape[1:]
-        if len(tensor) != len(own[name])
+        if len(tensor) != len(own[name]) and not whole
     }
     # Older files do not count the batches that normalisation has seen, which nothing uses.
     counted = {name for name in own if name.endswith("num_batches_tracked")} - set(weights)
-    wrong = [f"lacks {name}" for name in own if name not in weights and name not in counted]
-    wrong += [f"has {name}, which the network has not" for name in weights if name not in own]
+    wrong = []
+    if missing := [name for name in own if name not in weights and name not in counted]:
+        wrong.append(f"lacks {listed(missing)}")
+    if extra := [name for name in weights if name not in own]:
+        wrong.append(f"has {listed(extra)}, which the network has not")
     wrong += [
         f"has {name} of shape {tuple(tensor.shape)} in place of {tuple(own[name].shape)}"
         for name, tensor in weights.items()
@@ -103,14 +117,46 @@ def begin_from(model: TrainedModel, description: dict[str, Any], pretrained: str
         if not bool(torch.isfinite(tensor).all())
     ]
     if wrong:
-        more = f" ({len(wrong) - 1} more after this one)" if len(wrong) > 1 else ""
         raise RepairError(
-            f"{pretrained} {wrong[0]}{more}: give weights of the network {description['network']} with these options"
+            f"{pretrained} {'; it '.join(wrong)}: give weights of the network {description['network']} with these "
+            "options"
         )
     kept = {name: own[name] for name in (*of_others, *counted)}
     model.network.load_state_dict({**weights, **kept})
     if of_others:
         print(f"{pretrained} is of other classes: layer {last} begins with random weights", flush=True)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a file that others may have written: safetensors, or a state dict that `torch.save` wrote.
+
+    The latter is read as weights alone: a file that would run code as it is read is refused.
+
+    Raises:
+        RepairError: if there is no such file, it cannot be read, or holds anything but named tensors.
+    """
+    if not path.is_file():
+        raise RepairError(f"there is no file {path}: put the weights there, or set model.pretrained to null")
+    try:
+        if path.suffix == ".safetensors":
+            weights: Any = tensors_with_metadata(path, others=True)[0]
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RepairError(
+            f"{path} cannot be read as weights alone ({type(error).__name__}: {reason}): write it anew with "
+            "safetensors.torch.save_file(network.state_dict(), …)"
+        ) from error
+    entries = weights if isinstance(weights, dict) else {}
+    others = [name for name, value in entries.items() if not torch.is_tensor(value)]
+    if others or not entries:
+        kind = type(weights).__name__
+        what = f"{listed(others)}, which are no tensors" if others else f"a {kind} without tensors"
+        raise RepairError(
+            f"{path} holds {what}: write network.state_dict() alone, with safetensors.torch.save_file"
+        )
+    return dict(entries)
 
 
 def _last_layer(network: nn.Module) -> str:

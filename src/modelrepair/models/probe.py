@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.precision import full_precision
+from modelrepair.settings.base import listed
 
 PROBE_EXAMPLES = 4
 
@@ -51,7 +54,7 @@ def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
                 "inputs of the shape and type that it takes"
             ) from error
         if not torch.is_tensor(together) or together.shape[:1] != few.shape[:1]:
-            given = tuple(together.shape) if torch.is_tensor(together) else type(together).__name__
+            given = tuple(together.shape) if torch.is_tensor(together) else _contents(together)
             raise RepairError(
                 f"the network's outputs for {len(few)} examples are {given}: wrap it in a module that gives a tensor "
                 "with one row for each example"
@@ -107,6 +110,14 @@ def _unsteady(how: str) -> RepairError:
         f"{how}, so results would depend on when they are computed: give a network that is a fixed function in eval "
         "mode, with random layers such as dropout as modules, which eval mode turns off"
     )
+
+
+def _contents(returned: object) -> str:
+    """What a network returned in place of a tensor, with the names or the number of what is in it."""
+    kind = type(returned).__name__
+    if isinstance(returned, Mapping):
+        return f"a {kind} with {listed(returned)}"
+    return f"a {kind} of {len(returned)}" if isinstance(returned, tuple | list) else f"a {kind}"
 
 
 def _words(error: Exception) -> str:

@@ -21,7 +21,8 @@ from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
-from modelrepair.models.probe import treats_examples_alone
+from modelrepair.models.probe import PROBE_EXAMPLES, treats_examples_alone
+from modelrepair.settings.base import listed
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 """(b,) a number for each example of a batch, from its outputs and targets."""
@@ -35,6 +36,29 @@ def default_device() -> torch.device:
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
     """(d,) the tensors' entries one after the other, whatever their layout in memory."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def expect_outputs(model: TrainedModel, examples: Examples, classes: Sequence[str]) -> None:
+    """Nothing if a model's network makes of each example one number for each class or attribute.
+
+    A few examples are run, which also shows whether the network treats them one by one and always the same.
+
+    Args:
+        model: of the network.
+        examples: that it is to run.
+        classes: names of the classes or attributes.
+
+    Raises:
+        RepairError: if not.
+    """
+    few = examples.subset(np.arange(min(PROBE_EXAMPLES, len(examples))))
+    shape = tuple(model.outputs(few).shape)
+    if shape != (len(few), len(classes)):
+        raise RepairError(
+            f"the network's outputs for {len(few)} examples are of shape {shape}, and the data have {len(classes)} "
+            f"classes ({listed(classes[:12])}{', …' if len(classes) > 12 else ''}): give a network with one output for "
+            "each, or data with its classes"
+        )
 
 
 class TrainedModel:

@@ -249,8 +249,14 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, to
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def tensors_with_metadata(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def tensors_with_metadata(
+    path: Path, *, others: bool = False
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """What `write_tensors` wrote, on the CPU, with the metadata.
+
+    Args:
+        path: the file.
+        others: whether other programs may have written it, which note no checksum.
 
     Raises:
         SafetensorError, OSError, ValueError: if it cannot be read, or its checksum is not that of the tensors.
@@ -260,7 +266,8 @@ def tensors_with_metadata(path: Path) -> tuple[dict[str, torch.Tensor], dict[str
     with safe_open(path, framework="pt") as content:
         tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         metadata = dict(content.metadata() or {})
-    _check(metadata.pop("checksum", None), _checksum_of_tensors(tensors))
+    if "checksum" in metadata or not others:
+        _check(metadata.pop("checksum", None), _checksum_of_tensors(tensors))
     return tensors, metadata
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Count, Flag, Settings, Text, choose, expect, shown
+from modelrepair.settings.base import Count, Flag, Settings, Text, Whole, choose, expect, shown
 from modelrepair.settings.training import ModelSettings
+
+CODE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 class NetworkSettings(Settings):
@@ -53,6 +55,23 @@ class TorchvisionSettings(NetworkSettings):
     @property
     def batchwise(self) -> bool:
         return CLASSIFIERS[self.classifier]
+
+
+class OwnSettings(NetworkSettings):
+    """A class of the user's own."""
+
+    code: Annotated[Text, Field(pattern=CODE), expect("package.module:Class, such as digits:Net")]
+    """`package.module:Class`, a torch.nn.Module in the folder `networks`."""
+    arguments: Annotated[dict[str, Any], expect("names with values, {} for none")] = Field(default={})
+    """What the class is called with."""
+    output: Annotated[Text | Whole | None, expect("the name or the number of an output, or null")] = None
+    """Of a network that returns a dict, an object or a tuple, which of it are the outputs; null: it returns them."""
+    normalises: Flag = False
+    """Whether it normalises by batches while it is trained, which `sgd-influence` cannot go through again."""
+
+    @property
+    def batchwise(self) -> bool:
+        return self.normalises
 
 
 CLASSIFIERS = {
@@ -108,6 +127,7 @@ NETWORKS: dict[str, type[NetworkSettings]] = {
     "conv4": NetworkSettings,
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
+    "own": OwnSettings,
     "resnet18": NormalisedSettings,
     "resnet20": NormalisedSettings,
     "torchvision": TorchvisionSettings,
@@ -126,6 +146,6 @@ def check_network(model: ModelSettings) -> NetworkSettings:
     if pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
         raise RepairError(
             f"model.pretrained is {shown(pretrained)}, and {model.network} has no published weights: give a file in "
-            "the folder weights, whose name ends in .safetensors"
+            "the folder weights, whose name ends in .safetensors, .pt or .pth"
         )
     return chosen

@@ -6,6 +6,7 @@ The file is read as YAML 1.2, as DVC reads it: 5e-05 is a number and 010 is ten.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -224,6 +225,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         insertion["posterior"] = _decayed(identification.posterior, parameters)
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
+    _check_recorded(parameters, [*curvatures, *reference.curvatures])
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
         "train-victim": _victim(corruption, parameters),
@@ -428,6 +430,19 @@ def _known(
     return known
 
 
+def _check_recorded(parameters: Parameters, curvatures: Iterable[str]) -> None:
+    """Whether the base training is there to be looked at, where a curvature is that of its path.
+
+    Raises:
+        RepairError: if it is not.
+    """
+    if parameters.model.trained and "synaptic-intelligence" in curvatures:
+        raise RepairError(
+            "the curvature synaptic-intelligence follows the base training, which model.trained true leaves out: set "
+            "it to false, or choose another identification, treatment or reference"
+        )
+
+
 def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
     """Whether a score can go through the base training again, if it has to.
 
@@ -437,6 +452,11 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
     score, training = identification.influence, parameters.training
     if not score.follows:
         return
+    if parameters.model.trained:
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, which model.trained true leaves out: set "
+            "it to false, or choose another identification"
+        )
     if not training.checkpoints:
         raise RepairError(
             f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "

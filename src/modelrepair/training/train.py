@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -65,6 +65,25 @@ def train_as(
         keep=settings.keep,
         margins=settings.margins,
     )
+
+
+def as_given(model: TrainedModel, examples: Examples, *, validation: Examples | None = None) -> Course:
+    """The course of a model that somebody else has trained: as of `train`, the row of its start alone.
+
+    Args:
+        model: trained.
+        examples: that it was trained on.
+        validation: as in `train`.
+
+    Raises:
+        RepairError: if there are no examples.
+    """
+    if not len(examples):
+        raise RepairError("there are no examples that the model was trained on: check the data set")
+    row: dict[str, Any] = {"round": 0, "loss": None, "watched": None}
+    if validation is not None and len(validation):
+        row["watched"], row["validation_accuracy"] = model.performance(validation)
+    return Course([row], 0, {"margins": model.margins(examples).detach().cpu()[None]})
 
 
 def train(

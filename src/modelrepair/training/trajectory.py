@@ -133,8 +133,11 @@ class TrajectoryRecorder:
         }
 
 
-def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
-    """Write a trajectory into an existing folder."""
+def save_trajectory(folder: Path, trajectory: Trajectory | None) -> None:
+    """Write a trajectory into an existing folder, or that there is none, as of a model that was trained elsewhere."""
+    if trajectory is None:
+        write_json(folder / "trajectory.json", {"recorded": False})
+        return
     descent, states = asdict(trajectory.descent), trajectory.states
     conditions = asdict(trajectory.conditions)
     names = ("rounds", "batch_size", "seed", "purpose", "count")
@@ -155,11 +158,13 @@ def load_trajectory(folder: Path, device: torch.device | str = "cpu") -> Traject
     """The trajectory that `save_trajectory` wrote.
 
     Raises:
-        RepairError: if a file is missing or damaged.
+        RepairError: if a file is missing or damaged, or no training was recorded.
     """
     from modelrepair.training.descent import Descent
 
     content = read_json(folder / "trajectory.json")
+    if "descent" not in content:
+        require_trajectory(None, "what is asked for")
     path = read_tensors(folder / "path.safetensors", device)
     descent = content.pop("descent")
     return Trajectory(
