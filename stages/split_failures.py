@@ -16,6 +16,7 @@ from modelrepair.splits.failures import (
     nested_part,
     split_failures,
 )
+from modelrepair.splits.listed import listed_failures
 
 
 def main(stage: Stage) -> None:
@@ -24,9 +25,18 @@ def main(stage: Stage) -> None:
     wanted = settings.failures.classes
     classes = dataset_description(stage.root)["classes"]
     model, _ = load_model(stage.root / "models/base")
-    table = test_rows(stage.root)
+    table, listed, file = test_rows(stage.root), None, settings.failures.file
+    if file is not None:
+        listed, labels = listed_failures(stage.root / file, table, classes)
+        other, table = int((labels != table["label"]).sum()), table.assign(label=labels)
     examples = test_examples(stage.root, table)
     correct = model.correct(examples).cpu().numpy() == 1
+    if listed is not None:
+        print(
+            f"{file} lists {int(listed.sum())} test examples, {other} with another label than the data have: "
+            f"{int((listed & correct).sum())} of them the model has right, which are no failures",
+            flush=True,
+        )
     try:
         split = split_failures(
             correct,
@@ -37,6 +47,7 @@ def main(stage: Stage) -> None:
             failure_classes=None if wanted is None else [class_number(name, classes) for name in wanted],
             required=settings.failures.required,
             most_queries=settings.failures.most_queries,
+            listed=listed,
         )
     except NoFailures as good_news:
         with output_file(stage.root / "metrics/failures.json") as path:

@@ -485,7 +485,7 @@ def test_a_list_runs_through_the_pipeline(project: Project) -> None:
         request.write_text("example\n" + "\n".join(map(str, trained_on[:count])) + "\n")
         outcome = project.repro().succeeded()
         assert len(pd.read_parquet(project.root / "data/causes/causes.parquet")) == count
-    assert outcome.stages_run == ["know-causes", "select-causes", "treat", "evaluate"]
+    assert outcome.stages_run == ["know-causes", "split-failures", "select-causes", "treat", "evaluate"]
 
 
 def test_a_selection_that_needs_scores_is_refused_where_there_are_none(project: Project) -> None:

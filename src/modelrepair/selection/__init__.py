@@ -1,6 +1,6 @@
 """Which examples are the causes?
 
-Imports `data` and `settings`, and no torch.
+Imports `data`, `lists` and `settings`, and no torch.
 """
 
 from __future__ import annotations

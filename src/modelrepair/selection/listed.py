@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
+from modelrepair.lists import expect_values, read_list, whole_number
 from modelrepair.selection.rules import Positions, Selection
 from modelrepair.settings.selection import ListedSettings
 
@@ -106,26 +106,12 @@ def read_marks(path: Path) -> list[Mark]:
     Raises:
         RepairError: if there is no such file, or it is anything else; names the line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file, strict=True)] for row in reader]
-    except FileNotFoundError:
-        raise RepairError(
-            f"there is no file {path}, which lists the causes: write it, or choose another selection"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RepairError(
-            f"{path} cannot be read as a CSV file ({error}): give one with a column {COLUMN}"
-        ) from None
-    filled = [(line, [value.strip() for value in row]) for line, row in rows if any(map(str.strip, row))]
-    if not filled:
-        raise RepairError(f"{path} is empty: give a column {COLUMN} with one training example in each row")
-    columns = filled[0][1]
-    if columns.count(COLUMN) != 1:
-        separated = "; separate columns by commas" if any(mark in columns[0] for mark in ";\t|") else ""
-        raise RepairError(
-            f"{path} has the columns {', '.join(columns)}: give one column {COLUMN} in the first line{separated}"
-        )
+    columns, lines = read_list(
+        path,
+        column=COLUMN,
+        of="training example",
+        missing="which lists the causes: write it, or choose another selection",
+    )
     place = columns.index(COLUMN)
     for name in (ACTION, LABEL) if ACTION in columns else ():
         if columns.count(name) != 1:
@@ -133,30 +119,24 @@ def read_marks(path: Path) -> list[Mark]:
                 f"{path} has {columns.count(name)} columns {name}: give one, beside the columns {COLUMN} and {ACTION}"
             )
     marks = []
-    for line, row in filled[1:]:
-        if any(row[len(columns) :]) or len(row) <= place or (ACTION in columns and len(row) < len(columns)):
-            raise RepairError(
-                f"line {line} of {path} has {len(row)} values for {len(columns)} columns: give it as many, or put "
-                "values with commas into quotes"
-            )
-        if not row[place].isascii() or not row[place].isdigit() or len(row[place]) > 18:
-            raise RepairError(
-                f"line {line} of {path} has {row[place][:40]!r} in the column {COLUMN}: give a whole number"
-            )
+    for line in lines:
+        expect_values(line, columns, len(columns) if ACTION in columns else place + 1, path)
+        example = whole_number(line, place, COLUMN, path)
         if ACTION not in columns:
-            marks.append(Mark(line, int(row[place])))
+            marks.append(Mark(line.number, example))
             continue
-        action, label = row[columns.index(ACTION)], row[columns.index(LABEL)]
+        action, label = (line.values[columns.index(name)] for name in (ACTION, LABEL))
         if action not in ACTIONS:
             raise RepairError(
-                f"line {line} of {path} has {action[:40]!r} in the column {ACTION}: give one of {', '.join(ACTIONS)}"
+                f"line {line.number} of {path} has {action[:40]!r} in the column {ACTION}: give one of "
+                f"{', '.join(ACTIONS)}"
             )
         if (action == "relabel") != bool(label):
             raise RepairError(
-                f"line {line} of {path} {'relabels without' if not label else f'says {action} with'} a label: give one "
-                "where the action is relabel, and there alone"
+                f"line {line.number} of {path} {'relabels without' if not label else f'says {action} with'} a label: "
+                "give one where the action is relabel, and there alone"
             )
-        marks.append(Mark(line, int(row[place]), action, label))
+        marks.append(Mark(line.number, example, action, label))
     if not marks:
         raise RepairError(f"{path} lists no causes: give one training example in each row below {COLUMN}")
     return marks

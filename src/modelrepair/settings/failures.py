@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Count, Flag, Seed, Settings, expect
+from modelrepair.settings.base import ClassName, Count, Flag, Seed, Settings, Text, expect
 
 
 class FailuresSettings(Settings):
@@ -20,6 +20,10 @@ class FailuresSettings(Settings):
         expect("a list of classes such as [1, 7], or null"),
     ] = None
     """Only failures of these classes; null for all."""
+    file: Annotated[Text | None, expect("a file, or null")] = None
+    """A CSV file in the folder `requests` that lists failures: a column `label`, the right class, and a column
+    `example` with the number of a test example, or `file` with its name. Only those of them are failures that the model
+    has wrong. null: all that it has wrong."""
     required: Flag = True
     """Whether to stop if there are none; false to erase examples from a model without failures."""
     most_queries: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None

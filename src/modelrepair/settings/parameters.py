@@ -201,6 +201,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     check_network(parameters.model)
     if parameters.model.from_file:
         _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
+    if parameters.failures.file is not None:
+        _check_place("failures.file", parameters.failures.file, REQUESTS, "requests")
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
     _check(identification, selection, corruption, names)

@@ -30,10 +30,12 @@ def split_failures(
     failure_classes: Collection[int] | None = None,
     required: bool = True,
     most_queries: int | None = None,
+    listed: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """The role of every test example in finding, repairing and judging the base model's failures.
 
-    A failure is a misclassified example, of the failure classes if these are given. Columns, n rows:
+    A failure is a misclassified example, of the failure classes and of those listed if these are given. Columns, n
+    rows:
 
     * `is_failure`: in any part, reserved too.
     * `role`: "query" (Fq: causes are sought for these), "holdout" (Fh: failures that no method sees, does
@@ -47,7 +49,7 @@ def split_failures(
       discovery and assessment together, the query with the odd one; remaining = the correctly classified
       there. Examples that methods saw, such as discovery as a stopping rule, are then among the measured.
 
-    Reserved examples, and misclassified ones of other than the failure classes, have no role.
+    Reserved examples, and misclassified ones that are no failures, have no role.
 
     Args:
         correct: (n,) whether the base model is right.
@@ -59,6 +61,7 @@ def split_failures(
         required: whether there must be a query. A request to erase examples needs none.
         most_queries: at most so many failures in the query, a random part that is contained in any larger one; the
             others have no role. All by default.
+        listed: (n,) the examples among which failures are sought; all by default.
 
     Raises:
         NoFailures: if the query is required and would be empty.
@@ -76,6 +79,9 @@ def split_failures(
             )
         is_failure &= np.isin(labels, list(failure_classes))
 
+    if listed is not None:
+        is_failure &= listed
+
     discovery, assessment = part == "discovery", part == "assessment"
     role = np.full(len(part), "", dtype="<U10")
     if protocol == "discovery":
@@ -92,6 +98,7 @@ def split_failures(
 
     if required and not (role == "query").any():
         among = "" if failure_classes is None else " of the failure classes"
+        among += "" if listed is None else " that is listed"
         raise NoFailures(
             f"good news: the base model classifies every example{among} among the {int(searched.sum())} in "
             "which failures are sought correctly, so there is nothing to repair"
