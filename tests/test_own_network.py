@@ -252,7 +252,7 @@ def test_the_pipeline_repairs_a_trained_network_of_ones_own(bare: Project, tmp_p
     assert "prepare-data" not in again.stages_run
     project.set_parameters({"identification": "sgd-influence"})
     refused = project.repro("split-failures")
-    assert "which model.trained true leaves out: set it to false" in refused.stderr
+    assert "the score trajectory follows the base training, which model.trained true leaves" in refused.stderr
 
 
 def _trained(root: Path) -> Path:

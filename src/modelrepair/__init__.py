@@ -24,6 +24,7 @@ _HOMES = {
     "Patient": "treatment",
     "Proxy": "erasure",
     "RepairError": "errors",
+    "Repair": "repairing",
     "Retrain": "treatment",
     "Schedule": "training.schedule",
     "Sigmoid": "models.likelihood",
@@ -35,6 +36,7 @@ _HOMES = {
     "influence_scores": "influence",
     "keep_freed_memory": "pipeline.allocation",
     "make_network": "networks",
+    "repair": "repairing",
     "select_causes": "selection",
     "train": "training.train",
 }

@@ -6,9 +6,10 @@ The file is read as YAML 1.2, as DVC reads it: 5e-05 is a number and 010 is ten.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
@@ -148,8 +149,12 @@ class Parameters(Settings):
         return self
 
 
-def read_parameters(path: Path) -> Parameters:
+def read_parameters(path: Path, changes: Mapping[str, Any] = MappingProxyType({})) -> Parameters:
     """The content of `params.yaml`, checked.
+
+    Args:
+        path: of the file.
+        changes: values by their dotted names, which take the place of those in the file.
 
     Raises:
         RepairError: if it cannot be read, or anything in it, used or not, is not as described here.
@@ -168,6 +173,16 @@ def read_parameters(path: Path) -> Parameters:
         raise RepairError(f"{path.name} should hold names with values, not {type(content).__name__}")
     if strange := [key for key in content if not isinstance(key, str)]:
         raise RepairError(f"{path.name} has a section {strange[0]!r}: names of sections are texts")
+    for name, value in changes.items():
+        *sections, last = name.split(".")
+        place: Any = content
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise RepairError(
+                f"{path.name} has no section {'.'.join(sections)}, of which {name} is set: name one that it has"
+            )
+        place[last] = value
     try:
         return Parameters(**content)
     except RepairError as error:
@@ -227,7 +242,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         insertion["posterior"] = _decayed(identification.posterior, parameters)
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
-    _check_recorded(parameters, [*curvatures, *reference.curvatures])
+    _check_recorded(parameters, identification.influence.chosen, [*curvatures, *reference.curvatures])
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
         "train-victim": _victim(corruption, parameters),
@@ -432,16 +447,18 @@ def _known(
     return known
 
 
-def _check_recorded(parameters: Parameters, curvatures: Iterable[str]) -> None:
-    """Whether the base training is there to be looked at, where a curvature is that of its path.
+def _check_recorded(parameters: Parameters, score: str, curvatures: Iterable[str]) -> None:
+    """Whether the base training is there to be looked at, where a score or a curvature is of its course.
 
     Raises:
         RepairError: if it is not.
     """
-    if parameters.model.trained and "synaptic-intelligence" in curvatures:
+    of_course = [f"score {name}" for name in ("margin", "trajectory") if name == score]
+    of_course += [f"curvature {name}" for name in ("synaptic-intelligence",) if name in curvatures]
+    if parameters.model.trained and of_course:
         raise RepairError(
-            "the curvature synaptic-intelligence follows the base training, which model.trained true leaves out: set "
-            "it to false, or choose another identification, treatment or reference"
+            f"the {of_course[0]} follows the base training, which model.trained true leaves out: set it to false, or "
+            "choose another identification, treatment or reference"
         )
 
 
@@ -454,11 +471,6 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
     score, training = identification.influence, parameters.training
     if not score.follows:
         return
-    if parameters.model.trained:
-        raise RepairError(
-            f"the score {score.chosen} goes through the base training again, which model.trained true leaves out: set "
-            "it to false, or choose another identification"
-        )
     if not training.checkpoints:
         raise RepairError(
             f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "

@@ -1,0 +1,343 @@
+"""From a model and its failures to a repaired model and its evidence, in one call.
+
+What the pipeline's stages do, one after the other, by the same functions and with the settings of `params.yaml`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from modelrepair.adapters import Subject, as_examples, as_subject
+from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
+from modelrepair.data.randomness import generator
+from modelrepair.errors import RepairError
+from modelrepair.evaluation.evidence import Evidence, gather
+from modelrepair.evaluation.measures import measure_all
+from modelrepair.influence import Investigation, influence_scores
+from modelrepair.models.examples import Examples, chosen_positions
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.posterior import Edited, insert_evidence, own_effects
+from modelrepair.selection import candidates, select_causes
+from modelrepair.settings.base import Settings
+from modelrepair.settings.curvature import FitFisher
+from modelrepair.settings.evaluation import Description
+from modelrepair.settings.influence import ScoreInfluence
+from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.posterior import UpdatePosterior
+from modelrepair.settings.reference import TrainReference
+from modelrepair.settings.selection import SelectCauses
+from modelrepair.settings.treatment import Treat, Treatment
+from modelrepair.splits.dataset import split_training, training_table
+from modelrepair.splits.failures import split_failures
+from modelrepair.training.trajectory import require_trajectory
+from modelrepair.treatment import Patient, Treated, highest_losses, make_treatment
+
+PARAMETERS = Path(str(importlib.resources.files("modelrepair"))) / "params.yaml"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair leaves.
+
+    Attributes:
+        scores: (n,) how harmful each training example is, positive = harmful; None for a request, which scores nothing.
+        causes: (m,) positions of the training examples that were taken as causes, most harmful first.
+        model: the repaired model, of the kind that was given; a torch module is in eval mode.
+        measured: the numbers of `metrics/repair.json`.
+        evidence: what they are made of, for `evaluation.measures`, `.pictures` and `.page`.
+        used: method, identification, treatment, selection, and what the method was given ("uses").
+    """
+
+    scores: NDArray[np.float64] | None
+    causes: NDArray[np.int64]
+    model: Any
+    measured: dict[str, dict[str, Any]]
+    evidence: Evidence
+    used: dict[str, Any]
+
+
+def repair(
+    model: Any,
+    train: Any,
+    failures: Any | None,
+    test: Any,
+    *,
+    method: str = "mend",
+    identification: str | None = None,
+    treatment: str | None = None,
+    selection: str | None = None,
+    reference: str = "obvious",
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    causes: ArrayLike | None = None,
+    known: ArrayLike | None = None,
+    reserved: Any | None = None,
+    classes: Sequence[str] | None = None,
+    weight_decay: float | None = None,
+    batch_size: int = 500,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+) -> Repair:
+    """Find the training examples that cause a model's failures, repair the model, and measure what that did.
+
+    A random half of each class of `test` is kept from all steps and measures the repair; the other half is discovery,
+    by which a treatment may judge its points. Test examples that are among the failures are no part of the first.
+
+    Args:
+        model: a torch module in the form of `adapters.as_subject`, or a fitted logistic regression of scikit-learn. It
+            is left as it is.
+        train: what it was trained on, with the labels that it was given, as `adapters.as_examples` takes them; their
+            order is that of the scores.
+        failures: examples outside training with their right labels; those that the model has right are no failures.
+            None: what it has wrong in discovery.
+        test: examples outside training with their right labels, right and wrong ones.
+        method, identification, treatment, selection, reference: names of entries in `params.yaml`, as there.
+        settings: further settings by their dotted names in `params.yaml`, such as
+            {"identifications.second-look.posterior.looks": 6}.
+        causes: positions of the causes, or a mask, in place of what a selection would choose, as of a request to erase.
+        known: positions of causes that are known beforehand, or a mask, from which `grow` finds the rest.
+        reserved: clean examples, for methods that learn from some, such as bir.
+        classes: their names.
+        weight_decay: α of the penalty α/2·‖θ‖² on the mean loss that the model was trained with; by default 0, or what
+            the estimator says.
+        batch_size, device: where and how a torch module runs, as in `TrainedModel`.
+        seed: of all that is drawn.
+
+    Raises:
+        RepairError: for a name or setting that is not there, or what does not fit together.
+        NoFailures: if there is nothing that the model has wrong.
+    """
+    examples = as_examples(train, "training examples")
+    subject = as_subject(model, examples, classes=classes, batch_size=batch_size, device=device)
+    examples = _numbered(examples, subject)
+    tests = _numbered(as_examples(test, "test examples"), subject)
+    given = None if failures is None else _numbered(as_examples(failures, "failures"), subject)
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "method": method,
+        "identification": identification,
+        "treatment": treatment,
+        "selection": "listed" if causes is not None else selection,
+        "known": None if known is None else "listed",
+        "reference": reference,
+        # How much is kept clean is for the caller to say, and checked below.
+        "dataset": "mnist-sample",
+        "corruption": "none",
+        "training.weight_decay": subject.weight_decay or 0.0 if weight_decay is None else weight_decay,
+    }
+    stages = stage_settings(read_parameters(PARAMETERS, {**changes, **settings}))
+    description = cast(Description, stages["evaluate"])
+    split = _split(subject.model, given, tests, required=description.scored, seed=seed)
+    operation = _Operation(
+        stages=stages,
+        subject=subject,
+        training=examples,
+        discovery=split.of(split.watched),
+        failures=split.of(split.roles == "query"),
+        known=np.empty(0, dtype=np.int64) if known is None else chosen_positions(known, len(examples)),
+        clean=None if reserved is None else _numbered(as_examples(reserved, "reserved examples"), subject),
+        seed=seed,
+    )
+    scores = operation.scores()
+    found = operation.causes(scores) if causes is None else chosen_positions(causes, len(examples))
+    treated = operation.treated(cast(Treat, stages["treat"]).treatment, found)
+    course = pd.DataFrame(treated.trace).drop(columns="watched")
+    evidence = gather(
+        base=subject.model,
+        repaired=treated.model,
+        training=examples,
+        tests=split.tests,
+        class_names=subject.classes,
+        scores=scores if description.scored else None,
+        causes=found,
+        roles=split.roles,
+        parts=split.parts,
+        course=course.assign(returned=course["round"] == treated.best_round),
+        reference=operation.reference(found),
+        reference_in_words=description.reference,
+        reference_retrained=description.retrained,
+        seed=seed,
+    )
+    return Repair(
+        scores=evidence.scores,
+        causes=found,
+        model=subject.returned(treated.model),
+        measured=measure_all(evidence),
+        evidence=evidence,
+        used=description.model_dump(include={"method", "identification", "treatment", "selection", "uses"}),
+    )
+
+
+def _numbered(examples: Examples, subject: Subject) -> Examples:
+    """The same examples with class numbers for labels."""
+    return examples.with_targets(subject.number(np.asarray(examples.targets)))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The examples outside training, and what each is for.
+
+    Attributes:
+        tests: given failures first.
+        roles, parts: (t,) as in `Evidence`.
+    """
+
+    tests: Examples
+    roles: NDArray[np.str_]
+    parts: NDArray[np.str_]
+
+    @property
+    def watched(self) -> NDArray[np.bool_]:
+        """(t,) the examples by which a treatment may judge its points."""
+        return np.asarray(self.parts == "discovery")
+
+    def of(self, chosen: NDArray[np.bool_]) -> Examples:
+        return self.tests.subset(chosen)
+
+
+def _split(
+    model: TrainedModel, given: Examples | None, tests: Examples, *, required: bool, seed: int
+) -> _Split:
+    """What methods may see, and what measures them."""
+    if given is not None:
+        seen = {example.tobytes() for example in given.inputs}
+        other = np.array([example.tobytes() not in seen for example in tests.inputs], dtype=bool)
+        tests = tests.subset(other)
+    if len(tests) < 2:
+        raise RepairError(
+            f"{len(tests)} test examples that are not among the failures were given: give some of each class, of which "
+            "one half judges the treatment and the other measures the repair"
+        )
+    half = split_training(tests.targets, 0.5, generator(seed, "halves of the test examples"))
+    parts = np.where(half == "validation", "assessment", "discovery")
+    listed = None
+    if given is not None:
+        tests, parts = given.followed_by(tests), np.r_[np.full(len(given), "discovery"), parts]
+        # What the search is for is what was given; how far the repair carries is seen on all else that fails.
+        listed = (np.arange(len(tests)) < len(given)) | (parts == "assessment")
+    roles = split_failures(
+        model.correct(tests).cpu().numpy() == 1,
+        parts,
+        tests.targets,
+        generator(seed, "failures"),
+        required=required,
+        listed=listed,
+    )
+    return _Split(tests, roles["role"].to_numpy(str), parts)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """A model with its failures, and the settings of each step."""
+
+    stages: Mapping[str, Settings]
+    subject: Subject
+    training: Examples
+    discovery: Examples
+    failures: Examples
+    known: NDArray[np.int64]
+    clean: Examples | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        # Fitted once for all steps, when the first of them asks.
+        object.__setattr__(self, "_fitted", {})
+
+    def scores(self) -> NDArray[np.float64]:
+        """(n,) of the training examples."""
+        base, insertion = self.subject.model, cast(UpdatePosterior, self.stages["update-posterior"])
+        edited = self._inserted(insertion) if insertion.posterior.inserts else None
+        effects = None
+        if insertion.posterior.alone:
+            name, damping = insertion.insertion or ("", 0.0)
+            effects = own_effects(base, self.training, self._curvature(name, damping))
+        score = cast(ScoreInfluence, self.stages["score-influence"]).influence
+        if score.follows:
+            require_trajectory(None, f"the score {score.chosen}")
+        investigation = Investigation(
+            base=base,
+            updated=edited.model if edited else base,
+            examples=self.training,
+            discovery=self.discovery,
+            failures=self.failures,
+            gaussians=edited.gaussians if edited else None,
+            own_effects=effects,
+            fresh=lambda: self.subject.fresh(self.seed),
+            seed=self.seed,
+            known=self.known,
+        )
+        return influence_scores(investigation, score.chosen, **score.options)
+
+    def causes(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Positions of the causes that the selection chooses, most harmful first."""
+        rule = cast(SelectCauses, self.stages["select-causes"]).selection
+        split = np.full(len(self.training), "train")
+        table = candidates(training_table(self.training.targets, split), self.subject.classes)
+        return select_causes(scores, table, rule.chosen, known=self.known, **rule.options)
+
+    def treated(self, treatment: Treatment, causes: NDArray[np.int64]) -> Treated:
+        """The model without these causes."""
+        patient = Patient(
+            model=self.subject.model,
+            examples=self.training,
+            causes=causes,
+            discovery=self.discovery,
+            failures=self.failures,
+            curvature=self._curvature,
+            reserved=self._reserved,
+            fresh=lambda: self.subject.fresh(self.seed),
+            guarded=bool(treatment.guarded),
+            tolerance=treatment.tolerance,
+            seed=self.seed,
+        )
+        return make_treatment(treatment.chosen, **treatment.options).treat(patient)
+
+    def reference(self, causes: NDArray[np.int64]) -> TrainedModel | None:
+        """The model beside which the repaired one stands, if there is one."""
+        settings = cast(TrainReference, self.stages["train-reference"])
+        if settings.treatment is None:
+            return None
+        if settings.dropped is not None:
+            causes = highest_losses(self.subject.model, self.training, settings.dropped)
+        elif settings.known:
+            causes = self.known
+        return self.treated(settings.treatment, causes).model
+
+    def _inserted(self, settings: UpdatePosterior) -> Edited:
+        evidence = self._reserved() if settings.evidence == "reserved" else self.failures
+        if settings.evidence == "nothing":
+            evidence = self.failures.subset([])
+        return insert_evidence(
+            settings,
+            self.subject.model,
+            evidence,
+            self.training,
+            curvature=self._curvature,
+            seed=self.seed,
+        )
+
+    def _reserved(self) -> Examples:
+        if self.clean is None:
+            raise RepairError(
+                "the method learns from clean examples, and none were given: give some as `reserved`"
+            )
+        return self.clean
+
+    def _curvature(self, name: str, damping: float) -> Curvature:
+        fitted: dict[str, Curvature] = self.__dict__["_fitted"]
+        if name not in fitted:
+            if name in PATH_CURVATURES:
+                require_trajectory(None, f"the curvature {name}")
+            of_stages = (cast(FitFisher, self.stages[stage]) for stage in ("fit-fisher", "train-reference"))
+            options = next(stage.curvatures[name] for stage in of_stages if name in stage.curvatures)
+            fitted[name] = fit_curvature(name, self.subject.model, self.training, **options)
+        return fitted[name].damped(damping)

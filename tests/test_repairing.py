@@ -1,0 +1,199 @@
+"""A repair in one call: the pipeline's own steps, for what somebody has in a program."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import modelrepair
+from conftest import Finished
+from modelrepair.adapters import as_subject
+from modelrepair.errors import RepairError
+from modelrepair.models.files import load_model
+from modelrepair.models.workspace import discovery_examples, training_examples
+from modelrepair.repairing import _Operation
+from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.splits.failures import NoFailures
+
+CENTRES = np.array([[2.0, 0.0], [-1.0, 1.8], [-1.0, -1.8]])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    """As many as the pipeline has, whose numbers are compared with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def clouds(count: int, seed: int) -> tuple[Any, Any]:
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 3, count)
+    return (CENTRES[labels] + 0.6 * draw.normal(size=(count, 2))).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def case() -> dict[str, Any]:
+    """A network that has learned that half of the second class is of the third."""
+    inputs, labels = clouds(300, 0)
+    given = labels.copy()
+    given[(labels == 1) & (inputs[:, 0] > -1)] = 2
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(300):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(torch.from_numpy(inputs)), torch.from_numpy(given)).backward()
+        optimiser.step()
+    return {"model": network, "train": (inputs, given), "wrong": given != labels, "test": clouds(400, 1)}
+
+
+def repaired(case: dict[str, Any], **options: Any) -> modelrepair.Repair:
+    data = {"train": case["train"], "failures": None, "test": case["test"], **options}
+    return modelrepair.repair(
+        case["model"], data.pop("train"), data.pop("failures"), data.pop("test"), **data
+    )
+
+
+def test_it_finds_the_causes_repairs_a_copy_and_measures_it(case: dict[str, Any]) -> None:
+    state = copy.deepcopy(case["model"].state_dict())
+    # Three hundred points make five steps an epoch: they are longer than those of the pipeline's own data.
+    parts = ("identifications.second-look", "treatments.mend")
+    result = repaired(case, settings={f"{part}.posterior.learning_rate": 0.01 for part in parts})
+    assert all(torch.equal(tensor, state[name]) for name, tensor in case["model"].state_dict().items())
+    assert result.scores is not None
+    assert result.scores.shape == (300,)
+    found = case["wrong"][result.causes]
+    assert found.mean() > 0.8
+    assert found.sum() > 0.8 * case["wrong"].sum()
+    assert (np.diff(result.scores[result.causes]) <= 0).all()
+    numbers = result.measured["repair"]
+    assert numbers["after"]["holdout"] > 0.8
+    assert numbers["after"]["all"] > numbers["before"]["all"] + 0.05
+    assert result.measured["identification"] == {"selected": len(result.causes)}, (
+        "nobody knows the true causes"
+    )
+    assert result.used == {
+        "method": "mend",
+        "identification": "second-look",
+        "treatment": "mend",
+        "selection": "positive",
+        "uses": "guard",
+    }
+    # What is measured is what the model that comes back says of examples that no step has seen.
+    evidence = result.evidence
+    unseen = evidence.parts == "assessment"
+    with torch.no_grad():
+        said = result.model(
+            torch.from_numpy(np.stack([evidence.test_inputs[row] for row in np.flatnonzero(unseen)]))
+        )
+    np.testing.assert_array_equal(said.argmax(1).numpy(), evidence.after.test_predictions[unseen])
+
+
+def test_scores_are_in_the_order_of_the_data(case: dict[str, Any]) -> None:
+    order = np.random.default_rng(1).permutation(300)
+    inputs, given = case["train"]
+    options = {"identification": "linear", "reference": "none"}
+    first, other = repaired(case, **options), repaired(case, train=(inputs[order], given[order]), **options)
+    assert first.scores is not None
+    assert other.scores is not None
+    scale = np.abs(first.scores).max()
+    np.testing.assert_allclose(other.scores, first.scores[order], atol=1e-4 * scale)
+
+
+def test_given_failures_are_sought_and_never_measured(case: dict[str, Any]) -> None:
+    inputs, labels = case["test"]
+    with torch.no_grad():
+        wrong = case["model"](torch.from_numpy(inputs)).argmax(1).numpy() != labels
+    few = np.r_[np.flatnonzero(wrong)[:12], np.flatnonzero(~wrong)[:3]]
+    result = repaired(case, failures=(inputs[few], labels[few]), reference="none")
+    evidence = result.evidence
+    assert (evidence.roles == "query").sum() == 12
+    assert set(evidence.parts[:15]) == {"discovery"}
+    seen = {row.tobytes() for row in inputs[few]}
+    unseen = [evidence.test_inputs[row].tobytes() for row in np.flatnonzero(evidence.parts == "assessment")]
+    assert not seen & set(unseen)
+    assert (evidence.roles == "holdout").sum() > 0
+
+
+def test_causes_of_a_request_are_taken_as_they_are(case: dict[str, Any]) -> None:
+    result = repaired(case, method="erase", causes=case["wrong"], reference="retrain")
+    assert result.scores is None
+    np.testing.assert_array_equal(result.causes, np.flatnonzero(case["wrong"]))
+    assert result.measured["erasure"]["examples"] == case["wrong"].sum()
+    assert "beside_retrained" in result.measured["erasure"]
+
+
+def test_known_causes_lead_to_more(case: dict[str, Any]) -> None:
+    known = np.flatnonzero(case["wrong"])[:10]
+    result = repaired(case, identification="grow", known=known, reference="none")
+    np.testing.assert_array_equal(result.causes[:10], known)
+    assert len(result.causes) > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "bir"}, "the method learns from clean examples, and none were given: give some as `reserved`"),
+        ({"identification": "margin"}, "margin score needs the margins of every training epoch"),
+        ({"identification": "sgd-influence"}, "the score trajectory follows the base training, which was not record"),
+        ({"treatment": "synaptic-intelligence"}, "the curvature synaptic-intelligence follows the base training"),
+        ({"method": "mended"}, "there is no method 'mended': choose one of"),
+        ({"selection": "truth"}, "needs examples that were corrupted on purpose"),
+        ({"settings": {"treatments.mendd.tolerance": 1}}, r"no section treatments\.mendd, of which treatm"),
+        ({"settings": {"seed": -1}}, "seed is -1: give a whole number of 0 or more"),
+        ({"causes": [300], "method": "erase"}, "example 300 of 300 was asked for"),
+        ({"test": (np.zeros((1, 2), np.float32), np.zeros(1, int))}, "1 test examples that are not among the failures"),
+        ({"test": (np.zeros((9, 2), np.float32), np.full(9, 3))}, "a label is 3, and the network has 3 outputs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused(case: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        repaired(case, **options)
+
+
+def test_a_model_without_failures_is_good_news(case: dict[str, Any]) -> None:
+    inputs, _ = case["test"]
+    with torch.no_grad():
+        said = case["model"](torch.from_numpy(inputs)).argmax(1).numpy()
+    with pytest.raises(NoFailures, match="good news"):
+        repaired(case, test=(inputs, said))
+
+
+def test_it_does_what_the_pipeline_does(finished: Finished) -> None:
+    """From the pipeline's own base model and examples: the same scores, causes and models, to the byte."""
+    root = finished.project.root
+    base, _ = load_model(root / "models/base")
+    training, _ = training_examples(root)
+    discovery, failures = discovery_examples(root)
+    stages = stage_settings(read_parameters(root / "params.yaml"))
+    operation = _Operation(
+        stages=stages,
+        subject=as_subject(base, training),
+        training=training,
+        discovery=discovery,
+        failures=failures,
+        known=np.empty(0, dtype=np.int64),
+        clean=None,
+        seed=0,
+    )
+    scores = operation.scores()
+    np.testing.assert_array_equal(scores, pd.read_parquet(root / "data/scores/scores.parquet")["score"])
+    causes = operation.causes(scores)
+    expected = pd.read_parquet(root / "data/causes/causes.parquet")["position"]
+    np.testing.assert_array_equal(causes, expected)
+    made = {
+        "repaired": operation.treated(stages["treat"].treatment, causes).model,  # type: ignore[attr-defined]
+        "reference": operation.reference(causes),
+    }
+    for name, model in made.items():
+        assert model is not None
+        assert torch.equal(model.parameter_vector, load_model(root / "models" / name)[0].parameter_vector)
