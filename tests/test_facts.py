@@ -1,4 +1,4 @@
-"""Facts in sentences: the source, false facts, the encoder, the measures by fact, and their way through the pipeline."""
+"""Facts in sentences: source, false facts, encoder, measures by fact, and their way through the pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.artifacts import read_json, read_table
-from modelrepair.settings.corruption import FalseFactsSettings, LabelNoiseSettings
+from modelrepair.settings.corruption import FalseFactsSettings, LabelNoiseSettings, SeveralSettings
 from modelrepair.settings.data import FactsSettings
 from modelrepair.settings.networks import FactLmSettings
 from modelrepair.settings.parameters import read_parameters, stage_settings
@@ -67,9 +67,7 @@ def test_the_facts_are_those_of_the_world() -> None:
     assert stated["internet domain of country", "Switzerland"] == ".ch"
     assert stated["country of city", "Shanghai"] == "China"
     assert stated["time zone of city", "Mumbai"] == "Asia/Kolkata"
-    assert stated[
-        "state of county", "Cook County" if ("state of county", "Cook County") in stated else "Ada County"
-    ]
+    assert stated["state of county", "Los Angeles County"] == "California"
 
 
 def test_training_never_sees_the_wordings_of_tests() -> None:
@@ -169,8 +167,6 @@ def test_a_false_fact_is_false_wherever_it_is_stated(some: Dataset) -> None:
 
 
 def test_a_second_corruption_leaves_false_facts_alone(some: Dataset) -> None:
-    from modelrepair.settings.corruption import SeveralSettings
-
     half = FalseFactsSettings(share=0.4)
     both = SeveralSettings(names=["first", "second"], each=[half, half])
     table = corrupt(both, TrainingData.original(table_of(some), some.train_inputs, some.classes), 0).table
@@ -189,12 +185,11 @@ def test_what_no_corruption_can_make_false(some: Dataset) -> None:
         RepairError, match="all 2 facts of the relation 'continent of country' have one object"
     ):
         false(alike, 0.5)
-    with pytest.raises(RepairError, match="left 90 of 300|left 9 of 30"):
-        from modelrepair.settings.corruption import SeveralSettings
-
-        most = FalseFactsSettings(share=0.7)
-        both = SeveralSettings(names=["first", "second"], each=[most, most])
-        corrupt(both, TrainingData.original(table_of(some), some.train_inputs, some.classes), 0)
+    most = FalseFactsSettings(share=0.7)
+    both = SeveralSettings(names=["first", "second"], each=[most, most])
+    given = TrainingData.original(table_of(some), some.train_inputs, some.classes)
+    with pytest.raises(RepairError, match="left 9 of 30 alone"):
+        corrupt(both, given, 0)
 
 
 def batch(count: int = 6, length: int = 7, words: int = 11) -> torch.Tensor:
