@@ -66,10 +66,15 @@ def test_the_python_of_the_readme_works(tmp_path: Path) -> None:
 
 def test_the_settings_of_the_readme_are_settings() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (settings,) = map(yaml.safe_load, blocks("yaml"))
-    changed = {name: {**content[name], **section} for name, section in settings.items()}
-    assert all(changed[name] != content[name] for name in settings)
-    stage_settings(Parameters(**{**content, **changed}))
+    every = [*map(yaml.safe_load, blocks("yaml"))]
+    assert len(every) == 2
+    for settings in every:
+        changed = {
+            name: {**content[name], **section} if isinstance(section, dict) else section
+            for name, section in settings.items()
+        }
+        assert all(changed[name] != content[name] for name in settings)
+        stage_settings(Parameters(**{**content, **changed}))
 
 
 def test_the_readme_names_what_is_there() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import model_validator
 
@@ -14,10 +14,34 @@ from modelrepair.settings.training import ModelSettings
 class NetworkSettings(Settings):
     """A network without options."""
 
+    in_words: ClassVar[bool] = False
+    """Whether inputs are numbers of words."""
+
     @property
     def batchwise(self) -> bool:
         """Whether examples of a batch influence each other while it is trained."""
         return False
+
+
+class FactLmSettings(NetworkSettings):
+    """An encoder of sentences."""
+
+    in_words: ClassVar[bool] = True
+    width: Count = 128
+    """d, the numbers of a position; a multiple of `heads`."""
+    layers: Count = 4
+    heads: Count = 4
+    hidden: Count = 512
+    """Of the two-layer network of each layer."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> FactLmSettings:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width is {self.width} and heads is {self.heads}, each of which has as many numbers of a position: "
+                "make width a multiple of heads"
+            )
+        return self
 
 
 class NormalisedSettings(NetworkSettings):
@@ -106,6 +130,7 @@ CLASSIFIERS = {
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "conv4": NetworkSettings,
+    "factlm": FactLmSettings,
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
     "resnet18": NormalisedSettings,
