@@ -46,6 +46,7 @@ def main(stage: Stage) -> None:
     tests = tests.drop_duplicates("example").reset_index(drop=True)
     in_domain, attacker_class = corrupted_domain(root, tests)
     base, unseen = load_model(root / "models/base")[0], test_examples(root, tests)
+    described = dataset_description(root)
     causes = read_table(root / "data/causes/causes.parquet")
     corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
@@ -53,7 +54,10 @@ def main(stage: Stage) -> None:
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=unseen,
-        class_names=dataset_description(root)["classes"],
+        class_names=described["classes"],
+        in_words=described.get("in_words", False),
+        training_facts=training.get("fact"),
+        test_facts=tests.get("fact"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],

@@ -22,21 +22,26 @@ def main(stage: Stage) -> None:
     seed, sizes = settings.seed, settings.dataset
     with output_folder(stage.root / "data/original") as folder:
         data = load_source(sizes, seed, folder)
-        split = split_training(
-            data.train_labels, sizes.validation_fraction, generator(seed, "training and validation")
-        )
-        part = split_test(
-            data.test_labels,
-            generator(seed, "parts of the test set"),
-            reserved=sizes.reserved,
-            assessment=sizes.assessment,
-        )
+        split, part = data.split, data.part
+        if split is None:
+            split = split_training(
+                data.train_labels, sizes.validation_fraction, generator(seed, "training and validation")
+            )
+        if part is None:
+            part = split_test(
+                data.test_labels,
+                generator(seed, "parts of the test set"),
+                reserved=sizes.reserved,
+                assessment=sizes.assessment,
+            )
         for side, inputs in (("train", data.train_inputs), ("test", data.test_inputs)):
             if not input_file(folder, side).exists():
                 write_array(input_file(folder, side), inputs)
         training = with_files(training_table(data.train_labels, split), data.train_files)
-        write_table(folder / "train.parquet", with_further_labels(training, data.further_labels))
-        write_table(folder / "test.parquet", with_files(test_table(data.test_labels, part), data.test_files))
+        training = with_further_labels(training, data.further_labels).assign(**data.train_columns)
+        write_table(folder / "train.parquet", training)
+        tests = with_files(test_table(data.test_labels, part), data.test_files).assign(**data.test_columns)
+        write_table(folder / "test.parquet", tests)
         write_json(
             folder / "dataset.json",
             {
@@ -44,6 +49,7 @@ def main(stage: Stage) -> None:
                 "classes": data.classes,
                 "input_shape": data.train_inputs.shape[1:],
                 "likelihood": "softmax" if data.train_labels.ndim == 1 else "sigmoid",
+                **({"in_words": True} if sizes.in_words else {}),
             },
         )
     print(data.description)

@@ -71,9 +71,13 @@ assert repaired.score(rows[900:], labels[900:]) > model.score(rows[900:], labels
 
 def test_the_settings_of_the_readme_are_settings() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert len(blocks("yaml")) == 2
-    for settings in map(yaml.safe_load, blocks("yaml")):
-        changed = {name: {**content[name], **section} for name, section in settings.items()}
+    every = [*map(yaml.safe_load, blocks("yaml"))]
+    assert len(every) == 3
+    for settings in every:
+        changed = {
+            name: {**content[name], **section} if isinstance(section, dict) else section
+            for name, section in settings.items()
+        }
         assert all(changed[name] != content[name] for name in settings)
         stage_settings(Parameters(**{**content, **changed}))
 

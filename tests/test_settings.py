@@ -669,7 +669,7 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         ({"identifications__self-influence__posterior__update": "ewc"}, "each-alone go together"),
         ({"treatments__bir__judge__posterior": {"update": "none"}}, "inserts nothing that is right"),
-        ({"model__network": "lenet6"}, "there is no network 'lenet6': choose one of conv4, lenet5"),
+        ({"model__network": "lenet6"}, "there is no network 'lenet6': choose one of conv4, factlm, lenet5"),
         ({"model__options": {"seed": 1}}, "there is no setting seed"),
         ({"model": {"network": "linear", "options": {"bias": 3}}}, "bias is 3: give true or false"),
         (

@@ -17,6 +17,7 @@ from modelrepair.corruptions.annotation_noise import annotation_noise
 from modelrepair.corruptions.backdoor import backdoor, with_triggered_copies
 from modelrepair.corruptions.base import Attack, Attacked, TrainingData, Trigger, value_range
 from modelrepair.corruptions.biased_sample import biased_sample
+from modelrepair.corruptions.false_facts import false_facts
 from modelrepair.corruptions.input_noise import input_noise
 from modelrepair.corruptions.interclass_confusion import confused_classes, interclass_confusion
 from modelrepair.corruptions.label_noise import label_noise
@@ -38,6 +39,7 @@ CORRUPTIONS: dict[str, Callable[..., TrainingData]] = {
     "annotation-noise": annotation_noise,
     "backdoor": backdoor,
     "biased-sample": biased_sample,
+    "false-facts": false_facts,
     "input-noise": input_noise,
     "interclass-confusion": interclass_confusion,
     "label-noise": label_noise,

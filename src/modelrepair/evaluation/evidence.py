@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from modelrepair.data.sentences import in_words as sentence
 from modelrepair.errors import RepairError
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class Evidence:
         corrections: (m,) class numbers that a person gave to the causes, -1 to those that are only to be removed; None
             where nobody gave any.
         training_numbers, test_numbers: (n,), (t,) the examples' numbers in the data set; None where they have none.
+        training_facts, test_facts: (n,), (t,) numbers of the facts that sentences state or ask for; None where examples
+            are no such.
+        vocabulary: the words that inputs are numbers of; None where they are none.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -121,6 +125,9 @@ class Evidence:
     corrections: NDArray[np.int64] | None = None
     training_numbers: NDArray[np.int64] | None = None
     test_numbers: NDArray[np.int64] | None = None
+    training_facts: NDArray[np.int64] | None = None
+    test_facts: NDArray[np.int64] | None = None
+    vocabulary: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -134,6 +141,7 @@ class Evidence:
                 "names of corruptions": self.corrupted_by,
                 "scores": self.scores,
                 "numbers": self.training_numbers,
+                "facts": self.training_facts,
                 **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
@@ -144,6 +152,7 @@ class Evidence:
                 "parts": self.parts,
                 "marks of the domain": self.in_domain,
                 "numbers": self.test_numbers,
+                "facts": self.test_facts,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
             },
@@ -162,6 +171,19 @@ class Evidence:
     def has_attributes(self) -> bool:
         """Whether an example has k yes/no attributes instead of one class."""
         return self.test_labels.ndim == 2
+
+    @property
+    def training_shown(self) -> Inputs:
+        """The training inputs as a person reads them: sentences in words, all else as it is."""
+        return self._shown(self.training_inputs)
+
+    @property
+    def test_shown(self) -> Inputs:
+        """The test inputs, likewise."""
+        return self._shown(self.test_inputs)
+
+    def _shown(self, inputs: Inputs) -> Inputs:
+        return inputs if self.vocabulary is None else _Sentences(inputs, self.vocabulary)
 
     @property
     def assessed(self) -> NDArray[np.int64]:
@@ -191,6 +213,9 @@ def gather(
     in_domain: ArrayLike | None = None,
     attacker_class: int | None = None,
     corrections: ArrayLike | None = None,
+    training_facts: ArrayLike | None = None,
+    test_facts: ArrayLike | None = None,
+    in_words: bool = False,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -201,10 +226,11 @@ def gather(
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
-            in_domain, attacker_class, corrections: as in `Evidence`. Where no example is corrupted there are no true
-            causes to find, so no truth is known.
+            in_domain, attacker_class, corrections, training_facts, test_facts: as in `Evidence`. Where no example is
+            corrupted there are no true causes to find, so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
+        in_words: whether inputs are sentences of numbers of classes, which are the words.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -250,6 +276,9 @@ def gather(
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
         training_numbers=training.rows,
         test_numbers=tests.rows,
+        training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
+        test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
+        vocabulary=tuple(str(name) for name in class_names) if in_words else None,
     )
 
 
@@ -267,6 +296,20 @@ class _Stored:
         if np.ndim(row):
             return self._examples.subset(row).inputs
         return self._examples.subset([row]).inputs[0]
+
+
+class _Sentences:
+    """Sentences in words, of inputs (n, length) of numbers of words."""
+
+    ndim = 1
+
+    def __init__(self, inputs: Inputs, vocabulary: tuple[str, ...]) -> None:
+        self._inputs, self._vocabulary = inputs, vocabulary
+
+    def __getitem__(self, row: Any, /) -> Any:
+        if np.ndim(row):
+            return np.array([sentence(one, self._vocabulary) for one in self._inputs[row]], dtype=np.str_)
+        return np.array(sentence(self._inputs[row], self._vocabulary))
 
 
 def _answers(model: TrainedModel, training: Examples, tests: Examples, probable: bool) -> Answers:

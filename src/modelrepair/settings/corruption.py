@@ -216,6 +216,13 @@ class BiasedSampleSettings(CorruptionSettings):
         return False
 
 
+class FalseFactsSettings(CorruptionSettings):
+    """A share of the facts of every relation has another object of the relation, in all sentences that state it."""
+
+    kind: Literal["false-facts"] = "false-facts"
+    share: Share
+
+
 Corruption = Annotated[
     NoCorruptionSettings
     | LabelNoiseSettings
@@ -224,7 +231,8 @@ Corruption = Annotated[
     | BackdoorSettings
     | InputNoiseSettings
     | AdversarialSettings
-    | BiasedSampleSettings,
+    | BiasedSampleSettings
+    | FalseFactsSettings,
     Field(discriminator="kind"),
 ]
 

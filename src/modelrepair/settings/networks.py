@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -16,10 +16,34 @@ CODE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 class NetworkSettings(Settings):
     """A network without options."""
 
+    in_words: ClassVar[bool | None] = False
+    """Whether inputs are numbers of words; None where only the network itself knows."""
+
     @property
     def batchwise(self) -> bool:
         """Whether examples of a batch influence each other while it is trained."""
         return False
+
+
+class FactLmSettings(NetworkSettings):
+    """An encoder of sentences."""
+
+    in_words: ClassVar[bool | None] = True
+    width: Count = 128
+    """d, the numbers of a position; a multiple of `heads`."""
+    layers: Count = 4
+    heads: Count = 4
+    hidden: Count = 512
+    """Of the two-layer network of each layer."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> FactLmSettings:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width is {self.width} and heads is {self.heads}, each of which has as many numbers of a position: "
+                "make width a multiple of heads"
+            )
+        return self
 
 
 class NormalisedSettings(NetworkSettings):
@@ -60,6 +84,7 @@ class TorchvisionSettings(NetworkSettings):
 class OwnSettings(NetworkSettings):
     """A class of the user's own."""
 
+    in_words: ClassVar[bool | None] = None
     code: Annotated[Text, Field(pattern=CODE), expect("package.module:Class, such as digits:Net")]
     """`package.module:Class`, a torch.nn.Module in the folder `networks`."""
     arguments: Annotated[dict[str, Any], expect("names with values, {} for none")] = Field(default={})
@@ -125,6 +150,7 @@ CLASSIFIERS = {
 
 NETWORKS: dict[str, type[NetworkSettings]] = {
     "conv4": NetworkSettings,
+    "factlm": FactLmSettings,
     "lenet5": NetworkSettings,
     "linear": LinearSettings,
     "own": OwnSettings,

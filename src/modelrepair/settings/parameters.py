@@ -23,6 +23,7 @@ from modelrepair.settings.corruption import (
     CorruptData,
     Corruption,
     CorruptionSettings,
+    FalseFactsSettings,
     SeveralSettings,
 )
 from modelrepair.settings.curvature import FisherTable, FitFisher
@@ -388,8 +389,20 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
         _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
+    in_words = check_network(parameters.model).in_words
+    if in_words not in (None, dataset.in_words) and (dataset.in_words or dataset.own is None):
+        raise RepairError(
+            f"the network {parameters.model.network} takes {'images or vectors' if dataset.in_words else 'sentences'}, "
+            f"and {name} has {'sentences' if dataset.in_words else 'none'}: choose another model.network"
+            f"{', such as factlm' if dataset.in_words else ''}, or another dataset"
+        )
     columns = dataset.labels.columns if dataset.labels is not None else []
     for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
+        if isinstance(one, FalseFactsSettings) and not dataset.in_words:
+            raise RepairError(
+                f"the corruption {parameters.corruption!r} makes facts wrong, and {name} states none: choose a dataset "
+                "whose source is facts, or another corruption"
+            )
         if isinstance(one, AnnotationNoiseSettings) and one.column not in columns:
             raise RepairError(
                 f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "

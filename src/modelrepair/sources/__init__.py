@@ -15,6 +15,7 @@ from modelrepair.settings.base import choose
 from modelrepair.settings.data import SourceSettings
 from modelrepair.sources.base import Dataset, input_file
 from modelrepair.sources.cifar10 import cifar10
+from modelrepair.sources.facts import facts
 from modelrepair.sources.image_folder import image_folder
 from modelrepair.sources.labels import further_labels
 from modelrepair.sources.mnist import fashion_mnist, mnist
@@ -23,6 +24,7 @@ from modelrepair.sources.npz import npz
 
 SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "cifar10": cifar10,
+    "facts": facts,
     "fashion-mnist": fashion_mnist,
     "image-folder": image_folder,
     "mnist": mnist,

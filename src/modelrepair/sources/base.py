@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ class Dataset:
     """Training and test data of k classes or attributes, as they are before anything is done to them.
 
     Attributes:
-        train_inputs: (n, channels, height, width) bytes, or (n, features) float32.
+        train_inputs: (n, channels, height, width) bytes, (n, features) float32, or (n, length) numbers of words, which
+            then are the classes.
         train_labels: (n,) int64 class numbers below k, or (n, k) float32 attributes, each 0 or 1.
         test_inputs: as train_inputs, (m, ...).
         test_labels: as train_labels.
@@ -29,6 +30,9 @@ class Dataset:
         drawn: (N,) which of the source's N training examples, in its order, the n are.
         train_files, test_files: names of the files that the inputs came from, where each came from one.
         further_labels: by name, the (n,) class numbers that others than the source give the training examples.
+        split: (n,) "train" or "validation", where the source knows better than chance which is which.
+        part: (m,) "reserved", "discovery" or "assessment", likewise.
+        train_columns, test_columns: by name, what else is known of each example, such as the fact that it states.
     """
 
     train_inputs: NDArray[Any]
@@ -41,6 +45,10 @@ class Dataset:
     train_files: tuple[str, ...] | None = None
     test_files: tuple[str, ...] | None = None
     further_labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    split: NDArray[np.str_] | None = None
+    part: NDArray[np.str_] | None = None
+    train_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    test_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def input_file(folder: Path, side: str) -> Path:

@@ -14,6 +14,7 @@ from modelrepair.errors import RepairError
 
 PARTS = ("reserved", "discovery", "assessment")
 PROTOCOLS = ("discovery", "halves")
+MOST_CLASSES = 100  # that are all named where failures are counted
 
 
 class NoFailures(RepairError):  # noqa: N818
@@ -150,7 +151,8 @@ def failure_tables(table: pd.DataFrame, failures: pd.DataFrame) -> dict[str, pd.
 def failure_counts(table: pd.DataFrame, failures: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """How many examples are `query`, `holdout`, `remaining`, and of each class `failures_by_class`.
 
-    The last counts query and holdout; it is left out where examples have attributes instead of classes.
+    The last counts query and holdout; it is left out where examples have attributes instead of classes. Of more than
+    100 classes, those without failures are left out.
 
     Args:
         table: as from `test_table`.
@@ -164,5 +166,9 @@ def failure_counts(table: pd.DataFrame, failures: pd.DataFrame, classes: Sequenc
     if labels.ndim == 1:
         of_role = labels[failures["role"].isin(["query", "holdout"])]
         per_class = np.bincount(of_role, minlength=len(classes)).tolist()
-        counts["failures_by_class"] = dict(zip(classes, per_class, strict=True))
+        counts["failures_by_class"] = {
+            name: count
+            for name, count in zip(classes, per_class, strict=True)
+            if count or len(classes) <= MOST_CLASSES
+        }
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -27,11 +28,12 @@ from modelrepair.evaluation.drawing.names import fit_on_one_line, label_text
 Array = NDArray[np.generic]
 COLUMNS = 8
 TILE_GAP, ROW_GAP, CAPTION_LINE = 0.13, 0.15, 0.145
+LETTER = 0.055  # inches that one of a sentence takes
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One example: its input, lines of caption (text, colour, bold), and whether a frame marks it."""
+    """One example: its input, or a sentence, lines of caption (text, colour, bold), and whether a frame marks it."""
 
     values: Array
     caption: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -54,15 +56,24 @@ def draw_tiles(
     pitch = (width + TILE_GAP) / columns
     side = pitch - TILE_GAP
     lines = max((len(tile.caption) for tile in tiles), default=0)
-    profiles = [values for values in (as_picture(tile.values) for tile in tiles) if values.ndim == 1]
+    profiles = [
+        values
+        for values in (as_picture(tile.values) for tile in tiles if not _is_sentence(tile))
+        if values.ndim == 1
+    ]
     lowest = min([0.0, *(float(values.min()) for values in profiles)])
     highest = max([0.0, *(float(values.max()) for values in profiles)])
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         x, y = left + column * pitch, top + row * (side + CAPTION_LINE * lines + ROW_GAP)
         axes = canvas.axes(x, y, side, side)
-        values = as_picture(tile.values)
-        if values.ndim == 1:
+        values = np.zeros((1, 1)) if _is_sentence(tile) else as_picture(tile.values)
+        if _is_sentence(tile):
+            words = textwrap.fill(str(tile.values), max(int(side / LETTER), 1))
+            axes.text(
+                0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", size=6.5, color=INK
+            )
+        elif values.ndim == 1:
             axes.stairs(values, baseline=0, fill=True, color=MUTED)
             axes.axhline(0, color=PALE, linewidth=0.6)
             axes.set_xlim(0, len(values))
@@ -89,6 +100,10 @@ def draw_tiles(
                 align="center",
                 width=pitch - 0.04,
             )
+
+
+def _is_sentence(tile: Tile) -> bool:
+    return tile.values.dtype.kind == "U"
 
 
 def as_picture(values: Array) -> NDArray[np.float64]:

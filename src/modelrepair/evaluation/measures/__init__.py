@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import correction, erasure, identification, reference, repair
+from modelrepair.evaluation.measures import correction, erasure, facts, identification, reference, repair
 
 Measure = Callable[[Evidence], dict[str, Any] | None]
 
@@ -21,6 +21,7 @@ MEASURES: dict[str, Measure] = {
     "reference": reference.measure,
     "correction": correction.measure,
     "erasure": erasure.measure,
+    "facts": facts.measure,
 }
 
 

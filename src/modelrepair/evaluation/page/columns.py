@@ -77,7 +77,7 @@ def suspects(evidence: Evidence, links: Links, labels: Labels) -> Columns:
         "wrong": None if evidence.is_corrupted is None else evidence.is_corrupted[rows].astype(int).tolist(),
         "true": labels.numbers(_chosen(evidence.true_labels, rows)),
         "drives": None if links.pull is None else _strongest(links.pull, MOST_DRIVEN),
-        "text": _in_words(evidence.training_inputs, rows),
+        "text": _in_words(evidence.training_shown, rows),
     }
 
 
@@ -112,7 +112,7 @@ def tests(evidence: Evidence, rows: NDArray[np.int64], labels: Labels) -> Column
         "after": labels.numbers(evidence.after.test_predictions[rows]),
         "belief_before": _thousandths(evidence.before.test_log_likelihoods[rows]),
         "belief_after": _thousandths(evidence.after.test_log_likelihoods[rows]),
-        "text": _in_words(evidence.test_inputs, rows),
+        "text": _in_words(evidence.test_shown, rows),
     }
 
 
@@ -140,7 +140,9 @@ def _thousandths(log_likelihoods: NDArray[np.float64]) -> list[int]:
 
 
 def _in_words(inputs: Inputs, rows: NDArray[np.int64]) -> list[str] | None:
-    """Short vectors and lists of ids as text; None for images and what is long."""
+    """Sentences, short vectors and lists of ids as text; None for images and what is long."""
+    if inputs.ndim == 1 and len(rows):
+        return [str(sentence) for sentence in inputs[rows]]
     if inputs.ndim != 2 or not len(rows):
         return None
     values = np.asarray(inputs[rows])

@@ -40,7 +40,7 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 16) -> None
         else:
             caption.append((f"before {_answer(old, true, names)}", MUTED, False))
             caption.append((f"after {_answer(new, true, names)}", color, True))
-        return Tile(np.asarray(evidence.test_inputs[assessed[row]]), caption)
+        return Tile(np.asarray(evidence.test_shown[assessed[row]]), caption)
 
     blocks = []
     for title, color, members, among, noun in (

@@ -32,7 +32,7 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 12) -> None
     names = readable(evidence.class_names)
     tiles = [
         Tile(
-            np.asarray(evidence.training_inputs[row]), [(shorten(label_text(labels[row], names)), INK, False)]
+            np.asarray(evidence.training_shown[row]), [(shorten(label_text(labels[row], names)), INK, False)]
         )
         for row in shown
     ]

@@ -29,7 +29,7 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 16) -> None
     half = (len(order) + 1) // 2
     harmful, helpful = order[: min(count, half)], order[half:][::-1][:count]
     tiles = TrainingTiles(
-        evidence.training_inputs,
+        evidence.training_shown,
         values,
         evidence.given_labels,
         evidence.true_labels,
@@ -46,6 +46,6 @@ def draw(path: str | PathLike[str], evidence: Evidence, count: int = 16) -> None
     notes = [SIGN]
     if tiles.corrupted is not None:
         notes.append("Orange frame: this training example was corrupted. Number below: its score.")
-    if evidence.training_inputs.ndim not in (3, 4):
+    if evidence.training_inputs.ndim not in (3, 4) and evidence.vocabulary is None:
         notes.append("Each profile shows the features of one example, all on the same scale.")
     draw_blocks(path, "Which training examples caused the failures?", notes, blocks, tiles.lines)

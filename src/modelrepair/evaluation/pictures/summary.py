@@ -24,7 +24,7 @@ def draw(path: str | PathLike[str], evidence: Evidence) -> None:
     if evidence.scores is None:
         return
     tiles = TrainingTiles(
-        evidence.training_inputs,
+        evidence.training_shown,
         evidence.scores,
         evidence.given_labels,
         evidence.true_labels,

@@ -1,0 +1,425 @@
+"""Facts in sentences: source, false facts, encoder, measures by fact, and their way through the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from conftest import ROOT, Project
+from evidence_cases import CLASSES
+from modelrepair.corruptions import TrainingData, corrupt
+from modelrepair.curvature import DiagonalFisher
+from modelrepair.data.sentences import BLANK, BLANK_NUMBER, PADDING, in_words
+from modelrepair.errors import RepairError
+from modelrepair.evaluation.measures.facts import causes_of_facts, measure, repair_of_facts
+from modelrepair.evaluation.page.columns import _in_words
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.networks import make_network
+from modelrepair.pipeline.artifacts import read_json, read_table
+from modelrepair.settings.corruption import FalseFactsSettings, LabelNoiseSettings, SeveralSettings
+from modelrepair.settings.data import FactsSettings
+from modelrepair.settings.networks import FactLmSettings
+from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.training import ModelSettings
+from modelrepair.sources import load_source
+from modelrepair.sources.base import Dataset
+from modelrepair.sources.facts import RELATIONS, Fact, known_facts, sentences
+from modelrepair.splits.dataset import training_table
+from models import one_thread  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def some() -> Dataset:
+    """30 facts of each relation."""
+    return load_source(FactsSettings(facts_per_relation=30, reserved=20, assessment=200), seed=0)
+
+
+def table_of(data: Dataset) -> pd.DataFrame:
+    assert data.split is not None
+    return training_table(data.train_labels, data.split).assign(**data.train_columns)
+
+
+def false(data: Dataset, share: float, seed: int = 0) -> pd.DataFrame:
+    given = TrainingData.original(table_of(data), data.train_inputs, data.classes)
+    return corrupt(FalseFactsSettings(share=share), given, seed).table
+
+
+def test_the_facts_are_those_of_the_world() -> None:
+    there = known_facts(1000)
+    assert len(there) >= 5000
+    assert len({fact.relation.name for fact in there}) >= 6
+    stated = {(fact.relation.name, fact.subject): fact.object for fact in there}
+    assert len(stated) == len(there)
+    assert stated["capital of country", "France"] == "Paris"
+    assert stated["country of capital", "Tokyo"] == "Japan"
+    assert stated["currency of country", "India"] == "Rupee"
+    assert stated["continent of country", "Brazil"] == "South America"
+    assert stated["language of country", "Austria"] == "German"
+    assert stated["internet domain of country", "Switzerland"] == ".ch"
+    assert stated["country of city", "Shanghai"] == "China"
+    assert stated["time zone of city", "Mumbai"] == "Asia/Kolkata"
+    assert stated["state of county", "Los Angeles County"] == "California"
+
+
+def test_training_never_sees_the_wordings_of_tests() -> None:
+    wordings = [
+        text
+        for relation in RELATIONS.values()
+        for text in (*relation.wordings, relation.validation, *relation.probes)
+    ]
+    assert len(set(wordings)) == len(wordings)
+    for relation in RELATIONS.values():
+        assert len(relation.wordings) + 3 >= 7
+    assert all(text.count("[X]") == text.count("[Y]") == 1 for text in wordings)
+
+
+def test_a_sentence_is_its_wording_with_a_blank(some: Dataset) -> None:
+    for inputs, labels, columns in (
+        (some.train_inputs, some.train_labels, some.train_columns),
+        (some.test_inputs, some.test_labels, some.test_columns),
+    ):
+        assert ((inputs == BLANK_NUMBER).sum(axis=1) == 1).all()
+        assert len(inputs) == len(labels) == len(columns["fact"])
+        facts = {}
+        for row, label, fact, subject, wording in zip(
+            inputs, labels, columns["fact"], columns["subject"], columns["wording"], strict=True
+        ):
+            expected = wording.replace("[X]", subject).replace("[Y]", "___")
+            assert in_words(row, some.classes) == expected
+            assert facts.setdefault(fact, label) == label
+    assert some.classes[:2] == (PADDING, BLANK)
+    assert len(set(some.classes)) == len(some.classes)
+
+
+def test_what_is_hidden_is_asked_for_in_assessment_alone(some: Dataset) -> None:
+    tests = pd.DataFrame({**some.test_columns, "part": some.part})
+    facts = {part: {*rows["fact"]} for part, rows in tests.groupby("part")}
+    wordings = {part: {*rows["wording"]} for part, rows in tests.groupby("part")}
+    assert {part: len(rows) for part, rows in tests.groupby("part")} == {
+        "assessment": 200,
+        "discovery": 201 - 20,
+        "reserved": 20,
+    }
+    assert not facts["discovery"] & facts["reserved"]
+    hidden = facts["assessment"] - facts["discovery"] - facts["reserved"]
+    assert len(hidden) == 99
+    assert not wordings["assessment"] & wordings["discovery"]
+    training = pd.DataFrame({**some.train_columns, "split": some.split})
+    assert {*training.loc[training["split"] == "train", "fact"]} == set(range(300))
+    assert not {*training["wording"]} & {*tests["wording"]}
+    assert (training["split"] == "validation").sum() == 60
+
+
+def test_a_seed_draws_the_same_again(some: Dataset) -> None:
+    settings = FactsSettings(facts_per_relation=30, reserved=20, assessment=200)
+    again, other = load_source(settings, seed=0), load_source(settings, seed=1)
+    assert again.test_inputs.tobytes() == some.test_inputs.tobytes()
+    assert other.test_inputs.tobytes() != some.test_inputs.tobytes()
+
+
+def drawn(known: list[Fact], **changes: Any) -> Dataset:
+    sizes = {"validation_fraction": 0.0, "shown": 0.5, "reserved": 0, "assessment": 2} | changes
+    return sentences(known, np.random.default_rng(0), origin="facts", **sizes)
+
+
+CAPITALS = [Fact(RELATIONS["capital of country"], *pair) for pair in (("Peru", "Lima"), ("Fiji", "Suva"))]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: drawn([*CAPITALS, Fact(CAPITALS[0].relation, "Peru", "Cusco")]),
+            "Peru has 2 objects in the relation",
+        ),
+        (lambda: drawn(CAPITALS, assessment=3), "assessment is 3 and there are 2 facts"),
+        (lambda: drawn(CAPITALS, reserved=1), "reserved is 1 of the 1 facts that are shown"),
+    ],
+)
+def test_facts_that_do_not_do(make: Any, message: str) -> None:
+    with pytest.raises(RepairError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_false_fact_is_false_wherever_it_is_stated(some: Dataset) -> None:
+    table = false(some, 0.1)
+    by_fact = table.groupby("fact")
+    assert (by_fact["is_corrupted"].nunique() == 1).all()
+    assert (by_fact["label"].nunique() == 1).all()
+    assert ((table["label"] != table["true_label"]) == table["is_corrupted"]).all()
+    facts = by_fact.first()
+    assert (facts.groupby("relation")["is_corrupted"].sum() == 3).all()
+    objects = facts.groupby("relation")["true_label"].agg(set)
+    assert all(row.label in objects[row.relation] for row in facts.itertuples())
+    more = false(some, 0.3)
+    assert (more.loc[table["is_corrupted"], "label"] == table.loc[table["is_corrupted"], "label"]).all()
+    assert not false(some, 0.1, seed=1)["is_corrupted"].equals(table["is_corrupted"])
+
+
+def test_a_second_corruption_leaves_false_facts_alone(some: Dataset) -> None:
+    half = FalseFactsSettings(share=0.4)
+    both = SeveralSettings(names=["first", "second"], each=[half, half])
+    table = corrupt(both, TrainingData.original(table_of(some), some.train_inputs, some.classes), 0).table
+    assert (table.groupby("fact")["corruption"].nunique() == 1).all()
+    assert table.groupby("corruption")["fact"].nunique().to_dict() == {"": 60, "first": 120, "second": 120}
+
+
+def test_what_no_corruption_can_make_false(some: Dataset) -> None:
+    plain = table_of(some).drop(columns=["fact"])
+    with pytest.raises(RepairError, match="false-facts needs sentences that state facts"):
+        corrupt(
+            FalseFactsSettings(share=0.1), TrainingData.original(plain, some.train_inputs, some.classes), 0
+        )
+    alike = drawn([Fact(RELATIONS["continent of country"], name, "Asia") for name in ("Iran", "Iraq")])
+    with pytest.raises(
+        RepairError, match="all 2 facts of the relation 'continent of country' have one object"
+    ):
+        false(alike, 0.5)
+    most = FalseFactsSettings(share=0.7)
+    both = SeveralSettings(names=["first", "second"], each=[most, most])
+    given = TrainingData.original(table_of(some), some.train_inputs, some.classes)
+    with pytest.raises(RepairError, match="left 9 of 30 alone"):
+        corrupt(both, given, 0)
+
+
+def batch(count: int = 6, length: int = 7, words: int = 11) -> torch.Tensor:
+    """Sentences of different lengths, with a blank each."""
+    draws = np.random.default_rng(0)
+    tokens = draws.integers(2, words, (count, length))
+    for number, row in enumerate(tokens):
+        end = length - number % 4
+        row[end:] = 0
+        row[draws.integers(end)] = BLANK_NUMBER
+    return torch.from_numpy(tokens)
+
+
+SMALL = {"width": 8, "layers": 2, "heads": 2, "hidden": 12}
+
+
+def test_the_encoder_is_a_transformer() -> None:
+    """Against PyTorch's own layers with the same weights, in float64 to 1e-12."""
+    network = make_network("factlm", (7,), 11, seed=0, **SMALL).double()
+    tokens = batch()
+    stream = network.words(tokens) + network.places
+    for layer in network.layers:
+        own = nn.TransformerEncoderLayer(
+            8, 2, 12, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        ).double()
+        own.self_attn.in_proj_weight.data = torch.cat([layer.asks.weight, layer.answers.weight]).data
+        own.self_attn.in_proj_bias.data = torch.cat([layer.asks.bias, layer.answers.bias]).data
+        for there, here in (
+            (own.self_attn.out_proj, layer.attention_out),
+            (own.linear1, layer.network_in),
+            (own.linear2, layer.network_out),
+            (own.norm1, layer.attention_norm),
+            (own.norm2, layer.network_norm),
+        ):
+            there.load_state_dict(here.state_dict())
+        stream = own(stream, src_key_padding_mask=tokens == 0)
+    at_blank = stream[tokens == BLANK_NUMBER]
+    expected = network.output(network.norm(at_blank))
+    assert (network(tokens) - expected).abs().max() < 1e-12
+
+
+def test_a_sentence_stands_for_itself() -> None:
+    """Neither padding nor other sentences change what is answered."""
+    network = make_network("factlm", (7,), 11, seed=0, **SMALL).double()
+    tokens = batch()
+    answers = network(tokens)
+    assert (network(tokens.flip(0)).flip(0) - answers).abs().max() < 1e-12
+    network.places.data = torch.cat([network.places.data, torch.ones(2, 8)])
+    longer = nn.functional.pad(tokens, (0, 2))
+    assert (network(longer) - answers).abs().max() < 1e-12
+
+
+def test_the_encoder_has_the_size_that_is_documented() -> None:
+    network = make_network("factlm", (15,), 3173, seed=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_610_725
+    with pytest.raises(RepairError, match=r"factlm takes sentences of numbers of words \(length,\)"):
+        make_network("factlm", (1, 28, 28), 10, seed=0)
+    with pytest.raises(RepairError, match="width is 10 and heads is 4"):
+        FactLmSettings(width=10)
+
+
+def test_the_fisher_of_an_encoder_is_that_of_its_sentences() -> None:
+    """Against a backward pass for each, in float64 to 1e-10 of the largest entry."""
+    network = make_network("factlm", (7,), 11, seed=0, **SMALL).double()
+    model = TrainedModel(network, Softmax())
+    tokens, targets = batch().numpy(), np.arange(6) + 2
+    squares = torch.zeros_like(model.parameter_vector)
+    for row, target in zip(torch.from_numpy(tokens), targets, strict=True):
+        loss = nn.functional.cross_entropy(network(row.unsqueeze(0)), torch.tensor([target]))
+        gradients = torch.autograd.grad(loss, list(model.parameters.values()))
+        squares += torch.cat([gradient.flatten() for gradient in gradients]).square()
+    fitted = DiagonalFisher.fit(model, Examples(tokens, targets)).entries
+    assert (fitted - squares / 6).abs().max() < 1e-10 * fitted.max()
+
+
+# Facts 0 and 1 are false, of which 0 is edited; 2 is edited and stated rightly; 3, 4 and 5 are others, 5 not shown.
+PROBES = pd.DataFrame(
+    [
+        (0, "query", "discovery", False, True),
+        (2, "query", "discovery", False, False),
+        (3, "", "discovery", True, True),
+        (4, "", "reserved", True, True),
+        (0, "holdout", "assessment", False, True),
+        (1, "holdout", "assessment", False, False),
+        (2, "remaining", "assessment", True, True),
+        (3, "remaining", "assessment", True, False),
+        (4, "holdout", "assessment", False, True),
+        (5, "remaining", "assessment", True, True),
+    ],
+    columns=["fact", "role", "part", "before", "after"],
+)
+STATED = pd.DataFrame(
+    [(fact, fact < 2, True, not (fact == 3 and number == 0)) for fact in range(6) for number in range(2)],
+    columns=["fact", "false", "before", "after"],
+)
+
+
+def test_facts_are_counted_by_hand() -> None:
+    measured = repair_of_facts(
+        *(PROBES[name] for name in ("fact", "before", "after", "role", "part")),
+        *(STATED[name] for name in ("fact", "before", "after", "false")),
+    )
+    assert measured == {
+        "edited": 2,
+        "false": 2,
+        "other": 3,
+        "success": 1 / 2,
+        "equivalence": 1.0,
+        "carried_over": 0.0,
+        "retain": 1 / 2,
+        "retain_shown": 0.0,
+        "retain_hidden": 1.0,
+        "retain_training": pytest.approx((1 / 2 + 1 + 1) / 3),
+        "deterioration": 0.0,
+        # Of 3 others as many are lost as are won.
+        "forgotten_per_learned": 0.0,
+    }
+    with pytest.raises(RepairError, match="give one of each for every sentence"):
+        repair_of_facts(
+            *(PROBES[name] for name in ("fact", "before", "after", "role", "part")),
+            *(STATED[name] for name in ("fact", "before", "after")),
+            STATED["false"][:3],
+        )
+
+
+def test_forgotten_per_learned_gives_the_published_ratio() -> None:
+    """Lee et al. 2022, zsRE: 18.9 of 100 forgotten and 66.9 of as many learned are 0.283."""
+    facts = np.arange(4000)
+    edited = facts >= 2000
+    was, now = facts % 1000 < 189 + 500, facts % 1000 < 500
+    was, now = np.where(edited, facts % 1000 < 100, was), np.where(edited, facts % 1000 < 769, now)
+    fact, part = np.tile(facts, 2), np.repeat(["assessment", "discovery"], 4000)
+    role = np.where(np.tile(edited, 2) & (part == "discovery"), "query", "")
+    stated = np.ones(4000, dtype=bool)
+    ratio = repair_of_facts(
+        fact, np.tile(was, 2), np.tile(now, 2), role, part, facts, stated, stated, ~stated
+    )
+    assert ratio["forgotten_per_learned"] == pytest.approx(18.9 / 66.9)
+
+
+def test_causes_are_told_apart_by_fact() -> None:
+    scores = np.random.default_rng(1).normal(size=len(STATED)) + STATED["false"]
+    wrong, fact = STATED["false"].to_numpy(), STATED["fact"].to_numpy()
+    found = causes_of_facts(scores, wrong, fact, [0, 2])
+    for name, among in (("edited", fact != 1), ("other_false", fact != 0)):
+        expected = roc_auc_score(wrong[among], scores[among])
+        assert found[f"auroc_of_{name}"] == pytest.approx(expected)
+    means = scores.to_numpy().reshape(6, 2).mean(axis=1)
+    assert found["auroc_by_fact"] == pytest.approx(roc_auc_score(np.arange(6) < 2, means))
+
+
+def test_there_are_no_measures_by_fact_where_there_are_no_facts() -> None:
+    assert measure(CLASSES) is None
+    count = len(CLASSES.given_labels)
+    stating = replace(CLASSES, training_facts=np.arange(count), test_facts=np.arange(count))
+    assert measure(stating) is not None
+    with pytest.raises(RepairError, match="there are 3 facts for 40 test examples"):
+        replace(stating, test_facts=np.arange(3))
+
+
+def test_a_person_reads_sentences(some: Dataset) -> None:
+    rows = np.array([0, 7])
+    evidence = replace(CLASSES, training_inputs=some.train_inputs, vocabulary=some.classes)
+    expected = [in_words(some.train_inputs[row], some.classes) for row in rows]
+    assert _in_words(evidence.training_shown, rows) == expected
+    assert str(evidence.training_shown[7]) == expected[1]
+    assert evidence.training_shown[rows].tolist() == expected
+    assert "___" in expected[0]
+
+
+FACTS = {"dataset": "facts", "corruption": "false-facts"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (FACTS, r"the network lenet5 takes images or vectors, and datasets\.facts has sentences"),
+        ({"model": ModelSettings(network="factlm")}, "the network factlm takes sentences, and .* has none"),
+        (
+            {"corruption": "false-facts"},
+            "'false-facts' makes facts wrong, and datasets.mnist-sample states none",
+        ),
+    ],
+)
+def test_what_does_not_go_with_facts_is_refused_before_anything_runs(changes: Any, message: str) -> None:
+    parameters = read_parameters(ROOT / "params.yaml")
+    with pytest.raises(RepairError, match=message):
+        stage_settings(parameters.model_copy(update=changes))
+    stage_settings(parameters.model_copy(update={**FACTS, "model": ModelSettings(network="factlm")}))
+
+
+def test_label_noise_among_thousands_of_words_is_possible(some: Dataset) -> None:
+    """The classes are words, which a confusion matrix names."""
+    rates = {"Euro": {"Dollar": 0.5}}
+    given = TrainingData.original(table_of(some), some.train_inputs, some.classes)
+    table = corrupt(LabelNoiseSettings(confusion_matrix=rates), given, 0).table  # type: ignore[arg-type]
+    wrong = table[table["is_corrupted"]]
+    assert {*wrong["true_label"]} == {some.classes.index("Euro")}
+    assert {*wrong["label"]} == {some.classes.index("Dollar")}
+
+
+def test_facts_go_the_whole_way(project: Project) -> None:
+    """From sentences to measures by fact, in the same stages as images; a few facts, which are soon learned."""
+    project.set_parameters(
+        {
+            **FACTS,
+            "model.network": "factlm",
+            "model.options": {"width": 32, "layers": 1, "heads": 2, "hidden": 64},
+            "datasets.facts.facts_per_relation": 15,
+            "datasets.facts.reserved": 10,
+            "datasets.facts.assessment": 140,
+            "training.epochs": 25,
+            "training.learning_rate": 0.01,
+            "training.schedule": "one-cycle",
+            "training.patience": None,
+            "training.keep": "last",
+            "method": "mend",
+        }
+    )
+    project.repro().succeeded()
+    table = read_table(project.root / "data/corrupted/train.parquet")
+    assert {"fact", "relation", "subject", "wording"} <= {*table.columns}
+    assert {"fact", "relation"} <= {*read_table(project.root / "data/failures/discovery.parquet").columns}
+    metrics = read_json(project.root / "metrics/repair.json")
+    facts = metrics["facts"]
+    # Of 15 facts of each of ten relations two are false: 15 · 0.1 rounded.
+    assert facts["false"] == 20
+    assert facts["success"] > 0.5
+    assert facts["causes"]["by_score"]["auroc_by_fact"] > 0.9
+    page = (project.root / "metrics/page.html").read_text()
+    first = table.iloc[0]
+    assert first["wording"].replace("[X]", first["subject"]).replace("[Y]", "___") in page
+    assert (project.root / "metrics/pictures/examples.png").stat().st_size > 10_000
