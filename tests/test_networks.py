@@ -139,7 +139,11 @@ def test_weights_follow_the_seed_and_leave_torch_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lenet", {}, "there is no network 'lenet': choose one of conv4, factlm, lenet5, linear, own, resnet18"),
+        (
+            "lenet",
+            {},
+            "there is no network 'lenet': choose one of conv4, factlm, lenet5, linear, own, resnet18",
+        ),
         ("lenet5", {"depth": 3}, "network 'lenet5' cannot be made with options {'depth': 3}"),
         ("linear", {"width": 3}, "network 'linear' cannot be made with options {'width': 3}"),
     ],
