@@ -30,7 +30,7 @@ from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.stage import Stage
 
-COPIED = (".dvcignore", "dvc.yaml", "requests", "src", "stages")
+COPIED = (".dvcignore", "dvc.yaml", "requests", "src", "stages", "weights")
 """What the pipeline consists of, beside its parameters."""
 KEPT = ".scratch"
 """Where stages keep what they need to go on after a kill."""
