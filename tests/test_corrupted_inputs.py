@@ -314,7 +314,11 @@ class TestSeveral:
         mixed = of(["backdoor", "fgsm"])
         assert mixed["corrupt-data"].corruption.names == ["backdoor", "fgsm"]
         assert mixed["train-victim"].needed
-        assert of(["backdoor"]) == of("backdoor")
+        one, same = of(["backdoor"]), of("backdoor")
+        # Evaluate notes the words that were used.
+        assert one.pop("evaluate").parameters["corruption"] == "[backdoor]"
+        assert same.pop("evaluate").parameters["corruption"] == "backdoor"
+        assert one == same
         assert not of("backdoor")["train-victim"].needed
         for names, message in (
             ([], r"corruption is \[\]: name one corruption at least"),

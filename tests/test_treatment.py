@@ -107,7 +107,7 @@ CURES: dict[str, Treatment] = {
     "newton, remaining": Delete(posterior=NEWTON, curvature="gram", damping=0.05, remaining="equal"),
     "fine-tune": FineTune(learning_rate=0.05, epochs=5, batch_size=16),
     "fine-tune, equal": FineTune(learning_rate=0.05, epochs=5, batch_size=16, remaining="equal"),
-    "mend": Mend(posterior=LOOKS),
+    "mend": Mend(posterior=LOOKS, trains_on=["remaining"]),
     "mend, failures": Mend(posterior=LOOKS, trains_on=["remaining", "failures"]),
     "mend, discovery": Mend(posterior=LOOKS, trains_on=["remaining", "discovery"]),
     "retrain": Retrain(learning_rate=0.05, epochs=10, batch_size=16),
@@ -245,6 +245,14 @@ def test_failures_are_written_down_and_never_acted_on(treatment: Treatment) -> N
     some, none = treatment.treat(patient()), treatment.treat(patient(failures=DISCOVERY.subset([])))
     assert state_bytes(some.model) == state_bytes(none.model)
     assert all(math.isnan(row["query_accuracy"]) for row in none.trace)
+
+
+def test_where_there_are_no_failures_mending_learns_the_rest() -> None:
+    healthy = patient(failures=DISCOVERY.subset([]))
+    rest = CURES["mend"].treat(healthy)
+    assert state_bytes(CURES["mend, failures"].treat(healthy).model) == state_bytes(rest.model)
+    with pytest.raises(RepairError, match="train on failures, of which there are too few"):
+        make_treatment("fine-tune", trains_on=["failures"]).treat(healthy)
 
 
 @pytest.mark.parametrize("name", ["fine-tune", "fine-tune, equal", "retrain"])

@@ -134,6 +134,9 @@ class Patient:
                 seen = dataclasses.replace(self, discovery=judging)
             elif part == "failures":
                 examples = self.failures
+                if len(parts) > 1 and not len(examples):
+                    # A model without failures, as a request may have, is taught the rest.
+                    continue
             elif self.reserved:
                 examples = self.reserved()
             if not (examples and len(seen.discovery)):
