@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from conftest import ROOT, Project
+from conftest import ROOT, Project, clone
 from evidence_cases import CLASSES
 from modelrepair.corruptions import TrainingData, corrupt
 from modelrepair.curvature import DiagonalFisher
@@ -391,8 +392,9 @@ def test_label_noise_among_thousands_of_words_is_possible(some: Dataset) -> None
     assert {*wrong["label"]} == {some.classes.index("Dollar")}
 
 
-def test_facts_go_the_whole_way(project: Project) -> None:
+def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     """From sentences to measures by fact, in the same stages as images; a few facts, which are soon learned."""
+    project = clone(bare, tmp_path / "project")
     project.set_parameters(
         {
             **FACTS,
@@ -417,8 +419,11 @@ def test_facts_go_the_whole_way(project: Project) -> None:
     facts = metrics["facts"]
     # Of 15 facts of each of ten relations two are false: 15 · 0.1 rounded.
     assert facts["false"] == 20
-    assert facts["success"] > 0.5
-    assert facts["causes"]["by_score"]["auroc_by_fact"] > 0.9
+    # Few looks mend a few facts; the loss of what is known by heart says nothing of causes.
+    assert facts["success"] > 0.1
+    assert facts["retain"] > 0.9
+    assert facts["causes"]["by_score"]["auroc_of_edited"] > 0.8
+    assert facts["causes"]["by_plain_loss"]["auroc_of_edited"] < 0.7
     page = (project.root / "metrics/page.html").read_text()
     first = table.iloc[0]
     assert first["wording"].replace("[X]", first["subject"]).replace("[Y]", "___") in page
