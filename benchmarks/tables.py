@@ -317,7 +317,7 @@ SHORT = (
     "`margin`", "`confident-learning`", "`ewc`", "`synaptic-intelligence`", "`linear`", "`sgd-influence`",
     "before repair", "**`mend`**", "`bir`", "`second-look`, then `relabel`", "`ewc-ssse`",
     "highest losses dropped, `finetune`", "highest losses dropped, `retrain`", "lowest margins dropped, `finetune`",
-    "lowest margins dropped, `finetune-remaining-failures`",
+    "highest losses dropped, `finetune-remaining-failures`", "lowest margins dropped, `finetune-remaining-failures`",
     "`bir-judge`", "`finetune-reserved`", "**`second-look`, then `mend-discovery`**", "`finetune-discovery`",
     "highest losses dropped, `finetune-remaining-discovery`", "`finetune` (semi-oracle)", "`retrain` (gold standard)",
 )  # fmt: skip
