@@ -30,8 +30,6 @@ from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.stage import Stage
 
-COPIED = (".dvcignore", "dvc.yaml", "requests", "src", "stages", "weights")
-"""What the pipeline consists of, beside its parameters."""
 KEPT = ".scratch"
 """Where stages keep what they need to go on after a kill."""
 CONFIG = (
@@ -156,7 +154,7 @@ class WorkingCopies:
                 path.unlink()
         (copy / ".dvc").mkdir(parents=True)
         (copy / ".dvc/config").write_text(CONFIG.format(cache=self._folder / "cache"), encoding="utf-8")
-        for name in COPIED:
+        for name in (".dvcignore", "dvc.yaml", *self._inputs()):
             source = self._project / name
             if source.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -164,6 +162,17 @@ class WorkingCopies:
             else:
                 shutil.copy2(source, copy / name)
         return copy
+
+    def _inputs(self) -> list[str]:
+        """The folders on which stages depend, but for those that stages write and the user's own data."""
+        needed, made = set[str](), set[str]()
+        for stage in _definitions(self._project).values():
+            needed |= {_top(name) for name in stage["deps"]}
+            for kind in ("outs", "metrics", "plots"):
+                made |= {
+                    _top(next(iter(out)) if isinstance(out, dict) else out) for out in stage.get(kind, [])
+                }
+        return sorted(name for name in needed - made if not name.startswith("$"))
 
     def _link_own_data(self, copy: Path, name: str) -> None:
         """Have links in a copy to the user's own data files, which may be large."""
@@ -209,9 +218,21 @@ class WorkingCopies:
                     noted[content["fingerprint"]] = {name: content[name] for name in ("seconds", "peak_mib")}
         if not noted:
             return {}
-        stages = YAML(typ="safe", pure=True).load((copy / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        prints = {name: Stage(name, copy).fingerprint() for name in stages if name != "choose-method"}
+        prints = {
+            name: Stage(name, copy).fingerprint() for name in _definitions(copy) if name != "choose-method"
+        }
         return {name: noted[mark] for name, mark in prints.items() if mark in noted}
+
+
+def _definitions(project: Path) -> dict[str, dict[str, Any]]:
+    """What `dvc.yaml` says of each stage."""
+    content = YAML(typ="safe", pure=True).load((project / "dvc.yaml").read_text(encoding="utf-8"))
+    stages: dict[str, dict[str, Any]] = content["stages"]
+    return stages
+
+
+def _top(name: str) -> str:
+    return Path(name).parts[0]
 
 
 def _said(stdout: str, stderr: str, scripts: set[str]) -> str:
