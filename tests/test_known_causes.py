@@ -211,8 +211,10 @@ def test_known_causes_run_through_the_pipeline(project: Project) -> None:
         {"known": "own", "selections.own": {"rule": "listed", "file": "requests/known.csv"}}
     )
     second = project.repro().succeeded().stages_run
-    expected = ["choose-method", "know-causes", "score-influence", "select-causes", "treat"]
-    assert second == [*expected, "train-reference", "evaluate"]
+    # The folder of lists changed, in which split-failures looks for one of failures; its result did not.
+    expected = {"choose-method", "know-causes", "split-failures", "score-influence", "select-causes", "treat"}
+    assert len(second) == len(set(second))
+    assert set(second) == expected | {"train-reference", "evaluate"}
     rows = table[table["split"] == "train"].reset_index(drop=True)
     assert rows["example"].iloc[positions(project, "known")].tolist() == [7, 2]
     assert positions(project, "causes")[:2] == positions(project, "known")

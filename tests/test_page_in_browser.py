@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from modelrepair.evaluation.links import Links
 from page_cases import NAMES, evidence, links, page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
@@ -113,10 +115,11 @@ def example(position: Any) -> str:
 
 
 def until(check: Callable[[], Any]) -> Any:
-    """What the check gives once that is true, within ten seconds."""
+    """What the check gives once that is true, within ten seconds; what is drawn anew meanwhile is asked again."""
     for _ in range(200):
-        if found := check():
-            return found
+        with contextlib.suppress(StaleElementReferenceException):
+            if found := check():
+                return found
         time.sleep(0.05)
     raise AssertionError("it did not come true")
 

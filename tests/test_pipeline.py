@@ -470,7 +470,7 @@ class TestDependencies:
                 "src/modelrepair/networks/resnet20.py",
                 "from modelrepair.errors",
                 "import modelrepair.selection.rules\nfrom modelrepair.errors",
-                "train-base imports what it does not declare: add src/modelrepair/selection",
+                "train-base imports what it does not declare: add src/modelrepair/lists.py, src/modelrepair/selection",
             ),
         ],
         ids=["missing", "superfluous", "imported by a function", "part of a folder", "by a network"],
