@@ -5,6 +5,7 @@ python examples/own_network.py      # seconds; 8×8 digits that come with scikit
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -51,9 +52,7 @@ failures = images[test][wrong], right[wrong]
 result = modelrepair.repair(model, loader, failures, (images[test], right), method="mend")
 
 before, after = (result.measured["repair"][when] for when in ("before", "after"))
-print(
-    f"{len(result.causes)} examples are taken as causes; {swapped[result.causes].mean():.0%} of them are wrong"
-)
+print(f"{len(result.causes)} examples taken as causes, {swapped[result.causes].mean():.0%} of them wrong")
 print(f"accuracy on digits that no step has seen: {before['all']:.1%} before, {after['all']:.1%} after")
 print(f"of failures that no step has seen {after['holdout']:.0%} are fixed")
-torch.save(result.model.state_dict(), "repaired.pt")
+save_file(result.model.state_dict(), "repaired.safetensors")

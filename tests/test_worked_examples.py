@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import ROOT
 
@@ -35,7 +36,7 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert done["after"]["all"] > done["before"]["all"] + 0.02
     assert done["after"]["holdout"] > 0.5
     again = done["Net"]()
-    again.load_state_dict(torch.load(tmp_path / "repaired.pt"))
+    again.load_state_dict(load_file(tmp_path / "repaired.safetensors"))
 
 
 def test_a_linear_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

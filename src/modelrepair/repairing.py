@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -248,9 +249,10 @@ class _Operation:
     clean: Examples | None
     seed: int
 
-    def __post_init__(self) -> None:
-        # Fitted once for all steps, when the first of them asks.
-        object.__setattr__(self, "_fitted", {})
+    @cached_property
+    def _fitted(self) -> dict[str, Curvature]:
+        """Curvatures by name, each fitted once for all steps, when the first of them asks."""
+        return {}
 
     def scores(self) -> NDArray[np.float64]:
         """(n,) of the training examples."""
@@ -333,11 +335,10 @@ class _Operation:
         return self.clean
 
     def _curvature(self, name: str, damping: float) -> Curvature:
-        fitted: dict[str, Curvature] = self.__dict__["_fitted"]
-        if name not in fitted:
+        if name not in self._fitted:
             if name in PATH_CURVATURES:
                 require_trajectory(None, f"the curvature {name}")
             of_stages = (cast(FitFisher, self.stages[stage]) for stage in ("fit-fisher", "train-reference"))
             options = next(stage.curvatures[name] for stage in of_stages if name in stage.curvatures)
-            fitted[name] = fit_curvature(name, self.subject.model, self.training, **options)
-        return fitted[name].damped(damping)
+            self._fitted[name] = fit_curvature(name, self.subject.model, self.training, **options)
+        return self._fitted[name].damped(damping)
