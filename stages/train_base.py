@@ -4,7 +4,7 @@ import environment  # noqa: F401
 
 import pandas as pd
 
-from modelrepair.models.files import begin_from, fresh_model, save_model
+from modelrepair.models.files import begun_model, save_model
 from modelrepair.models.trained_model import expect_outputs
 from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
@@ -19,16 +19,7 @@ def main(stage: Stage) -> None:
     settings = stage.settings(TrainBase)
     training, seed = settings.training, settings.seed
     data = dataset_description(stage.root)
-    description = {
-        "network": settings.model.network,
-        "options": settings.model.options,
-        "input_shape": data["input_shape"],
-        "outputs": len(data["classes"]),
-        "likelihood": data["likelihood"],
-    }
-    model = fresh_model(description, seed)
-    if settings.model.pretrained is not None:
-        begin_from(model, description, settings.model.pretrained, stage.root, whole=settings.model.trained)
+    model, description = begun_model(data, seed, stage.root, **settings.model.model_dump())
     examples, validation = (training_examples(stage.root, split)[0] for split in ("train", "validation"))
     expect_outputs(model, examples, data["classes"])
     if settings.model.trained:

@@ -27,7 +27,7 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
     from modelrepair.data.classes import label_array
     from modelrepair.data.randomness import generator
     from modelrepair.models.examples import Examples
-    from modelrepair.models.files import begin_from, fresh_model
+    from modelrepair.models.files import begun_model
     from modelrepair.models.workspace import dataset_description
     from modelrepair.pipeline.artifacts import read_array, read_table
     from modelrepair.pipeline.stage import use_deterministic_torch
@@ -41,16 +41,7 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
         for name, rows in table.groupby("split")
     }
     data, seed = dataset_description(stage.root), int(generator(settings.seed, "victim").integers(2**31))
-    description = {
-        "network": settings.model.network,
-        "options": settings.model.options,
-        "input_shape": data["input_shape"],
-        "outputs": len(data["classes"]),
-        "likelihood": data["likelihood"],
-    }
-    model = fresh_model(description, seed)
-    if settings.model.pretrained is not None:
-        begin_from(model, description, settings.model.pretrained, stage.root, whole=settings.model.trained)
+    model, description = begun_model(data, seed, stage.root, **settings.model.model_dump())
     if settings.model.trained:
         return model, description
     course = train_as(

@@ -13,7 +13,13 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
 from modelrepair.pipeline.artifacts import output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.posterior import Edited, class_balanced_weights, insert_evidence, own_effects
+from modelrepair.posterior import (
+    Edited,
+    class_balanced_weights,
+    evidence_of,
+    insert_evidence,
+    own_effects,
+)
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.training.descent import Oversight
 from modelrepair.uncertainty.mean_field import save_precisions
@@ -37,9 +43,7 @@ def main(stage: Stage) -> None:
 
 def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight) -> Edited:
     _, failures = discovery_examples(stage.root)
-    evidence = reserved_examples(stage.root) if settings.evidence == "reserved" else failures
-    if settings.evidence == "nothing":
-        evidence = failures.subset([])
+    evidence = evidence_of(settings, failures, lambda: reserved_examples(stage.root))
     training, _ = training_examples(stage.root)
 
     def curvature(name: str, damping: float) -> Curvature:

@@ -27,7 +27,7 @@ from modelrepair.evaluation.measures import measure_all
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.examples import Examples, chosen_positions
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.posterior import Edited, insert_evidence, own_effects
+from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
 from modelrepair.selection import candidates, select_causes
 from modelrepair.settings.base import Settings
 from modelrepair.settings.curvature import FitFisher
@@ -315,13 +315,10 @@ class _Operation:
         return self.treated(settings.treatment, causes).model
 
     def _inserted(self, settings: UpdatePosterior) -> Edited:
-        evidence = self._reserved() if settings.evidence == "reserved" else self.failures
-        if settings.evidence == "nothing":
-            evidence = self.failures.subset([])
         return insert_evidence(
             settings,
             self.subject.model,
-            evidence,
+            evidence_of(settings, self.failures, self._reserved),
             self.training,
             curvature=self._curvature,
             seed=self.seed,

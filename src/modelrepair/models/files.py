@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,40 @@ def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
             f"{folder / 'weights.safetensors'} does not hold the weights of {description['network']} "
             f"({' '.join(str(error).split())[:200]}): rerun the stage that writes {folder}"
         ) from None
+    return model, description
+
+
+def begun_model(
+    data: Mapping[str, Any],
+    seed: int,
+    root: Path,
+    *,
+    network: str,
+    options: Mapping[str, Any],
+    pretrained: str | None,
+    trained: bool,
+) -> tuple[TrainedModel, dict[str, Any]]:
+    """The model from which a training on these data begins, or which is not trained, and its description.
+
+    Args:
+        data: `classes`, `input_shape` and `likelihood` of the data set.
+        seed: of weights that are random.
+        root: of the pipeline.
+        network, options, pretrained, trained: the settings of the model.
+
+    Raises:
+        RepairError: see `fresh_model` and `begin_from`.
+    """
+    description = {
+        "network": network,
+        "options": dict(options),
+        "input_shape": data["input_shape"],
+        "outputs": len(data["classes"]),
+        "likelihood": data["likelihood"],
+    }
+    model = fresh_model(description, seed)
+    if pretrained is not None:
+        begin_from(model, description, pretrained, root, whole=trained)
     return model, description
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "SecondLook",
     "Variational",
     "class_balanced_weights",
+    "evidence_of",
     "insert_evidence",
     "make_update",
     "own_effects",
@@ -59,6 +60,21 @@ def make_update(name: str, **options: object) -> PosteriorUpdate:
         RepairError: if there is none, or it has no such option.
     """
     return choose("posterior update", UPDATES, name)(**options)
+
+
+def evidence_of(
+    settings: InsertionSettings, failures: Examples, reserved: Callable[[], Examples] | None
+) -> Examples:
+    """What the settings name as evidence; none where they name nothing, or where there is none.
+
+    Args:
+        settings: of the insertion.
+        failures: with right labels.
+        reserved: fetches clean examples outside discovery.
+    """
+    if settings.evidence == "failures":
+        return failures
+    return reserved() if settings.evidence == "reserved" and reserved else failures.subset([])
 
 
 def insert_evidence(

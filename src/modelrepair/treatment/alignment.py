@@ -8,7 +8,7 @@ from torch import Tensor
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.posterior import Edited, insert_evidence
+from modelrepair.posterior import Edited, evidence_of, insert_evidence
 from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.settings.treatment import AlignSettings, InsertSettings
 from modelrepair.training.descent import Oversight
@@ -70,11 +70,7 @@ def judged(patient: Patient, settings: InsertionSettings, oversight: Oversight) 
     Raises:
         RepairError: if there is no such evidence.
     """
-    evidence = patient.failures.subset([])
-    if settings.evidence == "failures":
-        evidence = patient.failures
-    elif settings.evidence == "reserved" and patient.reserved:
-        evidence = patient.reserved()
+    evidence = evidence_of(settings, patient.failures, patient.reserved)
     if not len(evidence) and settings.evidence != "nothing":
         raise RepairError(
             f"the treatment asks a model that has learned {settings.evidence} examples, and there are none: choose "

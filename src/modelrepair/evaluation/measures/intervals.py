@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures.repair import ROLES, checked_answers, is_right
+from modelrepair.evaluation.measures.repair import ROLES, checked_answers, is_right, of_tests
 
 LEVEL = 0.95
 POINTS = ("before", "after", "change")
@@ -23,17 +23,7 @@ Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def measure(evidence: Evidence) -> dict[str, Any]:
     """`repair_intervals` of the test examples."""
-    return dict(
-        repair_intervals(
-            evidence.before.test_predictions,
-            evidence.after.test_predictions,
-            evidence.test_labels,
-            evidence.roles,
-            evidence.parts,
-            evidence.noisy_classes,
-            len(evidence.class_names),
-        )
-    )
+    return dict(repair_intervals(**of_tests(evidence)))
 
 
 def repair_intervals(

@@ -24,17 +24,20 @@ Accuracies = dict[str, float | None]
 
 def measure(evidence: Evidence) -> dict[str, Any]:
     """`repair_metrics` of the test examples."""
-    return dict(
-        repair_metrics(
-            evidence.before.test_predictions,
-            evidence.after.test_predictions,
-            evidence.test_labels,
-            evidence.roles,
-            evidence.parts,
-            evidence.noisy_classes,
-            len(evidence.class_names),
-        )
-    )
+    return dict(repair_metrics(**of_tests(evidence)))
+
+
+def of_tests(evidence: Evidence) -> dict[str, Any]:
+    """The arguments of `repair_metrics`, and of what says how sure they are, for the test examples."""
+    return {
+        "base_predictions": evidence.before.test_predictions,
+        "repaired_predictions": evidence.after.test_predictions,
+        "labels": evidence.test_labels,
+        "role": evidence.roles,
+        "part": evidence.parts,
+        "noisy_classes": evidence.noisy_classes,
+        "n_classes": len(evidence.class_names),
+    }
 
 
 def repair_metrics(
