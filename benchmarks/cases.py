@@ -22,7 +22,8 @@ from modelrepair.settings.corruption import (
     InterclassConfusionSettings,
     LabelNoiseSettings,
 )
-from modelrepair.settings.parameters import Parameters, stage_settings
+from modelrepair.settings.parameters import Parameters
+from modelrepair.settings.stages import stage_settings
 
 PAIR = "/"
 """Between an identification and a treatment that are no method."""

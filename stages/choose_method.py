@@ -8,7 +8,8 @@ import environment  # noqa: F401
 
 from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
+from modelrepair.settings.stages import stage_settings
 
 
 def main(stage: Stage) -> None:

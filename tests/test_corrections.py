@@ -20,9 +20,10 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.artifacts import read_table, write_json, write_table
 from modelrepair.posterior import ElasticWeightConsolidation
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
 from modelrepair.settings.selection import SelectCauses
+from modelrepair.settings.stages import stage_settings
 from modelrepair.training.descent import Descent, mean_losses, minimise
 from modelrepair.training.train import train
 from modelrepair.treatment import (

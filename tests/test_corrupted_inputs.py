@@ -32,7 +32,8 @@ from modelrepair.settings.corruption import (
     LabelNoiseSettings,
     SeveralSettings,
 )
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
+from modelrepair.settings.stages import stage_settings
 
 NAMES = ("cat", "dog", "bird", "fish")
 SPLIT = np.tile(["train"] * 9 + ["validation"], 40)

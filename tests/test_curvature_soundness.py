@@ -518,7 +518,10 @@ def test_files_of_examples_that_differ_in_one_input_are_refused(tmp_path: Path) 
 def test_half_precision_models_have_a_fingerprint(tmp_path: Path) -> None:
     model, examples = make_case("linear", dtype=torch.bfloat16)
     fit_curvature("identity", model, examples).save(tmp_path)
-    load_curvature("identity", tmp_path, model, examples, 1.0)
+    assert load_curvature("identity", tmp_path, model, examples, 1.0).damping == 1.0
+    other = model.with_parameter_vector(model.parameter_vector + 1)
+    with pytest.raises(RepairError, match="fitted to another model or to other examples"):
+        load_curvature("identity", tmp_path, other, examples, 1.0)
 
 
 # Leaving examples out.

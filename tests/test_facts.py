@@ -29,7 +29,8 @@ from modelrepair.pipeline.artifacts import read_json, read_table
 from modelrepair.settings.corruption import FalseFactsSettings, LabelNoiseSettings, SeveralSettings
 from modelrepair.settings.data import FactsSettings
 from modelrepair.settings.networks import FactLmSettings
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
+from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.training import ModelSettings
 from modelrepair.sources import load_source
 from modelrepair.sources.base import Dataset

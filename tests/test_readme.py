@@ -13,7 +13,8 @@ import pandas as pd
 import yaml
 
 from conftest import ROOT, Project
-from modelrepair.settings.parameters import Parameters, stage_settings
+from modelrepair.settings.parameters import Parameters
+from modelrepair.settings.stages import stage_settings
 
 README = (ROOT / "README.md").read_text()
 

@@ -19,7 +19,8 @@ from modelrepair.errors import RepairError
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import discovery_examples, training_examples
 from modelrepair.repairing import _Operation
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
+from modelrepair.settings.stages import stage_settings
 from modelrepair.splits.failures import NoFailures
 
 CENTRES = np.array([[2.0, 0.0], [-1.0, 1.8], [-1.0, -1.8]])

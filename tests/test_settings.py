@@ -18,8 +18,9 @@ from modelrepair.settings.base import choose
 from modelrepair.settings.curvature import FisherTable
 from modelrepair.settings.influence import Score
 from modelrepair.settings.networks import NETWORKS
-from modelrepair.settings.parameters import Parameters, read_parameters, stage_settings
+from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
+from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import Treatment
 
 ROOT = Path(__file__).parents[1]

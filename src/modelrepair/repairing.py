@@ -33,10 +33,11 @@ from modelrepair.settings.base import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.influence import ScoreInfluence
-from modelrepair.settings.parameters import read_parameters, stage_settings
+from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.posterior import UpdatePosterior
 from modelrepair.settings.reference import TrainReference
 from modelrepair.settings.selection import SelectCauses
+from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import Treat, Treatment
 from modelrepair.splits.dataset import split_training, training_table
 from modelrepair.splits.failures import split_failures

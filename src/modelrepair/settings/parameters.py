@@ -1,59 +1,40 @@
-"""All of `params.yaml`: read, checked as a whole, and handed to each stage in the parts that it needs.
+"""All of `params.yaml`: what it holds, read and checked as a whole.
 
 The file is read as YAML 1.2, as DVC reads it: 5e-05 is a number and 010 is ten.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Member, Seed, Settings, Text, alternatives, choose, expect, named, shown
+from modelrepair.settings.base import Seed, Settings, Text, alternatives, expect, named, shown
 from modelrepair.settings.corruption import (
-    AnnotationNoiseSettings,
-    AnyCorruption,
-    CorruptData,
     Corruption,
-    CorruptionSettings,
-    FalseFactsSettings,
-    SeveralSettings,
 )
-from modelrepair.settings.curvature import FisherTable, FitFisher
-from modelrepair.settings.data import PrepareData, Source
-from modelrepair.settings.evaluation import Description, EvaluationSettings
-from modelrepair.settings.failures import FailuresSettings, SplitFailures
-from modelrepair.settings.influence import Score, ScoreInfluence, TrajectorySettings
-from modelrepair.settings.networks import check_network
-from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
+from modelrepair.settings.curvature import FisherTable
+from modelrepair.settings.data import Source
+from modelrepair.settings.evaluation import EvaluationSettings
+from modelrepair.settings.failures import FailuresSettings
+from modelrepair.settings.influence import Score
+from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.settings.reference import (
-    NONE,
     OBVIOUS,
-    TrainReference,
-    dropped_share,
-    in_words,
-    reference_treatment,
 )
-from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
+from modelrepair.settings.selection import Selection
+from modelrepair.settings.training import ModelSettings, TrainingSettings
 from modelrepair.settings.treatment import (
-    DeleteSettings,
-    MendSettings,
-    Treat,
     Treatment,
 )
 
 Name = Annotated[str, Field(min_length=1), expect("a name")]
-Chosen = TypeVar("Chosen", bound=Member)
-REQUESTS = "requests"
-WEIGHTS = "weights"
 OptionalName = Annotated[str | None, expect("a name, or null")]
 
 
@@ -188,362 +169,3 @@ def read_parameters(path: Path, changes: Mapping[str, Any] = MappingProxyType({}
         return Parameters(**content)
     except RepairError as error:
         raise RepairError(f"in {path.name}, {error}") from None
-
-
-def stage_settings(parameters: Parameters) -> dict[str, Settings]:
-    """Each stage's settings, by its name; those of evaluate are the `Description` of what is run.
-
-    Raises:
-        RepairError: if a name is not there, or identification, treatment, selection and corruption do not fit.
-    """
-    method = choose("method", parameters.methods, parameters.method)
-    name = parameters.identification or method.identification
-    identification = choose("identification", parameters.identifications, name)
-    selected = method.selection or parameters.selection or identification.selection
-    if selected is None:
-        how = "names no selection" if identification.influence.ranks else "scores no examples"
-        raise RepairError(
-            f"the identification {name!r} {how}: say which causes are taken, as with -S selection=class"
-        )
-    names = {
-        "identification": name,
-        "treatment": parameters.treatment or method.treatment,
-        "selection": selected,
-    }
-    treatment = choose("treatment", parameters.treatments, names["treatment"])
-    selection = choose("selection", parameters.selections, names["selection"])
-    corruption = _corruption(parameters)
-    scored = identification.influence.ranks
-    check_network(parameters.model)
-    if parameters.model.from_file:
-        _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
-    if parameters.failures.file is not None:
-        _check_place("failures.file", parameters.failures.file, REQUESTS, "requests")
-    dataset = choose("dataset", parameters.datasets, parameters.dataset)
-    _check_dataset(parameters, dataset, corruption)
-    _check(identification, selection, corruption, names)
-    known = _known(parameters, identification, name, corruption)
-    _check_trajectory(identification, parameters)
-
-    guarded = scored if treatment.guarded is None else treatment.guarded
-    given = {identification.sees, *treatment.taught}
-    if "reserved" in given and not dataset.reserved:
-        raise RepairError(
-            f"the identification {name!r} or the treatment {names['treatment']!r} learns from reserved examples, of "
-            f"which datasets.{named(parameters.dataset)} keeps none: set its `reserved` to 300, for example, "
-            "or choose others"
-        )
-    by_default = "guard" if guarded else "failures" if scored else "request"
-    uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
-    asked = [identification.curvature, treatment.stiffness]
-    curvatures = sorted({name for name in asked if name is not None})
-    insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
-    if not identification.posterior.stiff:
-        # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
-        insertion["posterior"] = _decayed(identification.posterior, parameters)
-    seed = parameters.seed
-    reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
-    _check_recorded(parameters, identification.influence.chosen, [*curvatures, *reference.curvatures])
-    return {
-        "prepare-data": PrepareData(seed=seed, dataset=dataset),
-        "train-victim": _victim(corruption, parameters),
-        "corrupt-data": CorruptData(seed=seed, corruption=corruption),
-        "train-base": TrainBase(seed=seed, model=parameters.model, training=parameters.training),
-        "split-failures": SplitFailures(seed=seed, failures=parameters.failures),
-        "know-causes": KnowCauses(known=known),
-        "fit-fisher": FitFisher(
-            curvatures={name: parameters.fisher.of(name).model_dump() for name in curvatures}
-        ),
-        "update-posterior": UpdatePosterior(seed=seed, **insertion),
-        "score-influence": ScoreInfluence(
-            seed=seed, influence=_decayed(identification.influence, parameters)
-        ),
-        "select-causes": SelectCauses(
-            selection=selection,
-            for_reference=reference.same_causes,
-            only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
-        ),
-        "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
-        "train-reference": reference,
-        "evaluate": Description(
-            method=parameters.method,
-            **names,
-            uses=uses,
-            known=parameters.known,
-            scored=scored,
-            reference=described,
-            retrained=reference.is_gold_standard,
-            seed=seed,
-            measured=parameters.evaluation,
-            parameters={
-                "method": parameters.method,
-                **names,
-                "dataset": parameters.dataset,
-                "corruption": parameters.corruption
-                if isinstance(parameters.corruption, str)
-                else f"[{','.join(parameters.corruption)}]",
-                "model.network": parameters.model.network,
-                "reference": parameters.reference,
-                "seed": str(seed),
-                **({} if parameters.known is None else {"known": parameters.known}),
-            },
-        ),
-    }
-
-
-def _corruption(parameters: Parameters) -> AnyCorruption:
-    """The corruption, or several as one.
-
-    Raises:
-        RepairError: if there is no such corruption, one is named twice, or they do not go together.
-    """
-    if isinstance(parameters.corruption, str):
-        return choose("corruption", parameters.corruptions, parameters.corruption)
-    names = parameters.corruption
-    if not names or len(set(names)) < len(names):
-        raise RepairError(f"corruption is {shown(names)}: name one corruption at least, and each once")
-    each = [choose("corruption", parameters.corruptions, name) for name in names]
-    return each[0] if len(each) == 1 else SeveralSettings(names=names, each=each)
-
-
-def _victim(corruption: CorruptionSettings, parameters: Parameters) -> TrainVictim:
-    """What trains the victim of adversarial examples: what trains the base model, on the data as they are."""
-    if not corruption.attacks:
-        # Nothing else, so that nothing else runs the stage again.
-        model, training = ModelSettings(network=parameters.model.network), TrainingSettings()
-        return TrainVictim(seed=0, model=model, training=training, needed=False)
-    return TrainVictim(
-        seed=parameters.seed, model=parameters.model, training=parameters.training, needed=True
-    )
-
-
-def _reference(
-    parameters: Parameters, uses: str, *, scored: bool, guarded: bool
-) -> tuple[TrainReference, str | None]:
-    """What the reference is made of, and what it is in words.
-
-    Args:
-        parameters: all of them.
-        uses: what the method is given, as in `Description`.
-        scored: whether the method ranks examples.
-        guarded: whether it may judge points by accuracy on discovery. The obvious one may do what the method may.
-
-    Raises:
-        RepairError: if there is no such treatment, or it lacks what it needs.
-    """
-    name = reference_treatment(parameters.reference, uses, parameters.treatments)
-    if name == NONE:
-        return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
-    treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
-    # Who knows some of the causes would drop these.
-    known = obvious and parameters.known is not None
-    dropped = dropped_share(parameters.selections) if obvious and not known else None
-    if treatment.guarded is not None:
-        guarded = treatment.guarded
-    elif not obvious:
-        guarded = scored
-    stiff = treatment.stiffness
-    reference = TrainReference(
-        seed=parameters.seed,
-        treatment=_complete(treatment, parameters, guarded),
-        dropped=dropped,
-        known=known,
-        curvatures={} if stiff is None else {stiff: parameters.fisher.of(stiff).model_dump()},
-    )
-    return reference, in_words(name, treatment, dropped, known)
-
-
-def _only_removes(
-    name: str, treatment: Treatment, parameters: Parameters, reference: TrainReference
-) -> str | None:
-    """The treatment that cannot give causes another label, if one of those that treat them cannot."""
-    if not treatment.relabels:
-        return name
-    same = reference.treatment if reference.same_causes else None
-    return None if same is None or same.relabels else parameters.reference
-
-
-def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
-    """A treatment's settings with what follows from the others: whether it is guarded, and the weight decay."""
-    deletion = {}
-    if isinstance(treatment, DeleteSettings | MendSettings):
-        deletion["posterior"] = _decayed(treatment.posterior, parameters)
-    return _decayed(treatment, parameters).model_copy(update={"guarded": guarded, **deletion})
-
-
-def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
-    """The member's settings with the base training's weight decay, where it has one and nothing else is set."""
-    if "weight_decay" not in type(member).model_fields or "weight_decay" in member.model_fields_set:
-        return member
-    return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
-
-
-def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:
-    """Whether the data set's files lie where they should, and it has the labels that the corruption takes.
-
-    Raises:
-        RepairError: if not.
-    """
-    name = f"datasets.{named(parameters.dataset)}"
-    if dataset.own is not None:
-        _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
-    if dataset.labels is not None:
-        _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
-    in_words = check_network(parameters.model).in_words
-    if in_words not in (None, dataset.in_words) and (dataset.in_words or dataset.own is None):
-        raise RepairError(
-            f"the network {parameters.model.network} takes {'images or vectors' if dataset.in_words else 'sentences'}, "
-            f"and {name} has {'sentences' if dataset.in_words else 'none'}: choose another model.network"
-            f"{', such as factlm' if dataset.in_words else ''}, or another dataset"
-        )
-    columns = dataset.labels.columns if dataset.labels is not None else []
-    for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
-        if isinstance(one, FalseFactsSettings) and not dataset.in_words:
-            raise RepairError(
-                f"the corruption {parameters.corruption!r} makes facts wrong, and {name} states none: choose a dataset "
-                "whose source is facts, or another corruption"
-            )
-        if isinstance(one, AnnotationNoiseSettings) and one.column not in columns:
-            raise RepairError(
-                f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "
-                f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
-            )
-
-
-def _check_place(name: str, file: str, folder: str, what: str) -> None:
-    """Files of a user's own lie where the pipeline looks for changes, so that no result is of an older file.
-
-    Raises:
-        RepairError: if this one lies elsewhere.
-    """
-    if Path(os.path.normpath(folder)) not in Path(os.path.normpath(file)).parents:
-        raise RepairError(
-            f"{name} is {shown(file)}, outside the folder {named(folder)} ({what}) in which the pipeline looks for "
-            "changes: put the file, or a link to it, there"
-        )
-    linked = [
-        place
-        for place in Path(os.path.normpath(file)).parents
-        if Path(os.path.normpath(folder)) in place.parents and place.is_symlink()
-    ]
-    if linked or (Path(file).is_symlink() and Path(file).is_dir()):
-        raise RepairError(
-            f"{name} is {shown(file)}, and {linked[0] if linked else file} is a link to a folder, in which DVC would "
-            f"see no change: put the folder itself into {named(folder)}, or link to single files"
-        )
-
-
-def _known(
-    parameters: Parameters, identification: Identification, name: str, corruption: AnyCorruption
-) -> Selection | None:
-    """The selection of the causes that are known beforehand.
-
-    Raises:
-        RepairError: if there is none and the identification starts from them, or they cannot be known before it.
-    """
-    if parameters.known is None:
-        if identification.influence.starts:
-            raise RepairError(
-                f"the identification {name!r} starts from causes that are known, and known is null: list some in "
-                f"a CSV file in {REQUESTS} and name the selection, as with -S known=listed, or choose another "
-                "identification"
-            )
-        return None
-    known = choose("selection", parameters.selections, parameters.known)
-    if known.by_score:
-        raise RepairError(
-            f"known is {shown(parameters.known)}, of the rule {known.chosen}, and causes that are known before "
-            "anything is scored are listed, or a part of the truth: name a selection of the rule listed, partial-truth "
-            "or truth"
-        )
-    _check_selection(known, parameters.known, corruption)
-    return known
-
-
-def _check_recorded(parameters: Parameters, score: str, curvatures: Iterable[str]) -> None:
-    """Whether the base training is there to be looked at, where a score or a curvature is of its course.
-
-    Raises:
-        RepairError: if it is not.
-    """
-    of_course = [f"score {name}" for name in ("margin", "trajectory") if name == score]
-    of_course += [f"curvature {name}" for name in ("synaptic-intelligence",) if name in curvatures]
-    if parameters.model.trained and of_course:
-        raise RepairError(
-            f"the {of_course[0]} follows the base training, which model.trained true leaves out: set it to false, or "
-            "choose another identification, treatment or reference"
-        )
-
-
-def _check_trajectory(identification: Identification, parameters: Parameters) -> None:
-    """Whether a score can go through the base training again, if it has to.
-
-    Raises:
-        RepairError: if it cannot.
-    """
-    score, training = identification.influence, parameters.training
-    if not score.follows:
-        return
-    if not training.checkpoints:
-        raise RepairError(
-            f"the score {score.chosen} goes through the base training again, of which training.checkpoints 0 keeps no "
-            "state: give 16, or choose another identification"
-        )
-    if training.precision != "float32":
-        raise RepairError(
-            f"the score {score.chosen} goes through the base training again, and training.precision "
-            f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
-            "identification"
-        )
-    if check_network(parameters.model).batchwise:
-        raise RepairError(
-            f"the score {score.chosen} needs steps in which every example has a share of its own, and "
-            f"{parameters.model.network} normalises by the statistics of a batch while it is trained: choose another "
-            "network or identification"
-        )
-    if (
-        isinstance(score, TrajectorySettings)
-        and score.legacy
-        and (training.optimiser, training.momentum) != ("sgd", 0)
-    ):
-        raise RepairError(
-            "influence.legacy is of plain stochastic gradients: leave it out, or set training.optimiser to sgd and "
-            "training.momentum to 0"
-        )
-
-
-def _check(
-    identification: Identification,
-    selection: Selection,
-    corruption: CorruptionSettings,
-    names: dict[str, str],
-) -> None:
-    """Whether a way to find causes, a rule to select them and what is known of them go together."""
-    chosen, rule = names["identification"], names["selection"]
-    if selection.by_score and not identification.influence.ranks:
-        raise RepairError(
-            f"the identification {chosen!r} scores no examples, so the selection {rule!r} cannot rank them: choose a "
-            "selection that is given its causes, as with -S selection=class, or another identification"
-        )
-    if selection.by_even_odds and not identification.influence.even_odds:
-        raise RepairError(
-            f"the selection {rule!r} reads scores as odds, and those of the identification {chosen!r} are none: choose "
-            "another selection, or an identification with the score loss-after"
-        )
-    _check_selection(selection, rule, corruption)
-
-
-def _check_selection(selection: Selection, name: str, corruption: CorruptionSettings) -> None:
-    """Whether what a rule reads is there.
-
-    Raises:
-        RepairError: if it is not.
-    """
-    if isinstance(selection, ListedSettings):
-        _check_place(f"selections.{name}.file", selection.file, REQUESTS, "requests")
-    if selection.knows_truth and not corruption.known:
-        raise RepairError(
-            f"the selection {name!r} needs examples that were corrupted on purpose, and the corruption "
-            f"{'is none' if corruption.chosen == 'none' else f'{corruption.chosen} makes none'}: choose a selection by "
-            "score, such as fraction"
-        )
