@@ -3,6 +3,7 @@
     python benchmarks/repair.py                        # all cases of cases.yaml, into results/repair.csv
     python benchmarks/repair.py mnist-label-lenet --folder FOLDER_WITH_THE_OFFICIAL_MNIST_FILES
     python benchmarks/repair.py --kind development --set treatments.ssse.damping=0.1,1,10
+    python benchmarks/repair.py --only mend --set 'treatments.mend.trains_on=[remaining],[remaining, failures]'
 
 The pipeline itself runs, through DVC, in working copies of this project. What has been computed is kept in their cache:
 a benchmark that was ended goes on where it was, and after a change of code what depends on it runs again. Seconds and
@@ -301,7 +302,8 @@ def grid(wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not (name and equals and listed) or name in values:
             raise RepairError(f"--set {text}: give NAME=VALUE or NAME=VALUE,VALUE once for each name")
         try:
-            values[name] = [YAML(typ="safe", pure=True).load(value) for value in listed.split(",")]
+            # As a list in YAML, so that a value may be a list itself.
+            values[name] = YAML(typ="safe", pure=True).load(f"[{listed}]")
         except YAMLError:
             raise RepairError(f"--set {text}: its values cannot be read as YAML") from None
     for point in itertools.product(*values.values()):
@@ -466,6 +468,8 @@ def _competitor(
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{' '.join(map(_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

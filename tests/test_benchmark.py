@@ -420,6 +420,7 @@ def test_every_combination_of_settings() -> None:
         {"a.b": 0.25, "c": None},
         {"a.b": 0.25, "c": "x"},
     ]
+    assert list(repair.grid(["a=[x],[x, y]"])) == [{"a": ["x"]}, {"a": ["x", "y"]}]
 
 
 def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
