@@ -9,11 +9,13 @@ import environment  # noqa: F401
 from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage
 from modelrepair.settings.parameters import read_parameters
-from modelrepair.settings.stages import stage_settings
+from modelrepair.settings.stages import expect_lists, stage_settings
 
 
 def main(stage: Stage) -> None:
-    settings = stage_settings(read_parameters(stage.root / "params.yaml"))
+    parameters = read_parameters(stage.root / "params.yaml")
+    settings = stage_settings(parameters)
+    expect_lists(parameters, settings, stage.root)
     with output_folder(stage.root / "data/method") as folder:
         for name, content in settings.items():
             write_json(folder / f"{name}.json", content.model_dump())

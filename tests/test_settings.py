@@ -20,7 +20,7 @@ from modelrepair.settings.influence import Score
 from modelrepair.settings.networks import NETWORKS
 from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
-from modelrepair.settings.stages import stage_settings
+from modelrepair.settings.stages import expect_lists, stage_settings
 from modelrepair.settings.treatment import Treatment
 
 ROOT = Path(__file__).parents[1]
@@ -429,6 +429,25 @@ def test_every_stage_gets_its_own() -> None:
     }
 
 
+def test_lists_that_are_to_be_read_are_there(tmp_path: Path) -> None:
+    def expect(**values: Any) -> None:
+        parameters = Parameters(**changed(**values))
+        expect_lists(parameters, stage_settings(parameters), tmp_path)
+
+    expect()
+    (tmp_path / "requests").mkdir()
+    for values, name in (
+        ({"failures__file": "requests/mine.csv"}, "failures.file"),
+        ({"selection": "listed", "selections__listed__file": "requests/mine.csv"}, "selections.listed.file"),
+        ({"known": "listed", "selections__listed__file": "requests/mine.csv"}, "selections.listed.file"),
+    ):
+        (tmp_path / "requests/mine.csv").unlink(missing_ok=True)
+        with pytest.raises(RepairError, match=f"{name} is 'requests/mine.csv', and there is no such file"):
+            expect(**values)
+        (tmp_path / "requests/mine.csv").touch()
+        expect(**values)
+
+
 def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC does not look into them."""
     (tmp_path / "data/own").mkdir(parents=True)
@@ -671,7 +690,10 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ({"identifications__self-influence__posterior__update": "ewc"}, "each-alone go together"),
         ({"treatments__bir__judge__posterior": {"update": "none"}}, "inserts nothing that is right"),
         ({"model__network": "lenet6"}, "there is no network 'lenet6': choose one of conv4, factlm, lenet5"),
-        ({"model__options": {"seed": 1}}, "there is no setting seed"),
+        (
+            {"model__options": {"seed": 1}},
+            "model.options of the network lenet5: there is no setting seed",
+        ),
         ({"model": {"network": "linear", "options": {"bias": 3}}}, "bias is 3: give true or false"),
         (
             {"method": "erase", "selection": "fraction"},

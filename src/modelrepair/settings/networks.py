@@ -167,7 +167,11 @@ def check_network(model: ModelSettings) -> NetworkSettings:
     Raises:
         RepairError: if there is none, the options are not its own, or its weights cannot be had.
     """
-    chosen = choose("network", NETWORKS, model.network)(**model.options)
+    kind = choose("network", NETWORKS, model.network)
+    try:
+        chosen = kind(**model.options)
+    except RepairError as error:
+        raise RepairError(f"model.options of the network {model.network}: {error}") from None
     pretrained = model.pretrained
     if pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
         raise RepairError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import Member, Settings, choose, named, shown
@@ -146,6 +146,30 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             },
         ),
     }
+
+
+def expect_lists(parameters: Parameters, stages: Mapping[str, Settings], root: Path) -> None:
+    """Nothing if the lists that the stages are going to read are there.
+
+    Args:
+        parameters: of the run.
+        stages: from `stage_settings`.
+        root: of the pipeline.
+
+    Raises:
+        RepairError: if one is not.
+    """
+    known, chosen = cast(KnowCauses, stages["know-causes"]).known, cast(SelectCauses, stages["select-causes"])
+    lists = {"failures.file": parameters.failures.file} | {
+        f"selections.{name}.file": rule.file
+        for name, rule in parameters.selections.items()
+        if isinstance(rule, ListedSettings) and rule in (known, chosen.selection)
+    }
+    for name, file in lists.items():
+        if file is not None and not (root / file).is_file():
+            raise RepairError(
+                f"{name} is {shown(file)}, and there is no such file: write it, or name another"
+            )
 
 
 def _corruption(parameters: Parameters) -> AnyCorruption:
