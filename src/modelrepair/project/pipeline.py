@@ -38,7 +38,8 @@ def version() -> str:
 
 def package_pipeline() -> dict[str, Any]:
     """The content of the package's own `dvc.yaml`."""
-    content: dict[str, Any] = _yaml((PACKAGE / "dvc.yaml").read_text(encoding="utf-8"))
+    # Under another name, or DVC would take the package for a second pipeline.
+    content: dict[str, Any] = _yaml((PACKAGE / "pipeline.yaml").read_text(encoding="utf-8"))
     return content
 
 
