@@ -64,6 +64,11 @@ class Extended(nn.Module):
             for path in addition.modules_beside
         )
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether an addition has a selector."""
+        return any(addition.selector is not None for addition in self._added())
+
     @torch.no_grad()
     def switches(self, inputs: Tensor) -> Switches:
         """For which of inputs (n, ...) each addition is on."""
