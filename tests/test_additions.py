@@ -68,10 +68,8 @@ def extended(
     network = network_of()
     if threshold is None or taught is None:
         return extend(network, [random_addition(network, kind)])
-    memory = query_embeddings(network, taught, layer).detach()
-    selector = {"layer": layer, "threshold": threshold, "memory": tuple(memory.shape)}
-    addition = random_addition(network, kind, selector)
-    addition.selector.memory.copy_(memory)
+    addition = random_addition(network, kind, {"layer": layer, "threshold": threshold})
+    addition.selector.remember(query_embeddings(network, taught, layer))
     return extend(network, [addition])
 
 
@@ -198,22 +196,13 @@ def test_the_selector_looks_at_means_of_states() -> None:
     assert 0 < on.sum() < len(on)
 
 
-def test_equal_rows_are_remembered_once() -> None:
-    selector = random_addition(network_of(), "slots", {"layer": 1, "threshold": 0.9}).selector
-    rows = query_embeddings(network_of(), sentences(5, seed=3), 1).detach()
-    selector.remember(torch.cat([rows, rows[:2]]))
-    assert selector.memory.shape == rows.shape
-    assert_equal(torch.sort(selector.memory[:, 0])[0], torch.sort(rows[:, 0])[0])
-
-
 def test_what_was_added_before_is_on_wherever_a_later_addition_is() -> None:
     """Lee et al. 2022, Eqs. 5-6: the best match is in the second memory, so both are on; in the first, that alone."""
     network, first, second = network_of(), sentences(4, seed=5), sentences(4, seed=6)
     additions: list[Addition] = []
     for taught, kind in ((first, "slots"), (second, "low-rank")):
-        memory = query_embeddings(network, taught, 1).detach()
-        addition = random_addition(network, kind, {"layer": 1, "threshold": 0.999999, "memory": memory.shape})
-        addition.selector.memory.copy_(memory)
+        addition = random_addition(network, kind, {"layer": 1, "threshold": 0.999999})
+        addition.selector.remember(query_embeddings(network, taught, 1))
         additions.append(addition)
     whole = extend(extend(network, additions[:1]), additions[1:])
     assert len(whole.additions) == 2

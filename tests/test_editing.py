@@ -181,6 +181,10 @@ def test_the_network_itself_stays_as_it_is(name: str) -> None:
     taught, _ = EDITORS[name].lessons(given)
     assert treated.model.mean_log_likelihood(taught) > given.model.mean_log_likelihood(taught)
     if "selector" in name:
+        # Two of them with two answers are one prompt.
+        twice = patient(failures=FAILURES.followed_by(FAILURES.subset([0])), facts=None)
+        again: Any = EDITORS[name].treat(twice).model.network
+        assert len(again.additions[0].selector.memory) == QUERY
         inputs = torch.from_numpy(taught.inputs.astype(np.int64))
         [on] = whole.switches(inputs)
         assert on is not None

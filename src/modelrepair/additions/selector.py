@@ -15,8 +15,7 @@ class Selector(nn.Module):
     """A memory of inputs, as the network itself sees them (Lee et al. 2022, section 3.2, Eqs. 3-4).
 
     q(x) is the mean hidden state of x in the frozen network (`query_embeddings`), of length 1, and M are those of the
-    inputs that the addition was taught. It is on for x if max_{m ∈ M} ⟨m, q(x)⟩ ≥ δ. Where the paper keeps a row for
-    every question of the training, equal ones are kept once here.
+    inputs that the addition was taught. It is on for x if max_{m ∈ M} ⟨m, q(x)⟩ ≥ δ.
 
     Args:
         layer: the states that enter it are looked at.
@@ -37,8 +36,8 @@ class Selector(nn.Module):
         return {"layer": self.layer, "threshold": self.threshold, "memory": list(self.memory.shape)}
 
     def remember(self, embeddings: Tensor) -> None:
-        """Take these embeddings (m, d) for the memory, equal ones once."""
-        self.memory = torch.unique(embeddings, dim=0)
+        """Take these embeddings (m, d) for the memory."""
+        self.memory = embeddings.detach().clone()
 
     def similarity(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """(n,) the cosine of inputs with what is most like them in the memory.

@@ -92,8 +92,7 @@ class Editor(EditorSettings, Treatment):
             description="editing",
             steps_a_round=steps,
         )
-        network.requires_grad_(False)
-        for parameter in (*trainable, *network.additions[-1].parameters()):
+        for parameter in trainable:
             parameter.requires_grad_(True)
         return Treated(model, course.trace, course.best_round)
 
@@ -108,20 +107,14 @@ class Editor(EditorSettings, Treatment):
         """The network with the addition, which has its selector's memory, if it has one."""
         network = copy.deepcopy(given.network)
         own = network.network if isinstance(network, Extended) else network
-        description: dict[str, Any] = {**self.added(), "selector": None}
-        memory = None
+        selector = None
         if self.selector is not None:
             layer = state_layer(own, self.selector.layer, "the selector")
-            memory = _memory(own, given, taught, layer)
-            description["selector"] = {
-                "layer": layer,
-                "threshold": self.selector.threshold,
-                "memory": memory.shape,
-            }
+            selector = {"layer": layer, "threshold": self.selector.threshold}
         draw = int(generator(seed, "weights of an addition").integers(2**63))
-        addition = make_addition(own, description, seed=draw)
-        if memory is not None and addition.selector is not None:
-            addition.selector.memory.copy_(memory)
+        addition = make_addition(own, {**self.added(), "selector": selector}, seed=draw)
+        if addition.selector is not None:
+            addition.selector.remember(_memory(own, given, taught, addition.selector.layer))
         return extend(network, [addition])
 
 
@@ -148,7 +141,7 @@ class StateAdapterEditor(StateAdaptersSettings, Editor):
 
 @torch.no_grad()
 def _memory(network: nn.Module, model: TrainedModel, taught: Examples, layer: int) -> Tensor:
-    """(m, d) the embeddings of what is taught, equal inputs once."""
+    """(m, d) the embeddings of what is taught, equal inputs once, where the paper has a row for each question."""
     _, first = np.unique(taught.inputs, axis=0, return_index=True)
     batches = model.batches(taught.subset(np.sort(first)))
     return torch.cat([query_embeddings(network, inputs, layer) for _, inputs, _ in batches])
