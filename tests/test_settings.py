@@ -489,7 +489,10 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
         assert own["treat"]["treatment"]["weight_decay"] == 0.0
 
 
-FACTS = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
+def with_room(treatment: Any) -> dict[str, str]:
+    """What an editor needs: a network with room for what it adds."""
+    facts = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
+    return facts if isinstance(treatment, EditorSettings) else {}
 
 
 def test_any_identification_goes_with_any_treatment() -> None:
@@ -500,14 +503,12 @@ def test_any_identification_goes_with_any_treatment() -> None:
     for identification in PARAMETERS.identifications:
         selection = "class" if identification == "request" else "fraction"
         for treatment, settings in PARAMETERS.treatments.items():
-            # Editors need a network with room for what they add.
-            where = FACTS if isinstance(settings, EditorSettings) else {}
             what_runs(
                 identification=identification,
                 treatment=treatment,
                 selection=selection,
                 known="truth-10",
-                **where,
+                **with_room(settings),
             )
 
 
@@ -851,7 +852,8 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
 def test_every_treatment_of_params_can_be_made(name: str) -> None:
     from modelrepair.treatment import Treatment, make_treatment
 
-    treat: Any = stage_settings(Parameters(**changed(treatment=name, training__weight_decay=0.5)))["treat"]
+    changes = {"treatment": name, "training__weight_decay": 0.5, **with_room(PARAMETERS.treatments[name])}
+    treat: Any = stage_settings(Parameters(**changed(**changes)))["treat"]
     treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
     assert isinstance(treatment, Treatment)
     assert treatment.model_dump() == treat.treatment.model_dump()
