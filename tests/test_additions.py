@@ -148,6 +148,9 @@ def test_adapters_read_states_of_three_depths() -> None:
         expected.append(own.output(own.norm(changed)))
     assert_equal(whole(TOKENS), torch.cat(expected))
     assert (whole(TOKENS) - own(TOKENS)).abs().max() > 0.01
+    # In eval mode without gradients PyTorch takes other kernels.
+    with torch.no_grad():
+        assert_equal(whole.eval()(TOKENS), torch.cat(expected))
 
 
 @EVERY_KIND
@@ -197,7 +200,7 @@ def test_the_selector_looks_at_means_of_states() -> None:
 
 
 def test_what_was_added_before_is_on_wherever_a_later_addition_is() -> None:
-    """Lee et al. 2022, Eqs. 5-6: the best match is in the second memory, so both are on; in the first, that alone."""
+    """Lee et al. 2022: the best match is in the second memory, so both are on; in the first, that alone."""
     network, first, second = network_of(), sentences(4, seed=5), sentences(4, seed=6)
     additions: list[Addition] = []
     for taught, kind in ((first, "slots"), (second, "low-rank")):

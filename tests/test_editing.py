@@ -267,7 +267,7 @@ def test_what_cannot_be_edited(editor: Editor, changes: dict[str, Any], message:
 )
 def test_settings_that_do_not_do(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RepairError, match=message):
-        make_treatment("slots", **options)
+        make_treatment("memory-slots", **options)
 
 
 ROOT = Path(__file__).parents[1]

@@ -365,7 +365,7 @@ def test_the_ratio_of_every_published_row(name: str) -> None:
 
 
 def test_the_table_of_the_selector() -> None:
-    """Lee et al. 2022, tables 5 and 6: 48,000 questions by what they ask for and what the selector takes them for."""
+    """As published by Lee et al. 2022: 48,000 questions by what they ask for and what the selector takes them for."""
     numbers = {("others", "off"): (19527, 0.953), ("others", "on"): (4473, 0.708)}
     numbers |= {("edited", "off"): (854, 0.351), ("edited", "on"): (23146, 0.917)}
     edited, on, right = [], [], []

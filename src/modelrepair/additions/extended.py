@@ -19,7 +19,7 @@ class Extended(nn.Module):
     """A network and what was added to it, in order. The network's own modules and weights stay what they are.
 
     Without selectors all additions are on. Of those that have one, the additions up to and with the one whose memory an
-    input is most like are on if it is like enough (Lee et al. 2022, section 3.3, Eqs. 5-6): later ones were trained
+    input is most like are on if it is like enough (Lee et al. 2022): later ones were trained
     while those before them were on.
 
     Args:

@@ -11,7 +11,7 @@ from modelrepair.additions.selector import Selector
 from modelrepair.additions.sites import sites_of, widths
 
 SITES = ("query", "value", "feed-forward-in", "feed-forward-out")
-"""Lee et al. 2022, section 4.1: queries and values of attention, and both layers of the two-layer networks."""
+"""As Lee et al. 2022: queries and values of attention, and both layers of the two-layer networks."""
 
 
 class LowRank(SideNetworks):

@@ -12,7 +12,8 @@ from modelrepair.additions.sites import states
 
 
 class Selector(nn.Module):
-    """A memory of inputs, as the network itself sees them (Lee et al. 2022, section 3.2, Eqs. 3-4).
+    """A memory of inputs, as the network itself sees them (Lee et al. 2022, "Plug-and-play adaptation
+    for continuously-updated QA").
 
     q(x) is the mean hidden state of x in the frozen network (`query_embeddings`), of length 1, and M are those of the
     inputs that the addition was taught. It is on for x if max_{m ∈ M} ⟨m, q(x)⟩ ≥ δ.

@@ -14,7 +14,7 @@ from modelrepair.additions.sites import sites_of, widths
 
 
 class Slots(SideNetworks):
-    """ΔFFN(H) = GELU(H K̃ᵀ) Ṽ, added to FFN(H) = GELU(H Kᵀ) V (section 3.2, Eqs. 3-4).
+    """ΔFFN(H) = GELU(H K̃ᵀ) Ṽ, added to FFN(H) = GELU(H Kᵀ) V.
 
     K̃ is drawn as of any linear layer, Ṽ is 0, so that nothing is added before it is trained.
 

@@ -19,7 +19,7 @@ class StateAdapters(Addition):
 
     With the states H₀, …, H_{L−1} that enter the layers of the frozen network and its last hidden state h:
     U₁ = T₁(H₀), U₂ = T₂(H_{⌊L/2⌋} + U₁), U₃ = T₃(H_{L−1} + U₂), and h becomes h + D [h; u], u being U₃ at the position
-    that is answered from (Lee et al. 2022, section 4.1; theirs see the first, the middle and the last layer). Each T
+    that is answered from (Lee et al. 2022; theirs see the first, the middle and the last layer). Each T
     has two layers of PyTorch's transformer, which looks at all positions that are there. D is 0 at first, so that
     nothing is added before it is trained.
 

@@ -342,7 +342,7 @@ class EditorSettings(TreatmentSettings):
 class SlotsSettings(EditorSettings):
     """CALINET: slots beside a two-layer network (Dong et al. 2022)."""
 
-    kind: Literal["slots"] = "slots"
+    kind: Literal["memory-slots"] = "memory-slots"
     slots: Count = 256
     """d_c."""
     layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None

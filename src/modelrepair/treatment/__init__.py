@@ -28,12 +28,12 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "fine-tune": FineTune,
     "insert": Insert,
     "low-rank": LowRankEditor,
+    "memory-slots": SlotEditor,
     "mend": Mend,
     "negative-gradient": NegativeGradient,
     "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
-    "slots": SlotEditor,
     "state-adapters": StateAdapterEditor,
 }
 

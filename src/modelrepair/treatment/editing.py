@@ -58,6 +58,8 @@ class Editor(EditorSettings, Treatment):
                 "no training examples remain on which the model is to stay as it is: set retention to 0, or select "
                 "fewer causes"
             )
+        if not self.retention:
+            kept = kept.subset([])
         given = patient.model
         network = self._extended(given, taught, patient.seed)
         model = TrainedModel(network, given.likelihood, batch_size=given.batch_size, device=given.device)
@@ -119,21 +121,21 @@ class Editor(EditorSettings, Treatment):
 
 
 class SlotEditor(SlotsSettings, Editor):
-    """Slots beside a two-layer network (CALINET, Dong et al. 2022, section 3.2; see `Slots`)."""
+    """Slots beside a two-layer network (CALINET, Dong et al. 2022; see `Slots`)."""
 
     def added(self) -> dict[str, Any]:
         return {"kind": "slots", "slots": self.slots, "layer": -1 if self.layer is None else self.layer}
 
 
 class LowRankEditor(LowRankSettings, Editor):
-    """LoRA, with a selector (Lee et al. 2022, section 3; see `LowRank` and `Selector`), or without."""
+    """LoRA, with a selector (Lee et al. 2022; see `LowRank` and `Selector`), or without."""
 
     def added(self) -> dict[str, Any]:
         return {"kind": "low-rank", "rank": self.rank, "scale": self.scale}
 
 
 class StateAdapterEditor(StateAdaptersSettings, Editor):
-    """K-adapter, with a selector (Lee et al. 2022, section 3; see `StateAdapters` and `Selector`), or without."""
+    """K-adapter, with a selector (Lee et al. 2022; see `StateAdapters` and `Selector`), or without."""
 
     def added(self) -> dict[str, Any]:
         return {"kind": "state-adapters", "heads": self.heads}

@@ -158,7 +158,7 @@ def forgotten_per_learned(
 ) -> float | None:
     """How many facts are forgotten for each one learned: K_s(s_before − s_after) / (K_t(t_after − t_before)).
 
-    The F/U ratio of Lee et al. 2022 (section 4.2), in facts, not in accuracies: their two sets differ in size.
+    The F/U ratio of Lee et al. 2022, in facts, not in accuracies: their two sets differ in size.
 
     Args:
         others, others_before, others_after: K_s facts that are to be left alone, with their accuracies s from 0 to 1.
@@ -172,7 +172,7 @@ def forgotten_per_learned(
 
 
 def selection_of_facts(additions_on: ArrayLike, right: ArrayLike, edited: ArrayLike) -> Numbers:
-    """How well what was added to a model tells what it was taught from all else (Lee et al. 2022, section 5.2).
+    """How well what was added to a model tells what it was taught from all else (as Lee et al. 2022).
 
     Args:
         additions_on: (t,) whether it is on for each probe.
