@@ -276,7 +276,7 @@ class TestUpdate:
         YAML().dump(settings, project / "params.yaml")
         main(["update", str(project)])
         expect_current(project)
-        assert "params.yaml has, in addition, methods.mend, evaluation" in capsys.readouterr().out
+        assert "params.yaml has, in addition, evaluation, methods.mend" in capsys.readouterr().out
         assert read(project / "dvc.yaml")["stages"] == {**project_pipeline()["stages"], "my-report": own}
         assert read(project / "params.yaml")["seed"] == 7
         assert read(project / "params.yaml")["treatments"]["ssse"]["damping"] == 3.0
