@@ -150,6 +150,18 @@ def test_inside_a_repository_there_is_no_second_one(tmp_path: Path) -> None:
     assert "no_scm" not in (tmp_path / "deep/mine/.dvc/config").read_text()
 
 
+def test_an_empty_folder_stays_the_one_that_somebody_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["init", "."])
+    assert (Path.cwd() / "dvc.yaml").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(".dvc", ".dvcignore", ".git", ".gitignore", "README.md", "data", "dvc.yaml", "networks"),
+        *("params.yaml", "requests", "requirements.txt", "weights"),
+    }
+
+
 def test_without_git_it_says_so_to_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     main(["init", str(tmp_path / "mine")])
