@@ -174,6 +174,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a full folder": (["init", "full"], r"full is not empty: name a new folder"),
     "a file": (["init", "full/note.txt"], r"note\.txt is a file: name a new folder"),
     "no data": (["init", "new", "--data=gone.npz"], r"there is no gone\.npz, which --data names"),
+    "in the data": (["init", "full/new", "--data=full"], r"new lies in full, which is copied into it: name"),
     "no failures": (["init", "new", "--failures=gone.csv"], r"there is no gone\.csv, which --failures names"),
     "text": (["init", "new", "--data=full/note.txt"], r"note\.txt is no data that the pipeline reads: give"),
     "broken": (["init", "new", "--data=broken.npz"], r"broken\.npz cannot be read as \.npz arrays"),

@@ -114,6 +114,8 @@ def start_project(folder: Path, wishes: Wishes) -> None:
     ):
         if path is not None and not path.exists():
             raise RepairError(f"there is no {path}, which {what} names: name what is there")
+    if wishes.data is not None and folder.is_relative_to(wishes.data.resolve()):
+        raise RepairError(f"{folder} lies in {wishes.data}, which is copied into it: name a folder elsewhere")
     # An empty folder that is there stays the one that it is: somebody's terminal may be in it.
     written = folder / ".begun" if folder.is_dir() else folder
     with output_folder(written) as place:
