@@ -54,9 +54,9 @@ def take_literally(app: Any, what: str, name: str, documented: Any, options: Any
         if line.endswith(":") and not SECTION.fullmatch(line) and opens:
             lines[number] += ":"
             formula = indent
-    if what == "attribute":
-        # Napoleon would take what stands before a colon in the first line for a type.
-        lines.insert(0, "")
+    if what == "attribute" and (before := re.match(r"(?:[^`:]|`[^`]*`)*: ", lines[0])):
+        # Napoleon would take what stands before a colon in the first line for a type, unless the line ends there.
+        lines[:1] = [before[0].rstrip(), lines[0][before.end() :]]
 
 
 def setup(app: Any) -> None:
