@@ -1,6 +1,6 @@
 """How is the model repaired?
 
-Imports `posterior`, `curvature`, `training`, `models`, `data` and `settings`.
+Imports `posterior`, `curvature`, `training`, `models`, `additions`, `data` and `settings`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from modelrepair.treatment.contrast import Distil, NegativeGradient
 from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
+from modelrepair.treatment.editing import LowRankEditor, SlotEditor, StateAdapterEditor
 from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.obvious import highest_losses
 from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
@@ -26,11 +27,14 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "distil": Distil,
     "fine-tune": FineTune,
     "insert": Insert,
+    "low-rank": LowRankEditor,
+    "memory-slots": SlotEditor,
     "mend": Mend,
     "negative-gradient": NegativeGradient,
     "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
+    "state-adapters": StateAdapterEditor,
 }
 
 __all__ = [
@@ -42,12 +46,15 @@ __all__ = [
     "Distil",
     "FineTune",
     "Insert",
+    "LowRankEditor",
     "Mend",
     "NegativeGradient",
     "Patient",
     "RandomLabels",
     "Retrain",
     "Scrub",
+    "SlotEditor",
+    "StateAdapterEditor",
     "Treated",
     "Treatment",
     "highest_losses",

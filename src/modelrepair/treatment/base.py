@@ -46,6 +46,8 @@ class Patient:
         checkpoint: where to keep progress.
         corrections: (m,) numbers of the classes that a person gives to the causes, -1 to those that are only to be
             removed; None where nobody gives any.
+        facts: (n,) which fact each training example states, and (q,) each failure asks for; None where examples are no
+            such.
     """
 
     model: TrainedModel
@@ -61,6 +63,7 @@ class Patient:
     seed: int = 0
     checkpoint: Checkpoint | None = None
     corrections: NDArray[np.int64] | None = None
+    facts: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __post_init__(self) -> None:
         if self.corrections is not None and self.corrections.shape != self.causes.shape:
@@ -101,6 +104,29 @@ class Patient:
         told = self.corrections >= 0
         given = self.examples.subset(self.causes[told])
         return given.with_targets(self.corrections[told].astype(given.targets.dtype))
+
+    @property
+    def restated(self) -> Examples:
+        """The causes that state a fact of the failures, with the right object in place of what they state.
+
+        Those that a person gives another class are among `corrected`.
+        """
+        if self.facts is None:
+            return self.examples.subset([])
+        stated, asked = self.facts
+        order = np.argsort(asked, kind="stable")
+        told = np.zeros(len(self.causes), bool) if self.corrections is None else self.corrections >= 0
+        causes = self.causes[np.isin(stated[self.causes], asked) & ~told]
+        place = np.searchsorted(asked[order], stated[causes])
+        return self.examples.subset(causes).with_targets(self.failures.targets[order[place]])
+
+    @property
+    def elsewhere(self) -> NDArray[np.int64]:
+        """Positions of D \\ C, but for what states a fact of the failures."""
+        if self.facts is None:
+            return self.remaining
+        stated, asked = self.facts
+        return self.remaining[~np.isin(stated[self.remaining], asked)]
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.

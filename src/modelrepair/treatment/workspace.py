@@ -13,7 +13,12 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
+from modelrepair.models.workspace import (
+    discovery_examples,
+    facts_of_failures,
+    reserved_examples,
+    training_examples,
+)
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.treatment import TreatmentSettings
 from modelrepair.treatment.base import Patient
@@ -44,7 +49,8 @@ def read_patient(
         RepairError: if an artefact is missing or damaged, or there are no causes.
     """
     model, description = load_model(root / "models/base")
-    training, _ = training_examples(root)
+    training, table = training_examples(root)
+    asked = facts_of_failures(root)
     discovery, failures = discovery_examples(root)
     patient = Patient(
         model=model,
@@ -60,5 +66,6 @@ def read_patient(
         seed=seed,
         checkpoint=checkpoint,
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
+        facts=None if asked is None or "fact" not in table else (table["fact"].to_numpy(np.int64), asked),
     )
     return patient, description
