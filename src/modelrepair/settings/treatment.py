@@ -16,6 +16,7 @@ from modelrepair.settings.base import (
     Seed,
     Settings,
     Share,
+    Whole,
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
@@ -290,6 +291,59 @@ class AlignSettings(RelabellingSettings, JudgedSettings):
     inputs as they are, and corrects labels alone."""
 
 
+class EditorTrainingSettings(Settings):
+    """How the hyper-network of a knowledge editor is made and trained (De Cao et al. 2021)."""
+
+    memory: Count = 64
+    """Numbers of its LSTM in each direction; 128 as published."""
+    condition: Count = 256
+    """Numbers of what is read of an edit; 1024 as published."""
+    hidden: Count = 64
+    """Width of the networks that make each matrix's gates; 128 as published."""
+    scale: Positive = 1.0
+    """The largest strength of a shift."""
+    at_once: Count = 1
+    """Edits whose shifts are summed in each step of its training; 1 as published."""
+    views: Flag = True
+    """Whether another wording of each edit is taught with it (P^x)."""
+    others: Count = 48
+    """Sentences of other facts in each step, half of them of the edits' relations (O^x)."""
+    learning_rate: Positive = 1e-3
+    """Of RMSprop, centred."""
+    warm_up: Whole = 100
+    """Steps over which the rate rises."""
+    rounds: Count = 12
+    steps: Count = 250
+    """Of each round."""
+    margin: Positive = 1e-2
+    """m of the first round: how far answers to other sentences may move, in nats."""
+    least_margin: Positive = 1e-3
+    """Below which m does not shrink."""
+    multiplier_rate: Positive = 0.3
+    """By how much of the difference from m the multiplier moves in each step."""
+    tried: Count = 64
+    """Facts that are tried after each round instead of learned from."""
+
+
+class KnowledgeEditorSettings(TreatmentSettings):
+    """Edit the failures, which are facts, by a hyper-network that has learned to on others (De Cao et al. 2021)."""
+
+    kind: Literal["knowledge-editor"] = "knowledge-editor"
+    relabels: ClassVar[bool] = False
+    edits: Literal["sequential", "together"] = "together"
+    """sequential: one after another, each from where the last has led. together: all shifts in one sum."""
+    loops: Count = 5
+    """How often at most an edit that has not taken is made again, from where the model then is."""
+    points: Count = 10
+    """Points that are looked at on the way of each loop, or of all edits that come one after another."""
+    training: EditorTrainingSettings = EditorTrainingSettings()
+    """Of the hyper-network."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+
 Treatment = Annotated[
     AlignSettings
     | ComplementaryLabelsSettings
@@ -298,6 +352,7 @@ Treatment = Annotated[
     | DistilSettings
     | FineTuneSettings
     | InsertSettings
+    | KnowledgeEditorSettings
     | MendSettings
     | NegativeGradientSettings
     | RandomLabelsSettings
