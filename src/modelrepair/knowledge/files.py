@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from modelrepair.errors import RepairError
 from modelrepair.knowledge.editing import Editor
 from modelrepair.knowledge.hypernetwork import HyperNetwork, edited_matrices, embedded_words
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import tensors_with_metadata, write_tensors
+
+SIZES = ("memory", "condition", "hidden")
+OPTION = "option."
 
 
 def save_editor(path: Path, editor: Editor, loops: int) -> None:
@@ -21,9 +26,13 @@ def save_editor(path: Path, editor: Editor, loops: int) -> None:
         loops: how often at most an edit is made again that has not taken.
     """
     network = editor.network
-    sizes = {"memory": network.memory, "condition": network.condition, "hidden": network.hidden}
-    options = {**sizes, "scale": network.scale, "loops": loops}
-    write_tensors(path, network.state_dict(), {"options": json.dumps(options)})
+    options = {
+        **{name: torch.tensor(getattr(network, name)) for name in SIZES},
+        "scale": torch.tensor(network.scale, dtype=torch.float64),
+        "loops": torch.tensor(loops),
+    }
+    # As tensors, because several texts beside them would come in any order, and the bytes with them.
+    write_tensors(path, network.state_dict() | {f"{OPTION}{name}": value for name, value in options.items()})
 
 
 def load_editor(path: Path, model: TrainedModel) -> tuple[Editor, int]:
@@ -39,8 +48,12 @@ def load_editor(path: Path, model: TrainedModel) -> tuple[Editor, int]:
     from safetensors import SafetensorError
 
     try:
-        tensors, metadata = tensors_with_metadata(path)
-        options = json.loads(metadata["options"])
+        tensors, _ = tensors_with_metadata(path)
+        options: dict[str, Any] = {
+            name.removeprefix(OPTION): tensors.pop(name).item()
+            for name in [*tensors]
+            if name.startswith(OPTION)
+        }
         loops = int(options.pop("loops"))
         network = HyperNetwork(embedded_words(model.network), edited_matrices(model.network), **options)
         network.load_state_dict(tensors)

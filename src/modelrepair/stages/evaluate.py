@@ -1,7 +1,5 @@
 """Measure what was found and what was repaired, draw it, and write the page on which a person decides."""
 
-import environment  # noqa: F401
-
 from pathlib import Path
 from typing import Any
 
