@@ -16,6 +16,7 @@ from modelrepair.settings.base import (
     Seed,
     Settings,
     Share,
+    Text,
     Whole,
     expect,
 )
@@ -145,6 +146,13 @@ class FineTuneSettings(DescentSettings, TeachingSettings):
     epochs: Count = 10
     remaining: Literal["all", "equal"] = "all"
     """all of D \\ C, or as many random ones as there are causes."""
+    layers: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None,
+        expect("a list of paths of layers, such as [layers.0, output], or null for all"),
+    ] = None
+    """Paths of the layers that are trained, within the network; null for all."""
+    anchor: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ − θ̂‖² on the mean loss."""
 
     @model_validator(mode="after")
     def _remains(self) -> FineTuneSettings:
@@ -302,18 +310,20 @@ class EditorTrainingSettings(Settings):
     """Width of the networks that make each matrix's gates; 128 as published."""
     scale: Positive = 1.0
     """The largest strength of a shift."""
-    at_once: Count = 1
-    """Edits whose shifts are summed in each step of its training; 1 as published."""
+    at_once: Count = 16
+    """Edits whose shifts are summed in each step of its training. 1 as published, for edits that stay single: only one
+    that has learned several at once makes edits that can be summed, or follow each other."""
     views: Flag = True
     """Whether another wording of each edit is taught with it (P^x)."""
     others: Count = 48
     """Sentences of other facts in each step, half of them of the edits' relations (O^x)."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3
     """Of RMSprop, centred."""
-    warm_up: Whole = 100
+    warm_up: Whole = 20
     """Steps over which the rate rises."""
-    rounds: Count = 12
-    steps: Count = 250
+    rounds: Count = 6
+    """After each of which edits are tried, and the margin shrinks if they succeed."""
+    steps: Count = 100
     """Of each round."""
     margin: Positive = 1e-2
     """m of the first round: how far answers to other sentences may move, in nats."""
