@@ -27,8 +27,8 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
     The hyper-network g learns from edits of facts that look right, with another object of their relation as what is
     wanted; neither the failures nor what was taken for causes is ever among them. Then it is given the failures with
     their right objects. The paper measures single edits, each from θ̂: here they make one model, all in one sum, or one
-    after another. What g has learned of single edits holds for neither: it leads where g has never been, and a few edits
-    break what was there. So g learns sums of several edits, unless it is told to learn single ones.
+    after another. What g has learned of single edits holds for neither: it leads where g has never been, and a few
+    edits break what was there. So g learns sums of several edits, unless it is told to learn single ones.
     """
 
     def treat(self, patient: Patient) -> Treated:
