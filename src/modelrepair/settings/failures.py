@@ -24,11 +24,6 @@ class CkaSettings(Settings):
 class FailuresSettings(Settings):
     """Which failures, and who may see them."""
 
-    detect: Literal["answer", "cka"] = "answer"
-    """What a failure is. answer: an example that the model has wrong. cka: of facts, one that it does not hold by
-    `cka`, whatever it answers."""
-    cka: CkaSettings = CkaSettings()
-    """How facts are assessed, as failures and when results are measured."""
     protocol: Literal["discovery", "halves"] = "discovery"
     """discovery: what methods see and what is measured are different examples. halves: query and holdout are random
     halves of all failures (Tanno et al. 2022)."""
@@ -49,6 +44,11 @@ class FailuresSettings(Settings):
     most_reserved: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None
     """At most so many of the reserved examples are to be had, of all classes alike; contained in any larger part.
     null: all."""
+    detect: Literal["answer", "cka"] = "answer"
+    """What a failure is. answer: an example that the model has wrong. cka: of facts, one that it does not hold by
+    `cka`, whatever it answers."""
+    cka: CkaSettings = CkaSettings()
+    """How facts are assessed, as failures and when results are measured."""
 
 
 class SplitFailures(Settings):
