@@ -12,7 +12,7 @@ repro: $(INSTALLED)  ## run the pipeline and show what was found and repaired
 	python -m modelrepair show
 
 test: $(INSTALLED) lint  ## run every test, a file at a time in each of two processes
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	ruff check .
