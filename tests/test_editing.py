@@ -29,6 +29,7 @@ from modelrepair.treatment import (
     Patient,
     SlotEditor,
     StateAdapterEditor,
+    Stated,
     make_treatment,
 )
 from modelrepair.treatment.editing import Editor
@@ -80,7 +81,7 @@ def patient(**changes: Any) -> Patient:
         "curvature": no_curvature,
         "guarded": False,
         "seed": 3,
-        "facts": (STATED, ASKED),
+        "stated": Stated(facts=STATED, relations=np.zeros(COUNT, dtype=np.int64), failing=ASKED),
     }
     return Patient(**(settings | changes))
 
@@ -96,8 +97,8 @@ def test_causes_of_the_failures_are_restated() -> None:
     elsewhere = patient().elsewhere
     assert {*STATED[elsewhere]} == {2, 4, 5, 7}
     assert not {*elsewhere} & {*CAUSES}
-    assert len(patient(facts=None).restated) == 0
-    assert patient(facts=None).elsewhere.tolist() == patient().remaining.tolist()
+    assert len(patient(stated=None).restated) == 0
+    assert patient(stated=None).elsewhere.tolist() == patient().remaining.tolist()
 
 
 def test_what_is_taught_and_what_is_kept() -> None:
@@ -182,7 +183,7 @@ def test_the_network_itself_stays_as_it_is(name: str) -> None:
     assert treated.model.mean_log_likelihood(taught) > given.model.mean_log_likelihood(taught)
     if "selector" in name:
         # Two of them with two answers are one prompt.
-        twice = patient(failures=FAILURES.followed_by(FAILURES.subset([0])), facts=None)
+        twice = patient(failures=FAILURES.followed_by(FAILURES.subset([0])), stated=None)
         again: Any = EDITORS[name].treat(twice).model.network
         assert len(again.additions[0].selector.memory) == QUERY
         inputs = torch.from_numpy(taught.inputs.astype(np.int64))
@@ -236,10 +237,14 @@ def test_a_treated_model_can_be_treated_again() -> None:
     [
         (
             SlotEditor(),
-            {"failures": FAILURES.subset([]), "facts": None},
+            {"failures": FAILURES.subset([]), "stated": None},
             "teaches failures, and there are none",
         ),
-        (SlotEditor(), {"facts": (np.zeros(COUNT, int), np.zeros(QUERY, int))}, "set retention to 0"),
+        (
+            SlotEditor(),
+            {"stated": Stated(*np.zeros((2, COUNT), dtype=np.int64), np.zeros(QUERY, dtype=np.int64))},
+            "set retention to 0",
+        ),
         (SlotEditor(layer=2), {}, "CALINET is to sit in layer 2, and the network FactLM has 2 layers"),
         (
             LowRankEditor(selector=SelectorSettings(layer=4)),

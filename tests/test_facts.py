@@ -506,3 +506,31 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     assert edited["success"] > 0.8
     assert edited["retain"] > 0.9
     assert edited["selector"]["edited_on"] > edited["selector"]["others_on"]
+
+    knowledge = metrics["knowledge"]
+    assert knowledge["before"]["false_rate"] > 0.2
+    assert knowledge["before"]["false_rate_of_others"] < 0.2
+    assert knowledge["detection"]["auroc_of_assessment"] > 0.7
+    assert knowledge["before"]["adversarial_perplexity"] < knowledge["before"]["perplexity"]
+
+    small = {"rounds": 1, "steps": 5, "memory": 8, "condition": 16, "hidden": 8, "tried": 4}
+    project.set_parameters(
+        {
+            "treatment": "knowledge-editor",
+            "treatments.knowledge-editor": {"kind": "knowledge-editor", "loops": 1, "training": small},
+            "evaluation.single_edits": 3,
+        }
+    )
+    outcome = project.repro().succeeded()
+    assert {"treat", "evaluate"} <= {*outcome.stages_run}
+    assert "train-base" not in outcome.stages_run
+    edited = read_json(project.root / "metrics/repair.json")["knowledge"]["single_edits"]
+    assert edited["edits"] == 3
+    assert 0 <= edited["retain"] <= 1
+
+    project.set_parameters({"failures.detect": "cka"})
+    for stage in ("choose-method", "split-failures"):
+        project.repro("--single-item", stage).succeeded()
+    found = read_table(project.root / "data/failures/assessment.parquet")
+    false = found["fact"].isin(table.loc[table["is_corrupted"], "fact"])
+    assert found.loc[false, "is_failure"].mean() > 2 * found.loc[~false, "is_failure"].mean()

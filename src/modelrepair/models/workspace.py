@@ -72,12 +72,6 @@ def discovery_examples(root: Path) -> tuple[Examples, Examples]:
     )
 
 
-def facts_of_failures(root: Path) -> NDArray[np.int64] | None:
-    """(q,) which fact each of the failures that methods may see asks for; None where examples are no facts."""
-    table = failures(root, "discovery")
-    return table.loc[table["is_query"], "fact"].to_numpy(np.int64) if "fact" in table else None
-
-
 def reserved_examples(root: Path) -> Examples:
     """The test examples that were set aside as clean, for methods that need some."""
     return test_examples(root, failures(root, "reserved"))

@@ -38,6 +38,7 @@ from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSett
 from modelrepair.settings.treatment import (
     DeleteSettings,
     EditorSettings,
+    KnowledgeEditorSettings,
     MendSettings,
     Treat,
     Treatment,
@@ -81,6 +82,17 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     _check_dataset(parameters, dataset, corruption)
     _check_room(parameters, names["treatment"], treatment)
     _check(identification, selection, corruption, names)
+    for chosen in {names["treatment"], parameters.reference} & {*parameters.treatments}:
+        if isinstance(parameters.treatments[chosen], KnowledgeEditorSettings) and not dataset.in_words:
+            raise RepairError(
+                f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
+                "dataset whose source is facts, or another treatment"
+            )
+    if parameters.evaluation.single_edits and not isinstance(treatment, KnowledgeEditorSettings):
+        raise RepairError(
+            f"evaluation.single_edits is {parameters.evaluation.single_edits}, and the treatment "
+            f"{names['treatment']!r} makes no edits: set it to 0, or choose knowledge-editor"
+        )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
@@ -134,6 +146,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             retrained=reference.is_gold_standard,
             seed=seed,
             measured=parameters.evaluation,
+            cka=parameters.failures.cka if dataset.in_words else None,
             parameters={
                 "method": parameters.method,
                 **names,
@@ -279,6 +292,11 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
             f"the network {parameters.model.network} takes {'images or vectors' if dataset.in_words else 'sentences'}, "
             f"and {name} has {'sentences' if dataset.in_words else 'none'}: choose another model.network"
             f"{', such as factlm' if dataset.in_words else ''}, or another dataset"
+        )
+    if parameters.failures.detect == "cka" and not dataset.in_words:
+        raise RepairError(
+            f"failures.detect is cka, which assesses facts, and {name} states none: set it to answer, or choose a "
+            "dataset whose source is facts"
         )
     columns = dataset.labels.columns if dataset.labels is not None else []
     for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:

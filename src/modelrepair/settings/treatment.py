@@ -16,6 +16,7 @@ from modelrepair.settings.base import (
     Seed,
     Settings,
     Share,
+    Text,
     Whole,
     expect,
 )
@@ -145,6 +146,13 @@ class FineTuneSettings(DescentSettings, TeachingSettings):
     epochs: Count = 10
     remaining: Literal["all", "equal"] = "all"
     """all of D \\ C, or as many random ones as there are causes."""
+    layers: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None,
+        expect("a list of paths of layers, such as [layers.0, output], or null for all"),
+    ] = None
+    """Paths of the layers that are trained, within the network; null for all."""
+    anchor: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ − θ̂‖² on the mean loss."""
 
     @model_validator(mode="after")
     def _remains(self) -> FineTuneSettings:
@@ -384,6 +392,61 @@ class StateAdaptersSettings(EditorSettings):
         return {"states": 0, **super().needs_room, "answer": 0}
 
 
+class EditorTrainingSettings(Settings):
+    """How the hyper-network of a knowledge editor is made and trained (De Cao et al. 2021)."""
+
+    memory: Count = 64
+    """Numbers of its LSTM in each direction; 128 as published."""
+    condition: Count = 256
+    """Numbers of what is read of an edit; 1024 as published."""
+    hidden: Count = 64
+    """Width of the networks that make each matrix's gates; 128 as published."""
+    scale: Positive = 1.0
+    """The largest strength of a shift."""
+    at_once: Count = 16
+    """Edits whose shifts are summed in each step of its training. 1 as published, for edits that stay single: only one
+    that has learned several at once makes edits that can be summed, or follow each other."""
+    views: Flag = True
+    """Whether another wording of each edit is taught with it (P^x)."""
+    others: Count = 48
+    """Sentences of other facts in each step, half of them of the edits' relations (O^x)."""
+    learning_rate: Positive = 3e-3
+    """Of RMSprop, centred."""
+    warm_up: Whole = 20
+    """Steps over which the rate rises."""
+    rounds: Count = 6
+    """After each of which edits are tried, and the margin shrinks if they succeed."""
+    steps: Count = 100
+    """Of each round."""
+    margin: Positive = 1e-2
+    """m of the first round: how far answers to other sentences may move, in nats."""
+    least_margin: Positive = 1e-3
+    """Below which m does not shrink."""
+    multiplier_rate: Positive = 0.3
+    """By how much of the difference from m the multiplier moves in each step."""
+    tried: Count = 64
+    """Facts that are tried after each round instead of learned from."""
+
+
+class KnowledgeEditorSettings(TreatmentSettings):
+    """Edit the failures, which are facts, by a hyper-network that has learned to on others (De Cao et al. 2021)."""
+
+    kind: Literal["knowledge-editor"] = "knowledge-editor"
+    relabels: ClassVar[bool] = False
+    edits: Literal["sequential", "together"] = "together"
+    """sequential: one after another, each from where the last has led. together: all shifts in one sum."""
+    loops: Count = 5
+    """How often at most an edit that has not taken is made again, from where the model then is."""
+    points: Count = 10
+    """Points that are looked at on the way of each loop, or of all edits that come one after another."""
+    training: EditorTrainingSettings = EditorTrainingSettings()
+    """Of the hyper-network."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+
 Treatment = Annotated[
     AlignSettings
     | ComplementaryLabelsSettings
@@ -392,6 +455,7 @@ Treatment = Annotated[
     | DistilSettings
     | FineTuneSettings
     | InsertSettings
+    | KnowledgeEditorSettings
     | LowRankSettings
     | MendSettings
     | NegativeGradientSettings

@@ -7,6 +7,7 @@ the last finished round, to the same result as without the kill.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -101,7 +102,7 @@ class Descent:
     """How far and how fast to go.
 
     Attributes:
-        optimiser: "adam" or "sgd".
+        optimiser: "adam", "rmsprop" (centred) or "sgd".
         learning_rate: step size.
         rounds: at most this many passes.
         patience: stop after this many rounds without a better watched value; None never stops early.
@@ -163,6 +164,8 @@ class Descent:
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
+    # What is divided by is the deviation of the gradient, not its size (Graves 2013, Eq. 38-45).
+    "rmsprop": functools.partial(torch.optim.RMSprop, centered=True),
 }
 
 

@@ -1,18 +1,19 @@
 """How is the model repaired?
 
-Imports `posterior`, `curvature`, `training`, `models`, `additions`, `data` and `settings`.
+Imports `knowledge`, `posterior`, `curvature`, `training`, `models`, `additions`, `data` and `settings`.
 """
 
 from __future__ import annotations
 
 from modelrepair.settings.base import choose
 from modelrepair.treatment.alignment import Align, Insert
-from modelrepair.treatment.base import Patient, Treated, Treatment
+from modelrepair.treatment.base import Patient, Stated, Treated, Treatment
 from modelrepair.treatment.contrast import Distil, NegativeGradient
 from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
 from modelrepair.treatment.editing import LowRankEditor, SlotEditor, StateAdapterEditor
+from modelrepair.treatment.knowledge_editing import KnowledgeEditor
 from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.obvious import highest_losses
 from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
@@ -27,6 +28,7 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "distil": Distil,
     "fine-tune": FineTune,
     "insert": Insert,
+    "knowledge-editor": KnowledgeEditor,
     "low-rank": LowRankEditor,
     "memory-slots": SlotEditor,
     "mend": Mend,
@@ -46,6 +48,7 @@ __all__ = [
     "Distil",
     "FineTune",
     "Insert",
+    "KnowledgeEditor",
     "LowRankEditor",
     "Mend",
     "NegativeGradient",
@@ -55,6 +58,7 @@ __all__ = [
     "Scrub",
     "SlotEditor",
     "StateAdapterEditor",
+    "Stated",
     "Treated",
     "Treatment",
     "highest_losses",
