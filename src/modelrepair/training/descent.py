@@ -291,7 +291,11 @@ def minimise(
             )
     bar.close()
     judged.network.eval()
-    if oversight.aim and best_value is not None and trace[_highest(trace, oversight.aim)]["watched"] < best_value:
+    if (
+        oversight.aim
+        and best_value is not None
+        and trace[_highest(trace, oversight.aim)]["watched"] < best_value
+    ):
         for point in range(1, POINTS_TO_AIM):
             state = _between(start, aimed_state, point / POINTS_TO_AIM)
             judged.network.load_state_dict(state)
