@@ -80,7 +80,7 @@ assert repaired.score(rows[900:], labels[900:]) > model.score(rows[900:], labels
 def test_the_settings_of_the_readme_are_settings() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     every = [*map(yaml.safe_load, blocks("yaml"))]
-    assert len(every) == 3
+    assert len(every) == 2
     for settings in every:
         changed = {
             name: {**content[name], **section} if isinstance(section, dict) else section

@@ -49,6 +49,8 @@ class Answers:
         training_predictions: (n,) or (n, k), as those of the test examples; None where nobody asked for them.
         training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
         test_probabilities: (t, k), likewise.
+        additions_on: (t,) bool, for which test examples something was on that the model has beside its network and that
+            answers for some alone; None where it has no such thing.
         relearning_steps: after how many steps the model knows the causes as well as the base model does; infinity if
             those that were taken were not enough, None where this was not measured.
         contrasted: (t,) mean probability of the object in relations that contradict the probe's; NaN where there are
@@ -63,6 +65,7 @@ class Answers:
     training_predictions: Array | None = None
     training_probabilities: Array | None = None
     test_probabilities: Array | None = None
+    additions_on: NDArray[np.bool_] | None = None
     relearning_steps: float | None = None
     contrasted: NDArray[np.float64] | None = None
     adversarial: NDArray[np.float64] | None = None
@@ -183,6 +186,7 @@ class Evidence:
                 "facts": self.test_facts,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
+                **{f"marks of additions {when}": of.additions_on for when, of in answers.items()},
                 **{f"contrasts {when}": of.contrasted for when, of in answers.items()},
                 **{f"adversaries {when}": of.adversarial for when, of in answers.items()},
             },
@@ -389,7 +393,23 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
         training_predictions=believed,
         training_probabilities=expected,
         test_probabilities=foreseen,
+        additions_on=_additions_on(model, tests),
     )
+
+
+def _additions_on(model: TrainedModel, examples: Examples) -> NDArray[np.bool_] | None:
+    """(n,) for which examples an addition with a selector is on; None where there is none."""
+    from modelrepair.additions import Extended
+
+    network = model.network
+    if not isinstance(network, Extended) or not network.is_selective:
+        return None
+    # The first of them is on wherever any is.
+    on = [
+        next(switch for switch in network.switches(inputs) if switch is not None)
+        for _, inputs, _ in model.batches(examples)
+    ]
+    return np.concatenate([batch.cpu().numpy() for batch in on])
 
 
 def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array, Array, Array, Array | None]:

@@ -299,6 +299,99 @@ class AlignSettings(RelabellingSettings, JudgedSettings):
     inputs as they are, and corrects labels alone."""
 
 
+class SelectorSettings(Settings):
+    """For which inputs an addition answers: those like what it was taught (Lee et al. 2022)."""
+
+    layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
+    """Inputs are compared by the mean of the states that enter this layer; null: the middle one."""
+    threshold: Annotated[float, Field(gt=-1, lt=1), expect("a number above -1 and below 1")] = 0.9
+    """δ, the least cosine with something that was taught."""
+
+
+class EditorSettings(TreatmentSettings):
+    """Of treatments that teach the failures to an addition and leave the network as it is."""
+
+    wordings: Literal["query", "causes"] = "causes"
+    """What is taught. query: the failures. causes: also those causes that state a fact of theirs, with the right
+    object, where the data say which fact a sentence states."""
+    retention: NonNegative = 1.0
+    """Weight of the divergence KL(before ‖ after) on the other training examples without the causes; 0: none."""
+    learning_rate: Positive = 3e-3
+    """Of Adam, at first: it falls to 0 by half a cosine."""
+    steps: Count = 600
+    looks: Count = 10
+    """Points at which accuracy on discovery is looked at, the last after all steps."""
+    batch_size: Count = 64
+    """Of what is taught and, as many again, of what is retained."""
+    selector: SelectorSettings | None = None
+    """For which inputs the addition answers; null: for all."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        """Sites of a network at which it sits, with the number of the deepest layer that is asked for, from 0."""
+        if self.selector is None:
+            return {}
+        return {"states": self.selector.layer or 0}
+
+    @model_validator(mode="after")
+    def _looks(self) -> EditorSettings:
+        if self.steps % self.looks:
+            raise ValueError(
+                f"steps is {self.steps} and looks is {self.looks}, between which there are as many steps each: make "
+                "steps a multiple of looks"
+            )
+        return self
+
+
+class SlotsSettings(EditorSettings):
+    """CALINET: slots beside a two-layer network (Dong et al. 2022)."""
+
+    kind: Literal["memory-slots"] = "memory-slots"
+    slots: Count = 256
+    """d_c."""
+    layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
+    """Beside whose network they sit; null: the last."""
+    learning_rate: Positive = 5e-3
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {**super().needs_room, "feed-forward": self.layer or 0}
+
+
+class LowRankSettings(EditorSettings):
+    """LoRA on queries, values and both layers of the two-layer networks (Lee et al. 2022)."""
+
+    kind: Literal["low-rank"] = "low-rank"
+    rank: Count = 8
+    """r."""
+    scale: Positive = 4.0
+    """By what the products are multiplied, α/r."""
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {
+            **super().needs_room,
+            **dict.fromkeys(("query", "value", "feed-forward-in", "feed-forward-out"), 0),
+        }
+
+
+class StateAdaptersSettings(EditorSettings):
+    """K-adapter: small transformers fed by hidden states of three depths (Lee et al. 2022)."""
+
+    kind: Literal["state-adapters"] = "state-adapters"
+    heads: Count = 4
+    """Of attention in the adapters."""
+    learning_rate: Positive = 1e-3
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {"states": 0, **super().needs_room, "answer": 0}
+
+
 class EditorTrainingSettings(Settings):
     """How the hyper-network of a knowledge editor is made and trained (De Cao et al. 2021)."""
 
@@ -363,11 +456,14 @@ Treatment = Annotated[
     | FineTuneSettings
     | InsertSettings
     | KnowledgeEditorSettings
+    | LowRankSettings
     | MendSettings
     | NegativeGradientSettings
     | RandomLabelsSettings
     | RetrainSettings
-    | ScrubSettings,
+    | ScrubSettings
+    | SlotsSettings
+    | StateAdaptersSettings,
     Field(discriminator="kind"),
 ]
 

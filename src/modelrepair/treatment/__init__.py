@@ -1,6 +1,6 @@
 """How is the model repaired?
 
-Imports `knowledge`, `posterior`, `curvature`, `training`, `models`, `data` and `settings`.
+Imports `knowledge`, `posterior`, `curvature`, `training`, `models`, `additions`, `data` and `settings`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from modelrepair.treatment.contrast import Distil, NegativeGradient
 from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
-from modelrepair.treatment.editing import KnowledgeEditor
+from modelrepair.treatment.editing import LowRankEditor, SlotEditor, StateAdapterEditor
+from modelrepair.treatment.knowledge_editing import KnowledgeEditor
 from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.obvious import highest_losses
 from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
@@ -28,11 +29,14 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "fine-tune": FineTune,
     "insert": Insert,
     "knowledge-editor": KnowledgeEditor,
+    "low-rank": LowRankEditor,
+    "memory-slots": SlotEditor,
     "mend": Mend,
     "negative-gradient": NegativeGradient,
     "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
+    "state-adapters": StateAdapterEditor,
 }
 
 __all__ = [
@@ -45,12 +49,15 @@ __all__ = [
     "FineTune",
     "Insert",
     "KnowledgeEditor",
+    "LowRankEditor",
     "Mend",
     "NegativeGradient",
     "Patient",
     "RandomLabels",
     "Retrain",
     "Scrub",
+    "SlotEditor",
+    "StateAdapterEditor",
     "Stated",
     "Treated",
     "Treatment",

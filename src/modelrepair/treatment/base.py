@@ -119,6 +119,29 @@ class Patient:
         given = self.examples.subset(self.causes[told])
         return given.with_targets(self.corrections[told].astype(given.targets.dtype))
 
+    @property
+    def restated(self) -> Examples:
+        """The causes that state a fact of the failures, with the right object in place of what they state.
+
+        Those that a person gives another class are among `corrected`.
+        """
+        if self.stated is None:
+            return self.examples.subset([])
+        stated, asked = self.stated.facts, self.stated.failing
+        order = np.argsort(asked, kind="stable")
+        told = np.zeros(len(self.causes), bool) if self.corrections is None else self.corrections >= 0
+        causes = self.causes[np.isin(stated[self.causes], asked) & ~told]
+        place = np.searchsorted(asked[order], stated[causes])
+        return self.examples.subset(causes).with_targets(self.failures.targets[order[place]])
+
+    @property
+    def elsewhere(self) -> NDArray[np.int64]:
+        """Positions of D \\ C, but for what states a fact of the failures."""
+        if self.stated is None:
+            return self.remaining
+        stated, asked = self.stated.facts, self.stated.failing
+        return self.remaining[~np.isin(stated[self.remaining], asked)]
+
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.
 

@@ -1,147 +1,186 @@
-"""Repair by edits: what answers a failing fact is moved by a network that has learned to edit others."""
+"""Repair by teaching the failures to an addition, beside a network that is left as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from modelrepair.additions import Extended, extend, make_addition, query_embeddings
+from modelrepair.additions.sites import state_layer
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.knowledge.editing import Editor, Values, moved
-from modelrepair.knowledge.hypernetwork import HyperNetwork, edited_matrices, embedded_words
-from modelrepair.models.trained_model import TrainedModel, flatten
-from modelrepair.settings.treatment import KnowledgeEditorSettings
-from modelrepair.training.descent import Oversight, torch_seeded
+from modelrepair.models.examples import Examples
+from modelrepair.models.trained_model import TrainedModel
+from modelrepair.settings.treatment import (
+    EditorSettings,
+    LowRankSettings,
+    SlotsSettings,
+    StateAdaptersSettings,
+)
+from modelrepair.training.descent import Descent, epoch_batches, minimise
+from modelrepair.training.schedule import Schedule
 from modelrepair.treatment.base import Patient, Treated, Treatment
-from modelrepair.treatment.learning_to_edit import Statements, Training
-
-TOGETHER = 64
-"""Edits whose gradients are held in memory side by side; the sum of their shifts does not depend on it."""
+from modelrepair.treatment.contrast import divergences
 
 
-class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
-    """θ = θ̂ + Σ g(x, y, a) over the failures (De Cao et al. 2021, "Editing factual knowledge in language models").
+class Editor(EditorSettings, Treatment):
+    """Descend from θ̂ with an addition φ that adds nothing, in φ alone, on
 
-    The hyper-network g learns from edits of facts that look right, with another object of their relation as what is
-    wanted; neither the failures nor what was taken for causes is ever among them. Then it is given the failures with
-    their right objects. The paper measures single edits, each from θ̂: here they make one model, all in one sum, or one
-    after another. What g has learned of single edits holds for neither: it leads where g has never been, and a few
-    edits break what was there. So g learns sums of several edits, unless it is told to learn single ones.
+        −(1/b) Σ log p(aᵢ | xᵢ, θ̂, φ) + λ (1/b) Σ KL(p(·|xⱼ, θ̂) ‖ p(·|xⱼ, θ̂, φ)),
+
+    x with the right answers a being what is taught (`EditorSettings.wordings`), and xⱼ as many of the other remaining
+    training examples; λ is `retention`, which none of the published editors has. Where there is a selector its memory
+    are the inputs that are taught, and the descent has the addition on for all: what it says of others then matters
+    where the selector takes them for taught ones.
     """
+
+    @abstractmethod
+    def added(self) -> dict[str, Any]:
+        """What `make_addition` makes the addition of, but for the selector."""
 
     def treat(self, patient: Patient) -> Treated:
-        patient.expect_no_corrections("the knowledge editor")
-        if patient.stated is None:
+        taught, kept = self.lessons(patient)
+        if not len(taught):
             raise RepairError(
-                "the knowledge editor edits facts, and these examples state none: use the source facts, or another "
-                "treatment"
+                "an editor teaches failures, and there are none: give failures with their right labels, or choose a "
+                "treatment that takes causes away"
             )
-        if not len(patient.failures):
-            raise RepairError("there are no failures to edit: choose another treatment, such as deletion")
-        editor = self.trained(patient, patient.stated.failing)
-        return self._edited(patient, editor)
-
-    def trained(self, patient: Patient, failing: np.ndarray) -> Editor:
-        """The hyper-network that has learned to edit the patient's model.
-
-        Args:
-            patient: whose training sentences state facts.
-            failing: (f,) numbers of the facts that fail.
-
-        Raises:
-            RepairError: if there is nothing to edit or to learn from.
-        """
-        model, stated, settings = patient.model, patient.stated, self.training
-        assert stated is not None
-        suspected = np.union1d(stated.facts[patient.causes], failing)
-        statements = Statements(
-            patient.examples, stated.facts, stated.relations, ~np.isin(stated.facts, suspected)
-        )
-        seed = int(generator(patient.seed, "hyper-network").integers(2**63))
-        with torch_seeded(seed, model.device):
-            network = HyperNetwork(
-                embedded_words(model.network),
-                edited_matrices(model.network),
-                memory=settings.memory,
-                condition=settings.condition,
-                hidden=settings.hidden,
-                scale=settings.scale,
+        if self.retention and not len(kept):
+            raise RepairError(
+                "no training examples remain on which the model is to stay as it is: set retention to 0, or select "
+                "fewer causes"
             )
-        editor = Editor(model, network)
-        Training(editor, statements, settings, patient.seed).run(Oversight(checkpoint=patient.checkpoint))
+        if not self.retention:
+            kept = kept.subset([])
+        given = patient.model
+        network = self._extended(given, taught, patient.seed)
+        model = TrainedModel(network, given.likelihood, batch_size=given.batch_size, device=given.device)
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         network.requires_grad_(False)
-        return editor
+        network.additions[-1].requires_grad_(True)
+        run, before = _answering(model, given, network, taught.followed_by(kept))
+        steps = self.steps // self.looks
 
-    def _edited(self, patient: Patient, editor: Editor) -> Treated:
-        """The best point by the patient's oversight on the way of the edits, or the last."""
-        oversight = patient.oversight
-        value, numbers, _ = oversight.look(patient.model)
-        trace = [{"round": 0, "loss": None, "edits": 0, "watched": value, **numbers}]
-        best, best_round, best_value = patient.model, 0, -float("inf") if value is None else value
-        values: Values = editor.given
-        inputs, wanted = patient.failures.batch(slice(None), device=patient.model.device)
-        for _ in range(1 if self.edits == "sequential" else self.loops):
-            accepted = False
-            for point, taken in self._way(editor, values, inputs, wanted, patient.seed, oversight):
-                candidate = _with_matrices(patient.model, point)
-                value, numbers, _ = oversight.look(candidate)
-                trace.append({"round": len(trace), "loss": None, "edits": taken, "watched": value, **numbers})
-                if oversight.prefers(value, best_value):
-                    best, best_round, values, accepted = candidate, len(trace) - 1, point, True
-                    best_value = best_value if value is None else max(value, best_value)
-            # The next loop goes on from the best point; where there was none, it would find the same ones.
-            if not accepted:
-                break
-        return Treated(best, trace, best_round, editor)
+        def losses(look: int) -> Iterator[Tensor]:
+            begin = (look - 1) * steps
+            lessons = _endless(len(taught), self.batch_size, begin, seed=patient.seed, purpose="editing")
+            rest = _endless(len(kept), self.batch_size, begin, seed=patient.seed, purpose="retaining")
+            for _ in range(steps):
+                learned = next(lessons)
+                others = next(rest) if self.retention else np.empty(0, dtype=np.int64)
+                targets = taught.batch(learned, device=model.device, dtype=model.dtype)[1]
+                outputs = run(np.concatenate([learned, len(taught) + others]))
+                loss = -model.log_likelihood(outputs[: len(learned)], targets).mean()
+                if self.retention:
+                    said = before(len(taught) + others)
+                    loss = loss + self.retention * divergences(model, said, outputs[len(learned) :]).mean()
+                yield loss
 
-    def _way(
-        self,
-        editor: Editor,
-        values: Values,
-        inputs: torch.Tensor,
-        wanted: torch.Tensor,
-        seed: int,
-        oversight: Oversight,
-    ) -> Iterator[tuple[Values, int]]:
-        """Points on the way of the edits that have not taken, and how many edits are made at each."""
-        answers = editor.answers(values, inputs)
-        pending = torch.nonzero(answers != wanted).squeeze(1)
-        points = self.points if oversight.watch else 1
-        if not len(pending):
-            return
-        if self.edits == "together":
-            shift = {name: torch.zeros_like(value) for name, value in values.items()}
-            with torch.no_grad():
-                for some in torch.split(pending, TOGETHER):
-                    part = editor.shift(values, inputs[some], answers[some], wanted[some])
-                    shift = moved(shift, part)
-            for point in range(1, points + 1):
-                share = point / points
-                yield {name: value + share * shift[name] for name, value in values.items()}, len(pending)
-            return
-        order = generator(seed, "order of edits").permutation(len(pending))
-        ends = {round(len(order) * point / points) for point in range(1, points + 1)}
-        for number, place in enumerate(order, 1):
-            one = pending[place : place + 1]
-            for _ in range(self.loops):
-                said = editor.answers(values, inputs[one])
-                if bool(said == wanted[one]):
-                    break
-                with torch.no_grad():
-                    values = moved(values, editor.shift(values, inputs[one], said, wanted[one]))
-            if number in ends:
-                yield values, number
+        course = minimise(
+            model,
+            losses,
+            Descent(learning_rate=self.learning_rate, rounds=self.looks, schedule=Schedule("cosine")),
+            oversight=patient.oversight,
+            # What was said before and what is said now are compared, so the network says it in one way.
+            training_mode=False,
+            description="editing",
+            steps_a_round=steps,
+        )
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        return Treated(model, course.trace, course.best_round)
+
+    def lessons(self, patient: Patient) -> tuple[Examples, Examples]:
+        """What is taught, with right answers, and what the model is to go on saying as it does."""
+        taught = patient.failures.followed_by(patient.corrected)
+        if self.wordings == "causes":
+            taught = taught.followed_by(patient.restated)
+        return taught, patient.examples.subset(patient.elsewhere)
+
+    def _extended(self, given: TrainedModel, taught: Examples, seed: int) -> Extended:
+        """The network with the addition, which has its selector's memory, if it has one."""
+        network = copy.deepcopy(given.network)
+        own = network.network if isinstance(network, Extended) else network
+        selector = None
+        if self.selector is not None:
+            layer = state_layer(own, self.selector.layer, "the selector")
+            selector = {"layer": layer, "threshold": self.selector.threshold}
+        draw = int(generator(seed, "weights of an addition").integers(2**63))
+        addition = make_addition(own, {**self.added(), "selector": selector}, seed=draw)
+        if addition.selector is not None:
+            addition.selector.remember(_memory(own, given, taught, addition.selector.layer))
+        return extend(network, [addition])
 
 
-def _with_matrices(model: TrainedModel, values: Values) -> TrainedModel:
-    """The model with these matrices in place of its own.
+class SlotEditor(SlotsSettings, Editor):
+    """Slots beside a two-layer network (CALINET, Dong et al. 2022; see `Slots`)."""
 
-    Raises:
-        RepairError: if one is NaN or infinite.
+    def added(self) -> dict[str, Any]:
+        return {"kind": "slots", "slots": self.slots, "layer": -1 if self.layer is None else self.layer}
+
+
+class LowRankEditor(LowRankSettings, Editor):
+    """LoRA, with a selector (Lee et al. 2022; see `LowRank` and `Selector`), or without."""
+
+    def added(self) -> dict[str, Any]:
+        return {"kind": "low-rank", "rank": self.rank, "scale": self.scale}
+
+
+class StateAdapterEditor(StateAdaptersSettings, Editor):
+    """K-adapter, with a selector (Lee et al. 2022; see `StateAdapters` and `Selector`), or without."""
+
+    def added(self) -> dict[str, Any]:
+        return {"kind": "state-adapters", "heads": self.heads}
+
+
+@torch.no_grad()
+def _memory(network: nn.Module, model: TrainedModel, taught: Examples, layer: int) -> Tensor:
+    """(m, d) the embeddings of what is taught, equal inputs once, where the paper has a row for each question."""
+    _, first = np.unique(taught.inputs, axis=0, return_index=True)
+    batches = model.batches(taught.subset(np.sort(first)))
+    return torch.cat([query_embeddings(network, inputs, layer) for _, inputs, _ in batches])
+
+
+def _answering(
+    model: TrainedModel, given: TrainedModel, network: Extended, examples: Examples
+) -> tuple[Callable[[NDArray[np.int64]], Tensor], Callable[[NDArray[np.int64]], Tensor]]:
+    """Outputs with the additions, which can be differentiated, and those before, of examples at some positions.
+
+    Where nothing below the addition changes, what the network makes there of every example is computed once.
     """
-    parameters = {name: parameter.detach() for name, parameter in model.parameters.items()}
-    return model.with_parameter_vector(
-        flatten(values.get(name, parameter) for name, parameter in parameters.items())
-    )
+    if network.sits_late and not isinstance(given.network, Extended):
+        own: Any = network.network
+        with torch.no_grad():
+            begun = torch.cat([own.begin(inputs) for _, inputs, _ in given.batches(examples)])
+
+        @torch.no_grad()
+        def finished(chosen: NDArray[np.int64]) -> Tensor:
+            outputs: Tensor = own.finish(begun[chosen])
+            return outputs
+
+        return lambda chosen: network.finish(begun[chosen]), finished
+
+    def inputs_of(chosen: NDArray[np.int64]) -> Tensor:
+        return examples.batch(chosen, device=model.device, dtype=model.dtype)[0]
+
+    @torch.no_grad()
+    def said(chosen: NDArray[np.int64]) -> Tensor:
+        return given.run(inputs_of(chosen))
+
+    return lambda chosen: network.answer(inputs_of(chosen)), said
+
+
+def _endless(count: int, size: int, begin: int, *, seed: int, purpose: str) -> Iterator[NDArray[np.int64]]:
+    """Batches of epoch after epoch from step `begin` on: a function of these arguments alone."""
+    first, skipped = divmod(begin, max(-(-count // size), 1))
+    for epoch in itertools.count(first):
+        batches = epoch_batches(count, size, seed=seed, purpose=purpose, epoch=epoch)
+        yield from batches[skipped if epoch == first else 0 :]
