@@ -13,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 # OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Of processes that work together all get equally far. Progress bars read this when they are imported.
+if os.environ.get("RANK", "0") != "0":
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
 # What a stage prints may have letters that a terminal's encoding lacks.
 for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -121,17 +121,22 @@ class Recorder:
         return max(1, fitting // self.minibatch) * self.minibatch
 
     def batches(
-        self, examples: Examples, names: set[str]
+        self, examples: Examples, names: set[str], *, shared: bool = False
     ) -> Iterator[tuple[slice, Iterator[tuple[str, Rows]]]]:
         """For each batch, in order: which rows it makes, and these parameters with their gradients.
 
         Each parameter comes once, one after the other, so that only one need be in memory.
+
+        Args:
+            examples: that are gone through.
+            names: of the parameters.
+            shared: among processes that work together, as in `Examples.batches`.
         """
         bar = tqdm(total=len(examples), desc="gradients", unit="example", mininterval=1, delay=SHORT)
         record = self._compared if self._picks or not self._static else self._recorded
         objective = self.model.log_likelihood
         for positions, inputs, targets in examples.batches(
-            self.batch_size, device=self.model.device, dtype=self.model.dtype
+            self.batch_size, device=self.model.device, dtype=self.model.dtype, shared=shared
         ):
             start = positions.start // self.minibatch
             rows = slice(start, start + -(-len(inputs) // self.minibatch))

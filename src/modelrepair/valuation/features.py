@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import gathered
 from modelrepair.models.trained_model import TrainedModel
 
 
@@ -42,7 +43,7 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
     hooks = [layer.register_forward_pre_hook(remember, with_kwargs=True) for layer in linear]
     rows = []
     try:
-        for _, inputs, _ in model.batches(examples):
+        for positions, inputs, _ in model.batches(examples, shared=True):
             last.clear()
             model.network(inputs)
             if not last:
@@ -59,11 +60,11 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
                     "your own"
                 )
             # The network may change it in place afterwards, and it may be a view of something larger.
-            rows.append(features.clone())
+            rows.append((positions, features.clone()))
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(rows)
+    return gathered(rows, len(examples))
 
 
 def labelled_features(
