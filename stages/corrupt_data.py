@@ -99,4 +99,4 @@ def attack_on_victim(stage: Stage, how: AdversarialSettings, inputs: NDArray[Any
 
 
 if __name__ == "__main__":
-    run_stage(main, shared=True)
+    run_stage(main)

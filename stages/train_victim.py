@@ -58,4 +58,4 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
 
 
 if __name__ == "__main__":
-    run_stage(main, shared=True)
+    run_stage(main)
