@@ -9,9 +9,9 @@ and each work, in a process of its own on one thread:
 * selection: the 1 % of highest scores, from a table as the pipeline has it;
 * squared gradients: the fit of the diagonal Fisher.
 
-Beside each, in the same process, stands a bare forward pass of PyTorch over the same images: the floor. Seconds are those
-that the process had the processor. Memory is the most that the process had of its own at a time; pages of the file, which
-the system takes back whenever it likes, do not count.
+Beside each, in the same process, stands a bare forward pass of PyTorch over the same images: the floor. Seconds are
+those that the process had the processor. Memory is the most that the process had of its own at a time; pages of the
+file, which the system takes back whenever it likes, do not count.
 
 Writes `benchmarks/results/scale.csv` after every process, goes on from it, and draws `docs/scale.png`.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -141,7 +142,12 @@ def measured(work: str, network: str, count: int, folder: Path) -> dict[str, Any
     """A row: what a process of its own says of itself, and the memory that it was seen to have."""
     command = [sys.executable, __file__, "--child", work, "--network", network, "--counts", str(count)]
     most = 0
-    with subprocess.Popen([*command, "--folder", str(folder)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--folder", str(folder)],
+        env={**os.environ, "TQDM_DISABLE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             with contextlib.suppress(OSError, StopIteration):
@@ -294,7 +300,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         [line] = time_axes.loglog(part["examples"], part["seconds"], "o-", label=f"{work}{slope}")
         memory_axes.semilogx(part["examples"], part["memory_mib"], "o-", color=line.get_color(), label=work)
     bare = chosen[chosen["work"] == "scoring"]
-    time_axes.loglog(bare["examples"], bare["floor_seconds"], "k:", label="floor of scoring: bare forward passes")
+    time_axes.loglog(
+        bare["examples"], bare["floor_seconds"], "k:", label="floor of scoring: bare forward passes"
+    )
     memory_axes.semilogx(bare["examples"], bare["inputs_mib"], "k:", label="the inputs, in the file")
     time_axes.set(xlabel="examples", ylabel="seconds", title=f"time ({network})")
     memory_axes.set(xlabel="examples", ylabel="MiB", title="memory of the process")

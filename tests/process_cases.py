@@ -1,8 +1,8 @@
-"""What processes that work together compute: run as a program by each of them, and by one alone.
+"""What processes that work together compute: run as a program by each of them.
 
-    MODELREPAIR_PROCESSES=3 python tests/process_cases.py FILE [EVENT]
+    MODELREPAIR_PROCESSES=3 python tests/process_cases.py FOLDER [EVENT]
 
-The first writes FILE. EVENT is what happens to the last process in the middle of all.
+The first writes into FOLDER. EVENT is what happens to the last process when half is done.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import _run
+from modelrepair.evaluation.evidence import gather
 from modelrepair.models.examples import Examples
-from modelrepair.models.likelihood import Sigmoid, Softmax
+from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline import processes
@@ -29,8 +31,11 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior.output_gradients import log_likelihood_slopes, summed_squares
 from modelrepair.valuation.features import penultimate_features
 
-COUNT, BATCH = 53, 8
-CURVATURES = {
+COUNTS = 5, 53
+"""So few examples that some processes have none of the batches, and so many that parts differ."""
+BATCH = 8
+SHAPE, CLASSES = (1, 28, 28), 10
+CURVATURES: dict[str, dict[str, Any]] = {
     "diagonal": {},
     "ekfac": {},
     "kfac": {},
@@ -38,84 +43,109 @@ CURVATURES = {
     "gram": {},
     "gram, in passes": {"memory": 2**12},
     "gram, mini-batches": {"minibatch": 3},
+    "hessian": {},
 }
 
 
-def examples(count: int, dtype: type = np.uint8) -> Examples:
+def examples(count: int) -> Examples:
     draw = np.random.default_rng(count)
-    images = draw.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
-    return Examples(images, draw.integers(0, 10, count))
+    images = draw.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    return Examples(images, draw.integers(0, CLASSES, count))
 
 
-def passes(model: TrainedModel, seen: Examples) -> dict[str, Tensor]:
-    """Everything that has a value for each example, and sums over them."""
-    direction = torch.linspace(-1, 1, len(model.parameter_vector), dtype=model.dtype)
-    likelihoods, correct, predictions, probabilities = _run(model, seen, True)
-    assert probabilities is not None
+def passes(count: int) -> dict[str, Tensor]:
+    """What has a value for each example, and sums over them, in float32."""
+    seen = examples(count)
+    model, moved = (
+        TrainedModel(
+            make_network("lenet5", SHAPE, CLASSES, seed=seed), Softmax(), batch_size=BATCH, device="cpu"
+        )
+        for seed in (0, 1)
+    )
+    direction = torch.linspace(-1, 1, len(model.parameter_vector))
+    evidence = gather(
+        base=model,
+        repaired=moved,
+        training=seen,
+        tests=seen,
+        class_names=[str(number) for number in range(CLASSES)],
+        noisy_classes=[1],
+        true_labels=seen.targets,
+        is_corrupted=np.zeros(count, dtype=bool),
+        causes=[0],
+        roles=["query"] * count,
+        parts=["discovery"] * count,
+        course=pd.DataFrame({"round": [0]}),
+    )
     return {
         "values/outputs": model.outputs(seen),
         "values/log-likelihoods": model.log_likelihoods(seen),
+        "values/disbelief": model.disbelief(seen),
         "values/margins": model.margins(seen),
         "values/correct": model.correct(seen),
         "values/performance": torch.tensor(model.performance(seen)),
         "values/derivatives": model.directional_derivatives(seen, direction),
         "values/features": penultimate_features(model, seen),
-        "values/evidence": torch.from_numpy(np.column_stack([likelihoods, correct, predictions, probabilities])),
-        "sums/gradient": model.weighted_gradient(seen, np.linspace(-1, 2, len(seen))),
+        "values/known before": torch.tensor(evidence.before.training_log_likelihoods),
+        "values/predicted after": torch.tensor(evidence.after.test_predictions),
+        "sums/gradient": model.weighted_gradient(seen, np.linspace(-1, 2, count)),
         "sums/squares": summed_squares(model, seen, log_likelihood_slopes(model, seen)),
     }
 
 
-def curvatures(model: TrainedModel, seen: Examples) -> dict[str, Tensor]:
-    """Products and solutions of each, and each example's influence on itself."""
+def curvatures(count: int) -> dict[str, Tensor]:
+    """Products and solutions of each curvature, and each example's influence on itself, in float64."""
+    seen = examples(count)
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(784, 4), nn.Tanh(), nn.Linear(4, CLASSES)
+    model = TrainedModel(nn.Sequential(*layers).double(), Softmax(), batch_size=BATCH, device="cpu")
     direction = torch.linspace(-1, 1, len(model.parameter_vector), dtype=model.dtype)
     found = {}
     for name, options in CURVATURES.items():
-        fitted = fit_curvature(name.partition(",")[0], model, seen, **options).damped(0.1)
-        found[f"curvature/{name}/product"] = fitted.matvec(direction)
-        found[f"curvature/{name}/solution"] = fitted.solve(direction)
-        if options.get("minibatch", 1) == 1:
-            found[f"curvature/{name}/self"] = fitted.self_influences(model, seen)
+        fitted = fit_curvature(name.partition(",")[0], model, seen, **options).damped(1.0)
+        found[f"{name}/product"], found[f"{name}/solution"] = (
+            fitted.matvec(direction),
+            fitted.solve(direction),
+        )
+        if options.get("minibatch", 1) == 1 and name != "hessian":
+            found[f"{name}/self"] = fitted.self_influences(model, seen)
     return found
 
 
-def everything(event: str | None) -> dict[str, Tensor]:
-    network = make_network("lenet5", (1, 28, 28), 10, seed=0)
-    model = TrainedModel(network, Softmax(), batch_size=BATCH, device="cpu")
-    found = {}
-    # So few that some processes have none, and so many that parts differ.
-    for count in (5, COUNT):
-        found |= {f"{count}/{name}": value for name, value in passes(model, examples(count)).items()}
-    if event is not None and processes.number() == processes.count() - 1:
-        happen(event)
-    torch.manual_seed(0)
-    small = TrainedModel(nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Tanh(), nn.Linear(4, 10)).double(), Softmax(), batch_size=BATCH, device="cpu")
-    for count in (5, COUNT):
-        found |= {f"{count}/{name}": value for name, value in curvatures(small, examples(count)).items()}
-    return found
+def all_passes() -> dict[str, Tensor]:
+    return {f"{count}/{name}": value for count in COUNTS for name, value in passes(count).items()}
+
+
+def all_curvatures() -> dict[str, Tensor]:
+    return {f"{count}/{name}": value for count in COUNTS for name, value in curvatures(count).items()}
 
 
 def happen(event: str) -> None:
     if event == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if event == "error":
-        raise RepairError("an input of this process cannot be read: give another")
-    raise ZeroDivisionError(event)
+    raise RepairError("one input cannot be read: give another")
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    file, event = Path(sys.argv[1]), (sys.argv[2:] or [None])[0]
+    folder, *events = sys.argv[1:]
     try:
         with processes.together():
-            checkpoint = Checkpoint(file.parent / "scratch", "same")
+            checkpoint = Checkpoint(Path(folder) / "scratch", "same")
             saved = checkpoint.load()
-            found = everything(event) if saved is None else saved[0]
-            with output_folder(file.parent / "result") as folder:
-                write_tensors(folder / file.name, found)
-            checkpoint.save(found, {"by": processes.number()})
+            if saved is None:
+                halves = all_passes()
+                checkpoint.save(halves, {})
+            else:
+                halves = saved[0]
+                print("resumed", processes.count())
+            with output_folder(Path(folder) / "result") as result:
+                if events and processes.number() == processes.count() - 1:
+                    happen(events[0])
+                write_tensors(result / "passes.safetensors", halves)
+                write_tensors(result / "curvatures.safetensors", all_curvatures())
     except RepairError as error:
-        sys.exit(f"process_cases: {error}")
+        sys.exit(f"cases: {error}")
 
 
 if __name__ == "__main__":

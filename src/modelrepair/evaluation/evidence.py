@@ -330,7 +330,7 @@ def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array
     """Log-likelihoods, correctness, predictions and, if wanted, probabilities of n examples, of one pass over them."""
     import torch
 
-    from modelrepair.models.passes import gathered
+    from modelrepair.models.passes import PerExample
     from modelrepair.models.trained_model import Measure
 
     likelihood = model.likelihood
@@ -340,14 +340,14 @@ def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array
         lambda outputs, _: likelihood.predictions(outputs),
         *([lambda outputs, _: likelihood.probabilities(outputs)] if probable else []),
     ]
-    parts: list[list[tuple[slice, torch.Tensor]]] = [[] for _ in measures]
+    found = [PerExample(len(examples)) for _ in measures]
     with torch.no_grad():
         for positions, inputs, targets in model.batches(examples, shared=True):
             # In double precision, as `TrainedModel.log_likelihoods`; numpy knows no half precision of all kinds.
             outputs = model.network(inputs).double()
             targets = targets.double() if targets.is_floating_point() else targets
-            for part, measure in zip(parts, measures, strict=True):
-                part.append((positions, measure(outputs, targets)))
-    whole = [gathered(part, len(examples)).cpu().numpy() for part in parts]
+            for values, measure in zip(found, measures, strict=True):
+                values.put(positions, measure(outputs, targets))
+    whole = [values.whole().cpu().numpy() for values in found]
     likelihoods, correct, predictions = whole[:3]
     return likelihoods, correct, predictions, whole[3] if probable else None

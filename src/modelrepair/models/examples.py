@@ -189,7 +189,7 @@ class Examples:
             device: where inputs and targets go.
             dtype: as in `batch`.
             shared: among processes that work together: each gets its part of the same batches, and who asks puts their
-                results together, by `passes.gathered` or `passes.summed`.
+                results together, by `passes.PerExample` or `passes.summed`.
         """
         starts = range(0, len(self), size)
         for start in own(starts) if shared else starts:

@@ -6,8 +6,6 @@ over examples are added up in another order. Where one process works alone nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -24,48 +22,80 @@ def own(items: range) -> range:
     return items[len(items) * number // count : len(items) * (number + 1) // count]
 
 
-def gathered(parts: Sequence[tuple[slice, Tensor]], total: int, empty: Tensor | None = None) -> Tensor:
-    """(total, ...) the values of all examples in order, in every process, from those that each process has.
+class PerExample:
+    """(n, ...) a value for each of n examples, put down a batch at a time.
+
+    All go to one place from the start: were each batch's kept by itself, they would lie between the much larger blocks
+    that passes free again, and the process would grow with n by far more than they take.
 
     Args:
-        parts: which examples, and a value (m, ...) for each.
-        total: how many examples there are.
+        total: n.
         empty: (0,) the result of no examples, whose type is widened to that of the values; None where there are some.
+    """
+
+    def __init__(self, total: int, empty: Tensor | None = None) -> None:
+        self._total = total
+        self._empty = empty
+        self._values: Tensor | None = None
+        self._own: list[slice] = []
+
+    def put(self, positions: slice, values: Tensor) -> None:
+        """Take the values (m, ...) of the examples at these positions."""
+        if self._values is None:
+            kind = (
+                values.dtype if self._empty is None else torch.promote_types(self._empty.dtype, values.dtype)
+            )
+            self._values = values.new_empty(self._total, *values.shape[1:], dtype=kind)
+        self._values[positions] = values.detach()
+        self._own.append(positions)
+
+    def whole(self) -> Tensor:
+        """The values of all examples in order, in every process that put down a part of them.
+
+        Raises:
+            RepairError: if some example's value comes from no process or from more than one.
+        """
+        if not self._total or processes.count() == 1:
+            found = self._empty if self._values is None else self._values
+            assert found is not None
+            return found
+        from accelerate import PartialState
+        from accelerate.utils import gather, gather_object
+
+        own = self._values
+        places = torch.cat(
+            [torch.empty(0, dtype=torch.int64), *(torch.arange(p.start, p.stop) for p in self._own)]
+        )
+        with processes.in_touch():
+            # Of those that have any.
+            kinds = gather_object([] if own is None else [(own.shape[1:], own.dtype, own.device.type)])
+            longest = max(gather_object([len(places)]))
+            shape, dtype, kept_on = kinds[0]
+            device = PartialState().device
+            # All send as much, what is too much with a place that there is not.
+            sent = torch.zeros(longest, *shape, dtype=EXCHANGED.get(dtype, dtype), device=device)
+            to = torch.full((longest,), -1, device=device)
+            if own is not None:
+                sent[: len(places)] = own[places.to(own.device)]
+                to[: len(places)] = places
+            to, sent = gather(to), gather(sent)
+        return in_order(to[to >= 0], sent[to >= 0], self._total).to(kept_on, dtype)
+
+
+def in_order(places: Tensor, values: Tensor, total: int) -> Tensor:
+    """(total, ...) the values (m, ...) at their places (m,).
 
     Raises:
-        RepairError: if some example's value comes from no process or from more than one.
+        RepairError: if some place has no value or more than one.
     """
-    if processes.count() == 1 or not total:
-        return torch.cat([*(() if empty is None else (empty,)), *(value for _, value in parts)])
-    from accelerate import PartialState
-    from accelerate.utils import gather, gather_object
-
-    with processes.in_touch():
-        # Of those that have any.
-        kinds = gather_object([(value.shape[1:], value.dtype, value.device.type) for _, value in parts[:1]])
-        longest = max(gather_object([sum(len(value) for _, value in parts)]))
-        shape, dtype, kept_on = kinds[0]
-        # All send as much, what is too much with a place that there is not.
-        device = PartialState().device
-        places = torch.full((longest,), -1, device=device)
-        values = torch.zeros(longest, *shape, dtype=EXCHANGED.get(dtype, dtype), device=device)
-        filled = 0
-        for positions, value in parts:
-            here = slice(filled, filled + len(value))
-            places[here] = torch.arange(positions.start, positions.stop)
-            values[here] = value.detach()
-            filled = here.stop
-        places, values = gather(places), gather(values)
-    there = places >= 0
-    places, values = places[there], values[there]
     times = torch.bincount(places, minlength=total)
-    if len(times) != total or not bool((times == 1).all()):
+    wrong = int((times[:total] != 1).sum() + times[total:].sum())
+    if wrong:
         raise RepairError(
-            f"of {total} examples, {int((times != 1).sum())} were taken by no process or by more than one: start all "
-            "processes with the same program, parameters and data"
+            f"of {total} examples, {wrong} were taken by no process or by more than one: start all processes with the "
+            "same program, parameters and data"
         )
-    ordered = torch.empty_like(values).index_copy_(0, places, values).to(kept_on, dtype)
-    return ordered if empty is None else ordered.to(torch.promote_types(empty.dtype, dtype))
+    return torch.empty_like(values).index_copy_(0, places, values)
 
 
 def summed(*totals: Tensor) -> None:

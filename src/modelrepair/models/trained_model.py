@@ -21,7 +21,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
-from modelrepair.models.passes import gathered, summed
+from modelrepair.models.passes import PerExample, summed
 from modelrepair.models.probe import PROBE_EXAMPLES, treats_examples_alone
 from modelrepair.settings.base import listed
 
@@ -225,10 +225,10 @@ class TrainedModel:
         """
         if not len(examples):
             raise RepairError("outputs were asked for of no examples: give at least one")
-        batches = self.batches(examples, shared=True)
-        return gathered(
-            [(which, self.network(inputs)) for which, inputs, _ in batches], len(examples), self._none
-        )
+        outputs = PerExample(len(examples))
+        for positions, inputs, _ in self.batches(examples, shared=True):
+            outputs.put(positions, self.network(inputs))
+        return outputs.whole()
 
     def log_likelihoods(self, examples: Examples) -> Tensor:
         """(n,) log p(yᵢ | xᵢ, θ̂), in double precision: in single precision whatever is nearly sure would round to 0."""
@@ -303,7 +303,7 @@ class TrainedModel:
         """
         parameters = {name: p.detach() for name, p in self.parameters.items()}
         tangents = {name: t.contiguous() for name, t in self.split(direction.to(self.dtype)).items()}
-        derivatives = []
+        derivatives = PerExample(len(examples), self._none)
         for positions, x, y in self.batches(examples, shared=True):
 
             def log_likelihood(values: dict[str, Tensor], x: Tensor = x, y: Tensor = y) -> Tensor:
@@ -315,8 +315,8 @@ class TrainedModel:
                 "use what is made of gradients, kept in memory or in a scratch folder",
             ):
                 slopes = jvp(log_likelihood, (parameters,), (tangents,))[1].detach()
-            derivatives.append((positions, slopes))
-        return gathered(derivatives, len(examples), self._none)
+            derivatives.put(positions, slopes)
+        return derivatives.whole()
 
     @property
     def _none(self) -> Tensor:
@@ -330,12 +330,12 @@ class TrainedModel:
     @torch.no_grad()
     def _measured(self, measures: Sequence[Measure], examples: Examples) -> list[Tensor]:
         """(n,) of every measure of outputs and targets."""
-        parts: list[list[tuple[slice, Tensor]]] = [[] for _ in measures]
+        found = [PerExample(len(examples), self._none) for _ in measures]
         for positions, x, y in self.batches(examples, shared=True):
             outputs = self.network(x)
-            for part, measure in zip(parts, measures, strict=True):
-                part.append((positions, self._one_each(measure(outputs, y), outputs, y)))
-        return [gathered(part, len(examples), self._none) for part in parts]
+            for values, measure in zip(found, measures, strict=True):
+                values.put(positions, self._one_each(measure(outputs, y), outputs, y))
+        return [values.whole() for values in found]
 
     def _one_each(self, values: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Values as given, one for each target.

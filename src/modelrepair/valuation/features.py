@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
-from modelrepair.models.passes import gathered
+from modelrepair.models.passes import PerExample
 from modelrepair.models.trained_model import TrainedModel
 
 
@@ -41,7 +41,7 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
         layer: path for path, layer in model.network.named_modules() if isinstance(layer, nn.Linear)
     }
     hooks = [layer.register_forward_pre_hook(remember, with_kwargs=True) for layer in linear]
-    rows = []
+    rows = PerExample(len(examples))
     try:
         for positions, inputs, _ in model.batches(examples, shared=True):
             last.clear()
@@ -59,12 +59,11 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
                     f"{tuple(features.shape)} for {len(inputs)} examples, not one vector for each: give features of "
                     "your own"
                 )
-            # The network may change it in place afterwards, and it may be a view of something larger.
-            rows.append((positions, features.clone()))
+            rows.put(positions, features)
     finally:
         for hook in hooks:
             hook.remove()
-    return gathered(rows, len(examples))
+    return rows.whole()
 
 
 def labelled_features(
