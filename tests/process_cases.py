@@ -29,6 +29,8 @@ from modelrepair.pipeline import processes
 from modelrepair.pipeline.artifacts import output_folder, write_tensors
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior.output_gradients import log_likelihood_slopes, summed_squares
+from modelrepair.training.descent import Descent
+from modelrepair.training.train import train
 from modelrepair.valuation.features import penultimate_features
 
 COUNTS = 5, 53
@@ -112,8 +114,30 @@ def curvatures(count: int) -> dict[str, Tensor]:
     return found
 
 
+def trained() -> dict[str, Tensor]:
+    """Training with batches in parts, of a network that normalises by them and draws numbers itself."""
+    seen = examples(COUNTS[-1])
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Dropout(0.3), nn.Linear(6, CLASSES)
+    model = TrainedModel(nn.Sequential(*layers), Softmax(), batch_size=BATCH, device="cpu")
+    course = train(
+        model,
+        seen,
+        Descent(learning_rate=0.01, rounds=2),
+        batch_size=24,
+        seed=0,
+        validation=examples(COUNTS[0]),
+        margins="during",
+        parts=4,
+    )
+    losses = torch.tensor([row["loss"] for row in course.trace[1:]])
+    state = {f"trained/{name}": tensor for name, tensor in model.network.state_dict().items()}
+    return {**state, "trained/margins": course.tensors["margins"], "trained/losses": losses}
+
+
 def all_passes() -> dict[str, Tensor]:
-    return {f"{count}/{name}": value for count in COUNTS for name, value in passes(count).items()}
+    measured = {f"{count}/{name}": value for count in COUNTS for name, value in passes(count).items()}
+    return {**measured, **trained()}
 
 
 def all_curvatures() -> dict[str, Tensor]:
