@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import gather
+from modelrepair.gradients.products import matrix_product
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -45,7 +46,6 @@ CURVATURES: dict[str, dict[str, Any]] = {
     "gram": {},
     "gram, in passes": {"memory": 2**12},
     "gram, mini-batches": {"minibatch": 3},
-    "hessian": {},
 }
 
 
@@ -91,6 +91,7 @@ def passes(count: int) -> dict[str, Tensor]:
         "values/known before": torch.tensor(evidence.before.training_log_likelihoods),
         "values/predicted after": torch.tensor(evidence.after.test_predictions),
         "sums/gradient": model.weighted_gradient(seen, np.linspace(-1, 2, count)),
+        "sums/product": matrix_product("ggn", model, seen, direction.unsqueeze(1)),
         "sums/squares": summed_squares(model, seen, log_likelihood_slopes(model, seen)),
     }
 
@@ -109,7 +110,7 @@ def curvatures(count: int) -> dict[str, Tensor]:
             fitted.matvec(direction),
             fitted.solve(direction),
         )
-        if options.get("minibatch", 1) == 1 and name != "hessian":
+        if options.get("minibatch", 1) == 1:
             found[f"{name}/self"] = fitted.self_influences(model, seen)
     return found
 

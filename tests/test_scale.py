@@ -95,7 +95,9 @@ def test_memory_is_that_of_the_process_alone(tmp_path: Path) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not say how much memory a process has of its own")
     scale.make_images(tmp_path / "images.npy", 40_000)
-    small, large = (scale.measured("scoring", "linear", count, tmp_path)["memory_mib"] for count in (2_000, 40_000))
+    small, large = (
+        scale.measured("scoring", "linear", count, tmp_path)["memory_mib"] for count in (2_000, 40_000)
+    )
     assert 50 < small < 1000
     assert large - small < 0.5 * 38_000 * 784 / 2**20, "the images are not held"
 

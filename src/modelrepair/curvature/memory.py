@@ -120,7 +120,13 @@ def _smaller(
 ) -> Iterator[str]:
     """In words, the nearest choices of each kind that fit."""
     # The members of the registry import this module.
-    from modelrepair.curvature import BlockFisher, Curvature, DiagonalFisher, EigenvalueCorrectedFisher, GramFisher
+    from modelrepair.curvature import (
+        BlockFisher,
+        Curvature,
+        DiagonalFisher,
+        EigenvalueCorrectedFisher,
+        GramFisher,
+    )
 
     count, minibatch = len(examples), options.get("minibatch", 1)
     plain = {key: value for key, value in options.items() if key in ("memory", "scratch")}
