@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from torch import nn
 
 from conftest import ROOT
-from models import one_thread  # noqa: F401
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
+from models import one_thread  # noqa: F401
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

@@ -77,7 +77,7 @@ def product_rate(device: torch.device | str = "cpu", size: int = 1000) -> float:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still have on a device; of a machine's memory, its share among those at work there."""
+    """Bytes that this process can still have on a device; of a machine's memory, its share among those at work."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

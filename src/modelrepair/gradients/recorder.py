@@ -38,6 +38,7 @@ from modelrepair.gradients.rows import (
 from modelrepair.gradients.watching import Operations, Use, calls, saved_bytes
 from modelrepair.models.differentiable import ExactDerivatives, plain_kernels
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import own
 from modelrepair.models.precision import full_precision
 from modelrepair.models.probe import influence, refuse_batchwise_layers, run_alone, same_outputs
 from modelrepair.models.trained_model import TrainedModel
@@ -132,7 +133,8 @@ class Recorder:
             names: of the parameters.
             shared: among processes that work together, as in `Examples.batches`.
         """
-        bar = tqdm(total=len(examples), desc="gradients", unit="example", mininterval=1, delay=SHORT)
+        count = len(own(range(len(examples)))) if shared else len(examples)
+        bar = tqdm(total=count, desc="gradients", unit="example", mininterval=1, delay=SHORT)
         record = self._compared if self._picks or not self._static else self._recorded
         objective = self.model.log_likelihood
         for positions, inputs, targets in examples.batches(
