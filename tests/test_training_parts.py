@@ -64,7 +64,7 @@ def test_normalisation_is_that_of_each_part_and_remembers_their_mean() -> None:
         inputs, targets = EXAMPLES.batch(positions, dtype=torch.float64)
         plain.zero_grad()
         total, states = 0.0, []
-        for part in np.array_split(np.arange(len(positions)), parts):
+        for part in cut(len(positions), parts, BATCH):
             alone = copy.deepcopy(plain)
             share = (
                 nn.functional.cross_entropy(alone(inputs[part]), targets[part]) * len(part) / len(positions)
@@ -103,11 +103,12 @@ def test_a_training_in_parts_ends_where_a_whole_one_does() -> None:
     assert torch.allclose(*margins, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize(("count", "parts"), [(10, 4), (3, 5), (1, 2), (12, 3)])
-def test_parts_are_all_there_is_in_order_and_none_is_empty(count: int, parts: int) -> None:
-    found = cut(count, parts)
+@pytest.mark.parametrize(("count", "number"), [(24, 4), (23, 3), (12, 2), (11, 1), (5, 1), (1, 1)])
+def test_parts_are_all_there_is_in_order_and_none_is_small(count: int, number: int) -> None:
+    found = cut(count, 4, 24)
     assert np.concatenate(found).tolist() == list(range(count))
-    assert len(found) == min(count, parts)
+    assert len(found) == number
+    assert min(map(len, found)) >= min(count, 6)
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
 

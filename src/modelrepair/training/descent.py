@@ -418,16 +418,21 @@ def mean_losses(
             if parts == 1:
                 yield mean_loss(model, examples, step, conditions, see)
             else:
-                yield _mean_loss_in_parts(model, examples, step, conditions, see, parts)
+                places = cut(len(step.positions), parts, batch_size)
+                yield _mean_loss_in_parts(model, examples, step, conditions, see, places)
 
     return losses
 
 
 def _mean_loss_in_parts(
-    model: TrainedModel, examples: Examples, step: Step, conditions: Conditions, see: See | None, parts: int
+    model: TrainedModel,
+    examples: Examples,
+    step: Step,
+    conditions: Conditions,
+    see: See | None,
+    places: list[NDArray[np.int64]],
 ) -> Tensor:
-    """As `mean_loss`, of a batch that is cut into parts."""
-    places = cut(len(step.positions), parts)
+    """As `mean_loss`, of a batch that is cut into parts at these places."""
     seen = PerExample(len(step.positions)), PerExample(len(step.positions))
 
     def loss(number: int) -> Tensor:

@@ -24,9 +24,13 @@ from modelrepair.models.passes import PerExample, own
 from modelrepair.models.trained_model import TrainedModel, flatten
 
 
-def cut(count: int, parts: int) -> list[NDArray[np.int64]]:
-    """The places 0 to count − 1 of a batch in so many consecutive parts, as equal as can be; none is empty."""
-    return [part for part in np.array_split(np.arange(count), parts) if len(part)]
+def cut(count: int, parts: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """The places 0 to count − 1 of a batch in consecutive parts, as equal as can be.
+
+    As many as `parts` of a whole batch, and of an epoch's last one, which may be smaller, as many as leave none of them
+    smaller: statistics of one or two examples say nothing.
+    """
+    return np.array_split(np.arange(count), max(1, count * parts // batch_size))
 
 
 def loss_of_parts(
