@@ -290,7 +290,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
     from modelrepair.pipeline.artifacts import output_file
 
-    network = table["network"].mode()[0]
+    # Of several networks the one that went furthest.
+    network = table.sort_values(["examples", "network"], ascending=[False, True])["network"].iloc[0]
     chosen = table[table["network"] == network].sort_values("examples")
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     time_axes, memory_axes = figure.subplots(1, 2)
