@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 repro: $(INSTALLED)  ## run the pipeline and show what was found and repaired
 	dvc repro
-	python scripts/show_results.py
+	python -m modelrepair show
 
 test: $(INSTALLED) lint  ## run every test, a file at a time in each of two processes
 	python -m pytest --numprocesses 2 --dist loadfile

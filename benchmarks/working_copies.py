@@ -204,7 +204,7 @@ class WorkingCopies:
         with self._guard:
             self._running.discard(process)
         if process.returncode:
-            raise RepairError(_said(stdout, stderr, {path.stem for path in (copy / "stages").glob("*.py")}))
+            raise RepairError(_said(stdout, stderr, set(_definitions(copy))))
         return stdout
 
     def _costs_of(self, copy: Path) -> dict[str, dict[str, float]]:
@@ -235,10 +235,10 @@ def _top(name: str) -> str:
     return Path(name).parts[0]
 
 
-def _said(stdout: str, stderr: str, scripts: set[str]) -> str:
+def _said(stdout: str, stderr: str, names: set[str]) -> str:
     """What a failed run said last: a stage's own sentence, or else DVC's."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", f"{stdout}\n{stderr}") if line.strip()]
-    stages = "|".join(name.replace("_", "-") for name in sorted(scripts))
+    stages = "|".join(sorted(names))
     for start in (rf"({stages}): ", "ERROR: "):
         if found := [line for line in lines if re.match(start, line)]:
             return found[-1]

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path("src")
+STAGES = Path("src/modelrepair/stages")
 NETWORKS = Path("src/modelrepair/networks")
 OWN_NETWORKS = "networks"
 CHOSEN_NETWORK = f"{NETWORKS}/${{model.network}}.py"
@@ -24,19 +25,19 @@ CHOSEN_NETWORK = f"{NETWORKS}/${{model.network}}.py"
 
 def expected_dependencies(stage: str, root: Path = ROOT) -> set[str]:
     """The code entries that the stage's `deps` should have."""
-    files = imported_files(Path("stages") / f"{stage.replace('-', '_')}.py", root)
+    files = imported_files(STAGES / f"{stage.replace('-', '_')}.py", root)
     named = {file for file in files if file.parent == NETWORKS and file.name != "__init__.py"}
     entries = folded(files - named, root)
     return entries | {CHOSEN_NETWORK, OWN_NETWORKS} if NETWORKS / "__init__.py" in files else entries
 
 
 def imported_files(script: Path, root: Path = ROOT) -> set[Path]:
-    """Files of this project that a script imports, directly or not, and the script itself; relative to root.
+    """Files of this project that run with a stage's module: what it imports, directly or not, its packages and itself.
 
-    Found in the syntax tree, so imports inside functions count. Importing a.b.c also runs a and a.b.
+    Relative to root. Found in the syntax tree, so imports inside functions count. Importing a.b.c also runs a and a.b.
     """
     found: set[Path] = set()
-    waiting = [script]
+    waiting = [script, *(script.parents[i] / "__init__.py" for i in range(len(script.parents) - 2))]
     while waiting:
         file = waiting.pop()
         if file in found:
@@ -82,9 +83,7 @@ def main() -> None:
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     complaints = []
     for name in sys.argv[1:] or stages:
-        declared = {
-            entry for entry in stages[name]["deps"] if entry.startswith(("src/", "stages/", OWN_NETWORKS))
-        }
+        declared = {entry for entry in stages[name]["deps"] if entry.startswith(("src/", OWN_NETWORKS))}
         expected = expected_dependencies(name)
         if missing := sorted(expected - declared):
             complaints.append(f"{name} imports what it does not declare: add {', '.join(missing)}")

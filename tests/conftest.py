@@ -115,8 +115,9 @@ class Project:
         self, name: str, *options: str, python: str | Path = "python3", **variables: str
     ) -> subprocess.Popen[str]:
         """As `stage`, without waiting."""
-        script = f"stages/{name.replace('-', '_')}.py"
-        return self.start(python, *options, script, DVC_STAGE=name, **variables)
+        code = os.pathsep.join(["src", *filter(None, [variables.pop("PYTHONPATH", None)])])
+        module = f"modelrepair.stages.{name.replace('-', '_')}"
+        return self.start(python, *options, "-P", "-m", module, DVC_STAGE=name, PYTHONPATH=code, **variables)
 
     def read_yaml(self, name: str) -> Any:
         return YAML().load(self.root / name)

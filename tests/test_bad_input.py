@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ def sentence(outcome: Outcome, stage: str) -> str:
 @pytest.fixture
 def same_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """For running stages in this process, which spares them the import of torch."""
-    monkeypatch.setitem(sys.modules, "environment", ModuleType("environment"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     yield monkeypatch
@@ -42,7 +40,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
 
 
 def run_here(project: Project, stage: str, same_process: pytest.MonkeyPatch) -> None:
-    script = f"stages/{stage.replace('-', '_')}.py"
+    script = f"src/modelrepair/stages/{stage.replace('-', '_')}.py"
     with same_process.context() as patched:
         patched.chdir(project.root)
         patched.setattr(sys, "argv", [script])
@@ -335,7 +333,7 @@ def test_a_folder_that_may_not_be_written(project: Project, finished: Finished) 
     prefix = bound_by_permissions()
     (project.root / "data").chmod(0o500)
     try:
-        outcome = project.run(*prefix, "python3", "stages/corrupt_data.py")
+        outcome = project.run(*prefix, "python3", "src/modelrepair/stages/corrupt_data.py")
     finally:
         (project.root / "data").chmod(0o700)
     message = sentence(outcome, "corrupt-data")
@@ -355,7 +353,7 @@ def test_a_full_disk(project: Project) -> None:
     script = (
         f"settings=$(cat data/method/prepare-data.json); {mount}; mkdir data/method data/original; "
         'echo "$settings" > data/method/prepare-data.json; echo old > data/original/train.parquet; '
-        "python3 stages/prepare_data.py || status=$?; ls -A data data/original; exit $status"
+        "python3 src/modelrepair/stages/prepare_data.py || status=$?; ls -A data data/original; exit $status"
     )
     outcome = project.run(*unshare, script)
     message = sentence(outcome, "prepare-data")

@@ -220,7 +220,7 @@ def test_from_a_file_of_marks_to_the_causes(only_removes: str | None, tmp_path: 
     for stage, given in settings.items():
         write_json(tmp_path / f"data/method/{stage}.json", given)
         done = subprocess.run(
-            [sys.executable, ROOT / f"stages/{stage.replace('-', '_')}.py"],
+            [sys.executable, ROOT / f"src/modelrepair/stages/{stage.replace('-', '_')}.py"],
             cwd=tmp_path,
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
             capture_output=True,

@@ -468,7 +468,7 @@ def test_a_request_runs_through_the_pipeline(project: Project, method: str) -> N
     erasure = json.loads((project.root / "metrics/repair.json").read_text())["erasure"]
     assert erasure["examples"] == len(sixes)
     assert erasure["before"]["erased"] > erasure["after"]["erased"] or method == "erase-scrub"
-    shown = project.run("python3", "scripts/show_results.py").succeeded().stdout
+    shown = project.run("python3", "-m", "modelrepair", "show").succeeded().stdout
     assert f"Method {method}: erased {len(sixes)} training examples" in shown
     assert "told from unseen examples by their loss" in shown
     pictures = {path.name for path in (project.root / "metrics/pictures").iterdir()}

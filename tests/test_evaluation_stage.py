@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
 from modelrepair.data.classes import label_column
 from modelrepair.models.files import fresh_model, save_model
 from modelrepair.pipeline.artifacts import write_array, write_json, write_table
@@ -85,22 +83,23 @@ def write_workspace(
         save_model(root / "models" / name, fresh_model(description, seed), description)
     course = pd.DataFrame({"round": [0, 1], "discovery_accuracy": [0.5, 0.6], "returned": [False, True]})
     course.to_csv(root / "metrics/treatment_course.csv", index=False)
-    (root / "dvc.yaml").write_text("stages: {evaluate: {cmd: python3 stages/evaluate.py}}\n")
+    (root / "dvc.yaml").write_text("stages: {evaluate: {cmd: python3 evaluate.py}}\n")
     (root / "params.yaml").write_text("{}\n")
 
 
-def run(root: Path, script: Path) -> subprocess.CompletedProcess[str]:
+def run(root: Path, *module: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.run([sys.executable, script], cwd=root, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", *module], cwd=root, env=environment, capture_output=True, text=True
+    )
 
 
 def evaluate(root: Path) -> subprocess.CompletedProcess[str]:
-    return run(root, ROOT / "stages/evaluate.py")
+    return run(root, "modelrepair.stages.evaluate")
 
 
 def show(root: Path) -> subprocess.CompletedProcess[str]:
-    (root / "scripts").mkdir(exist_ok=True)
-    return run(root, Path(shutil.copy(ROOT / "scripts/show_results.py", root / "scripts")))
+    return run(root, "modelrepair", "show")
 
 
 CASES: dict[str, dict[str, bool]] = {

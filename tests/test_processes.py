@@ -195,7 +195,8 @@ class TestStages:
         expected = project.files(*project.outputs("score-influence"))
         project.forget("score-influence")
         command = ["torchrun", "--standalone", "--nproc-per-node", "2"]
-        outcome = project.run(*command, "stages/score_influence.py", DVC_STAGE="score-influence")
+        module = "modelrepair.stages.score_influence"
+        outcome = project.run(*command, "-m", module, DVC_STAGE="score-influence", PYTHONPATH="src")
         assert outcome.status == 0, outcome.stderr
         assert project.files(*project.outputs("score-influence")) == expected
         assert outcome.stdout.count("training examples score as harmful") == 1

@@ -1,6 +1,6 @@
 """How a pipeline stage runs: its settings, its errors, its checkpoint.
 
-A stage is a script `stages/NAME.py` whose `main(stage)` reads settings and artefacts, makes one library call and
+A stage is a module `stages/NAME.py` whose `main(stage)` reads settings and artefacts, makes one library call and
 writes artefacts. This module imports no torch, so that stages without tensors start at once.
 """
 
@@ -193,9 +193,9 @@ class Stage:
 
 
 def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
-    """Run a stage script's `main`: one sentence and status 1 for what a user can mend.
+    """Run a stage's `main`: one sentence and status 1 for what a user can mend.
 
-    The stage's name is that of the script, its root the current folder: there DVC runs it. DVC_ROOT is another one
+    The stage's name is that of its module, its root the current folder: there DVC runs it. DVC_ROOT is another one
     where an experiment runs in a copy of the workspace, as those in a queue do.
 
     A stage that is `shared` passes over examples, and several processes may do so together: as many as

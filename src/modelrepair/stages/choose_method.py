@@ -4,8 +4,6 @@ Later stages depend on these files and not on `params.yaml`, so two methods with
 result, and whatever is wrong is said before anything runs.
 """
 
-import environment  # noqa: F401
-
 from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage
 from modelrepair.settings.parameters import read_parameters

@@ -1,7 +1,5 @@
 """Train the model that adversarial examples are made against, on the data as they are, if the corruption needs one."""
 
-import environment  # noqa: F401
-
 from typing import Any
 
 from modelrepair.pipeline.artifacts import output_folder, write_json

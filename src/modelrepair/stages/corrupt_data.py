@@ -1,7 +1,5 @@
 """Corrupt the training data on purpose, so that the true causes of the failures are known."""
 
-import environment  # noqa: F401
-
 from typing import Any
 
 import numpy as np

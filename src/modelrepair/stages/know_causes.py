@@ -1,7 +1,5 @@
 """Note the causes that are known before anything is scored: those that somebody lists, or a part of the true ones."""
 
-import environment  # noqa: F401
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Repair the base model, given the causes of its failures."""
 
-import environment  # noqa: F401
-
 import pandas as pd
 
 from modelrepair.curvature import load_curvature

@@ -1,7 +1,5 @@
 """Measure what was found and what was repaired, draw it, and write the page on which a person decides."""
 
-import environment  # noqa: F401
-
 import pandas as pd
 
 from modelrepair.data.classes import label_array

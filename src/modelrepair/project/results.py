@@ -1,17 +1,13 @@
-"""Print what the last run of the pipeline found and repaired, and where its pictures are."""
+"""What the last run of the pipeline found and repaired, in a few lines."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import read_json
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "metrics/repair.json"
-INTERVALS = ROOT / "metrics/intervals.json"
 TEST_ROWS = {
     "query": "failures shown to the method",
     "holdout": "failures held out",
@@ -28,8 +24,16 @@ GIVEN = {
 }
 
 
-def main() -> None:
-    metrics, intervals = read_results(RESULTS), read_results(INTERVALS)
+def show_results(root: Path) -> None:
+    """Print them, and where page and pictures are.
+
+    Args:
+        root: the folder of the pipeline.
+
+    Raises:
+        RepairError: if there are none, or none of this version.
+    """
+    metrics, intervals = (_results(root / f"metrics/{name}.json") for name in ("repair", "intervals"))
     used, found = metrics["used"], metrics["identification"]
     repair, erasure = metrics["repair"], metrics["erasure"]
     requested = used["uses"] == "request"
@@ -38,17 +42,17 @@ def main() -> None:
     print("  identification {identification}, selection {selection}, treatment {treatment}".format(**used)
           + f"; given {GIVEN.get(used['uses'], used['uses'])}")  # fmt: skip
     if found.get("auroc") is not None:
-        print(f"  {percent(found['selected_precision'])} of them are corrupted (precision), "
+        print(f"  {_percent(found['selected_precision'])} of them are corrupted (precision), "
               f"AUROC {found['auroc']:.3f}; plain loss {found['auroc_of_plain_loss']:.3f}")  # fmt: skip
     # Without noise put in on purpose there are no noisy classes to tell from clean ones.
     noisy = repair["before"]["noisy_classes"] is not None
-    table(
+    _table(
         "accuracy on test examples",
         {group: label for group, label in TEST_ROWS.items() if noisy or not group.endswith("_classes")},
         repair,
         intervals["after"],
     )
-    table("accuracy on training examples, by their labels", TRAINING_ROWS, erasure)
+    _table("accuracy on training examples, by their labels", TRAINING_ROWS, erasure)
     if requested:
         before, after = (erasure[when]["membership_auc"] for when in ("before", "after"))
         if before is not None:
@@ -56,17 +60,17 @@ def main() -> None:
                   f"{before:.2f} before, {after:.2f} after")  # fmt: skip
     print(f"\n  {repair['fixed']} test examples fixed, {repair['broken']} broken")
     if reference := metrics.get("reference"):
-        print(f"  beside it, {reference['what']}: {percent(reference['after']['all'])} of all right, "
+        print(f"  beside it, {reference['what']}: {_percent(reference['after']['all'])} of all right, "
               f"{reference['fixed']} fixed, {reference['broken']} broken")  # fmt: skip
-    if (ROOT / "metrics/page.html").is_file():
+    if (root / "metrics/page.html").is_file():
         print("  page: metrics/page.html, to look at suspects and failures and to decide for yourself")
-    if (ROOT / "metrics/pictures").is_dir():
+    if (root / "metrics/pictures").is_dir():
         print("  pictures: metrics/pictures/ (summary.png first); in a browser: dvc plots show\n")
     else:
         print("  pictures: none here yet; `dvc repro` draws them\n")
 
 
-def read_results(path: Path) -> dict[str, Any]:
+def _results(path: Path) -> dict[str, Any]:
     """What evaluate wrote. It is not in DVC's cache, so that nothing but running the pipeline brings it back."""
     if not path.is_file():
         raise RepairError("there are no results to show yet: run `dvc repro`, which makes them")
@@ -79,7 +83,7 @@ def read_results(path: Path) -> dict[str, Any]:
     return content
 
 
-def table(
+def _table(
     title: str,
     rows: dict[str, str],
     values: dict[str, Any],
@@ -89,16 +93,9 @@ def table(
     for group, label in rows.items():
         ends = (sure or {}).get(group)
         interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else ""
-        cells = f"{percent(values['before'][group]):>9}{percent(values['after'][group]):>9}{interval:>17}"
+        cells = f"{_percent(values['before'][group]):>9}{_percent(values['after'][group]):>9}{interval:>17}"
         print(f"  {label:48}{cells.rstrip()}")
 
 
-def percent(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.1f} %"
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except RepairError as error:
-        sys.exit(str(error))

@@ -1,13 +1,14 @@
-"""Imported first by every stage: the code beside it is the code that runs, and what it needs is there."""
+"""Which step comes when?
+
+A module a stage, of the stage's name, run by `python -m modelrepair.stages.NAME` in the folder of a pipeline. Imports
+everything else. What stands here runs before a stage: it may count on nothing that is not Python's own.
+"""
 
 import importlib.util
 import os
 import sys
 from pathlib import Path
 from types import TracebackType
-
-# Experiments run in copies of the project; an installed modelrepair would be that of another copy.
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 # Threads that spin while they wait make a stage ten times slower as soon as another process wants the cores.
 # OpenMP reads this when torch is imported.
@@ -38,5 +39,6 @@ if any(
 ):
     sys.exit(
         f"the packages that modelrepair needs are not installed in this Python ({sys.executable}): "
-        "activate its environment with `. .venv/bin/activate`, or run `make repro`, which makes it"
+        "activate the environment that has them, as with `. .venv/bin/activate`; in a clone of modelrepair "
+        "`make repro` makes it"
     )

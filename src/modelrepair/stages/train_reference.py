@@ -5,8 +5,6 @@ scores, but causes that are known beforehand, and `data/reference`, which holds 
 treatment of theirs is the reference; and a curvature that such a treatment asks for is fitted here.
 """
 
-import environment  # noqa: F401
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Choose the causes of the failures by their scores, or take those that somebody asks to erase."""
 
-import environment  # noqa: F401
-
 import numpy as np
 import pandas as pd
 

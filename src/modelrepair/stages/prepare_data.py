@@ -1,7 +1,5 @@
 """Bring the data set into arrays and tables, split into training and validation, and the test set into parts."""
 
-import environment  # noqa: F401
-
 from modelrepair.data.randomness import generator
 from modelrepair.pipeline.artifacts import output_folder, write_array, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage

@@ -1,7 +1,5 @@
 """Train the base model, the one that fails, on the corrupted data."""
 
-import environment  # noqa: F401
-
 import pandas as pd
 
 from modelrepair.models.files import begun_model, save_model

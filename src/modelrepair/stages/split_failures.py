@@ -1,7 +1,5 @@
 """Find the base model's failures on the test set, and keep some of them from every method."""
 
-import environment  # noqa: F401
-
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
 from modelrepair.models.files import load_model

@@ -1,7 +1,5 @@
 """Insert the failures, or other evidence of what is right, into the base model's posterior."""
 
-import environment  # noqa: F401
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Measure the curvatures that the method needs, at the base model on the corrupted training data."""
 
-import environment  # noqa: F401
-
 from modelrepair.curvature import PATH_CURVATURES, estimate_fit, fit_curvature
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import training_examples

@@ -1,7 +1,5 @@
 """Score how harmful each training example is: positive means that removing it should lower the failure loss."""
 
-import environment  # noqa: F401
-
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.workspace import discovery_examples, known_causes, training_examples
