@@ -119,3 +119,22 @@ def test_the_committed_figures_are_what_they_should_be() -> None:
     assert (passes["exponent"] <= scale.WANTED).all()
     # A tenth of what an image takes: a row, a label and a few numbers.
     assert (found["bytes_an_example"] < 784 / 2).all()
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    found = scale.growth(COMMITTED).set_index(["network", "work"])
+    steepest = found["exponent"].max()
+    linear, lenet = found.loc[("linear", "scoring")], found.loc[("lenet5", "scoring")]
+    squares = found.loc[("lenet5", "squared gradients")]
+    assert linear["largest"] == 1_000_000
+    for said in (
+        f"up to {linear['largest']:,} images of 28×28",
+        f"time grows with the number of examples to the power of {steepest:.2f} or less",
+        f"by {found['bytes_an_example'].max():.0f} bytes an example or less",
+        f"Up to {lenet['largest']:,} images, LeNet-5 scored them at {100 * lenet['ratio']:.0f} % of the rate of bare",
+        f"A billion would take {lenet['billion_hours']:.0f} hours of one core to score, "
+        f"{squares['billion_hours']:.0f} for the diagonal Fisher",
+        f"and {linear['billion_gib']:.0f} GiB for rows, labels and scores",
+    ):
+        assert said in text, said

@@ -176,7 +176,8 @@ def _start(processes: int) -> dict[str, str]:
         said = tempfile.TemporaryFile()  # noqa: SIM115
         other = subprocess.Popen(
             command,
-            env={**os.environ, **_variables(rank, processes, port)},
+            # What it says is of interest if it fails; how far it gets, the first shows for all.
+            env={**os.environ, **_variables(rank, processes, port), "TQDM_DISABLE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
