@@ -307,8 +307,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     memory_axes.semilogx(bare["examples"], bare["inputs_mib"], "k:", label="the inputs, in the file")
     time_axes.set(xlabel="examples", ylabel="seconds", title=f"time ({network})")
     memory_axes.set(xlabel="examples", ylabel="MiB", title="memory of the process")
-    for axes in (time_axes, memory_axes):
-        axes.legend(fontsize=8, frameon=False)
+    for axes, place in ((time_axes, "lower right"), (memory_axes, "upper left")):
+        axes.legend(fontsize=8, frameon=False, loc=place)
         axes.grid(alpha=0.3)
     with output_file(path) as file:
         figure.savefig(file, dpi=130, metadata={"Software": None})
