@@ -80,6 +80,19 @@ def test_a_number_of_processes_that_is_none_is_refused(monkeypatch: pytest.Monke
         pass
 
 
+def test_a_rank_alone_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs have variables of that name too."""
+    monkeypatch.setenv("RANK", "3")
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert not processes.is_further()
+    with processes.together():
+        assert (processes.number(), processes.count()) == (0, 1)
+    for name, value in (("WORLD_SIZE", "4"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    assert processes.is_further()
+
+
 def test_without_accelerate_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(

@@ -66,9 +66,9 @@ def is_first() -> bool:
     return _group.number == 0
 
 
-def is_further(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process was started as another one's companion, before it has joined."""
-    return environment.get("RANK", "0") != "0"
+def is_further() -> bool:
+    """Whether this process was started as another one's companion, also before it has joined."""
+    return _is_started() and os.environ["RANK"] != "0"
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def together() -> Iterator[None]:
         SystemExit: in the block, where one of the others ends before all are done: with what that one says.
     """
     global _group
-    wanted, starts = _wanted(), "RANK" not in os.environ
+    wanted, starts = _wanted(), not _is_started()
     if wanted == 1:
         yield
         return
@@ -141,13 +141,18 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _is_started() -> bool:
+    """Whether something has started this process together with others, as `torchrun` does."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
 def _wanted() -> int:
     """How many processes the environment asks for.
 
     Raises:
         RepairError: if it is no number of processes.
     """
-    name = "WORLD_SIZE" if "RANK" in os.environ else PROCESSES
+    name = "WORLD_SIZE" if _is_started() else PROCESSES
     given = os.environ.get(name, "1").strip() or "1"
     if not (given.isascii() and given.isdigit() and int(given)):
         raise RepairError(f"{name} is {given!r}: give a whole number of processes, 1 or more")
