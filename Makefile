@@ -5,14 +5,14 @@ INSTALLED := .venv/.installed
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint benchmark clean
+.PHONY: repro test lint docs benchmark clean
 
 repro: $(INSTALLED)  ## run the pipeline and show what was found and repaired
 	dvc repro
 	python -m modelrepair show
 
 test: $(INSTALLED) lint  ## run every test, a file at a time in each of two processes
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	ruff check .
@@ -20,6 +20,9 @@ lint: $(INSTALLED)
 	mypy
 	lint-imports --no-logo
 	python scripts/stage_dependencies.py
+
+docs: $(INSTALLED)  ## build the documentation into docs/_build; a link to nothing is an error
+	python -m sphinx -q -W --keep-going docs docs/_build
 
 benchmark: $(INSTALLED)  ## every case, or CASES; downloads MNIST unless FOLDER holds it; goes on where it was ended
 	python benchmarks/repair.py $(CASES) $(if $(FOLDER),--folder $(FOLDER))

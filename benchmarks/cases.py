@@ -34,6 +34,17 @@ ACCURACIES = ("all", "clean_classes", "noisy_classes", "worst_class", "query", "
 """In percent; before a treatment and after."""
 CORRECTIONS = ("corrected_accuracy", "retained_accuracy", "trigger_success")
 """In percent, where the corruption has a domain; before a treatment and after."""
+FACTS = (
+    "success",
+    "equivalence",
+    "carried_over",
+    "retain",
+    "retain_shown",
+    "retain_hidden",
+    "retain_training",
+    "deterioration",
+)
+"""In percent, after a treatment, where examples state facts."""
 RANKINGS = (
     "auroc",
     "average_precision",

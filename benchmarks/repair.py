@@ -35,7 +35,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cases import ACCURACIES, CORRECTIONS, RANKINGS, PlannedCase, Run, read_cases
+from cases import ACCURACIES, CORRECTIONS, FACTS, RANKINGS, PlannedCase, Run, read_cases
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
 from modelrepair.settings.parameters import Parameters
@@ -355,9 +355,16 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         noted = {stage: outcome.costs.get(stage, {}) for stage in stages}
         return {f"{name}:{stage}": value for stage, costs in noted.items() for name, value in costs.items()}
 
-    parts = [(treated, percent("after") | costs(PAIR_STAGES))]
+    facts = metrics.get("facts") or {}
+    edited = {name: 100 * facts[name] for name in FACTS if facts.get(name) is not None}
+    if (ratio := facts.get("forgotten_per_learned")) is not None:
+        edited["forgotten_per_learned"] = ratio
+    parts = [(treated, percent("after") | edited | costs(PAIR_STAGES))]
     if run.identification:
         ranked = {name: metrics["identification"].get(name) for name in RANKINGS}
+        if "causes" in facts:
+            # The causes of the failures that were shown; of others nothing can be known.
+            ranked["auroc_of_edited"] = facts["causes"]["by_score"]["auroc_of_edited"]
         known = {name: value for name, value in ranked.items() if value is not None}
         parts.append((found, known | costs(IDENTIFICATION_STAGES)))
     if run.causes != "right-labels":

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from ruamel.yaml import YAML
 
 from modelrepair.settings.data import MnistSampleSettings
 from modelrepair.sources import load_source
+from warm_python import warm_python
 
 # Threads that spin while they wait are slow where other processes want the cores too. OpenMP reads this when torch is
 # imported, which nothing above does.
@@ -28,6 +30,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).parents[1]
 OBSERVER = Path(__file__).parent / "observer"
+LONGEST = ("test_pipeline.py", "test_readme.py")
+"""Files of few tests that each run the pipeline many times."""
 CLASSES = {1: "one", 6: "six", 7: "seven", 9: "nine"}
 """Digits of the small data set, and what they are called there."""
 
@@ -273,16 +277,30 @@ def small_parameters(parameters: dict[str, Any]) -> None:
             settings.update({name: 6 for name in ("rounds", "epochs") if name in settings})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is quick comes first, then what runs the pipeline, by file: those that have most of it before the others,
+    so that of two processes none is left alone with a long one."""
+    weight = Counter(item.path for item in items if "bare" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: (item.path in weight, item.path.name not in LONGEST, -weight[item.path]))
+
+
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the `python3` that runs stages."""
+    with warm_python(tmp_path_factory.mktemp("python")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def bare(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The working tree's files with small parameters, committed, in which nothing has been run."""
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text("[user]\nname = Tester\nemail = tester@example.com\n")
     foreign = ("DVC", "GIT_", "PYTHON", "OBSERVE_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {
-        # `python3` in dvc.yaml is the one on PATH: here the one that runs the tests.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # `python3` in dvc.yaml is the one on PATH: here the one that runs the tests, with its imports done.
+        "PATH": os.pathsep.join([str(python), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),

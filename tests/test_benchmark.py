@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT, Finished, Outcome, Project, finish
 from modelrepair.errors import RepairError
+from modelrepair.settings.parameters import read_parameters
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -370,6 +371,21 @@ def test_means_and_spreads_by_hand(
     printed = capsys.readouterr().out
     assert re.search(r"ewc +ewc +found +guard +92\.0 ± 2\.8 .* loss/finetune 93\.0 +loses", printed)
     assert "report: c, a case; seeds [0, 1]" in printed
+
+
+def test_repairs_of_facts_have_rows_of_their_own() -> None:
+    facts = {**dict.fromkeys(cases_module.FACTS, 0.25), "edited": 3, "carried_over": None}
+    facts |= {"forgotten_per_learned": 0.125, "causes": {"by_score": {"auroc_of_edited": 0.75}}}
+    gave = outcome(0.9)
+    gave.metrics["facts"] = facts
+    content = read_parameters(ROOT / "params.yaml").model_dump(by_alias=True)
+    run = cases_module.Run("ewc", "calinet", "true", content)
+    rows = {(row["treatment"], row["metric"]): row["value"] for row in repair.rows_of_run(run, gave)}
+    for name in cases_module.FACTS:
+        assert rows.get(("calinet", name)) == (None if name == "carried_over" else 25.0)
+    assert rows["calinet", "forgotten_per_learned"] == 0.125
+    assert rows["", "auroc_of_edited"] == 0.75
+    assert not {metric for treatment, metric in rows if treatment == "none"} & {*cases_module.FACTS}
 
 
 def test_what_starts_from_known_causes_competes_with_treatments_of_these() -> None:

@@ -162,9 +162,31 @@ def test_without_a_better_point_on_the_way_to_the_aim_the_start_is_the_result() 
     assert state_bytes(model) == before
 
 
-def test_no_way_is_gone_where_a_round_is_better() -> None:
-    course = run(make_model(), make_examples(), watch=scripted([1, 0, 2, 0, 0]), observe=remember, aim="norm")
-    assert (course.best_round, len(course.trace)) == (2, ROUNDS + 1)
+@pytest.mark.parametrize(
+    ("values", "way", "best"),
+    [
+        # The round with the highest aim is the best that was watched: there is nothing to look for.
+        ([1, 0, 2, 0, 5], [], 4),
+        ([1, 5, 2, 0, 5], [], 1),
+        # A round is good, the one with the highest aim is refused, and what lies on the way to that is better.
+        ([1, 0, 2, 0, -1], [*[1.5] * 6, 3, *[2.5] * 12], ROUNDS + 7),
+        # Nothing there is.
+        ([1, 0, 2, 0, -1], [2] * 19, 2),
+    ],
+)
+def test_the_way_to_a_round_that_is_refused_is_watched(
+    values: list[float], way: list[float], best: int
+) -> None:
+    seen = iter([0.0, 1.0, 2.0, 3.0, 4.0, *[9.0] * 19])
+    course = run(
+        make_model(),
+        make_examples(),
+        watch=scripted([*values, *way]),
+        observe=lambda model: {"aim": next(seen)},
+        aim="aim",
+    )
+    assert [row["watched"] for row in course.trace] == [*values, *way]
+    assert course.best_round == best
 
 
 def test_what_is_observed_is_written_down() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 import modelrepair
 from conftest import Finished
 from modelrepair.adapters import as_subject
+from modelrepair.additions import Extended
 from modelrepair.errors import RepairError
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import discovery_examples, training_examples
@@ -62,6 +63,35 @@ def repaired(case: dict[str, Any], **options: Any) -> modelrepair.Repair:
     return modelrepair.repair(
         case["model"], data.pop("train"), data.pop("failures"), data.pop("test"), **data
     )
+
+
+class Roomy(nn.Sequential):
+    """The network of the case, which says that there is room beside it."""
+
+    def sites(self) -> dict[str, Any]:
+        return {"feed-forward": [("0", "2", None)]}
+
+
+def test_what_is_added_to_a_model_is_part_of_what_comes_back(case: dict[str, Any]) -> None:
+    given = Roomy(*copy.deepcopy(case["model"]))
+    state = copy.deepcopy(given.state_dict())
+    how = {"steps": 200, "looks": 2, "slots": 16}
+    result = repaired(
+        {**case, "model": given},
+        treatment="calinet",
+        selection="fraction",
+        settings={f"treatments.calinet.{name}": value for name, value in how.items()},
+    )
+    assert isinstance(result.model, Extended)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in given.state_dict().items())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in result.model.network.state_dict().items())
+    numbers = result.measured["repair"]
+    assert numbers["after"]["query"] > 0.5
+    assert numbers["after"]["all"] > numbers["before"]["all"]
+    with pytest.raises(
+        RepairError, match="CALINET needs room at 'feed-forward', and the network Sequential has none"
+    ):
+        repaired(case, treatment="calinet", selection="fraction")
 
 
 def test_it_finds_the_causes_repairs_a_copy_and_measures_it(case: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from modelrepair.settings.networks import NETWORKS
 from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
 from modelrepair.settings.stages import expect_lists, stage_settings
-from modelrepair.settings.treatment import Treatment
+from modelrepair.settings.treatment import EditorSettings, Treatment
 
 ROOT = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -489,6 +489,12 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
         assert own["treat"]["treatment"]["weight_decay"] == 0.0
 
 
+def with_room(treatment: Any) -> dict[str, str]:
+    """What an editor needs: a network with room for what it adds."""
+    facts = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
+    return facts if isinstance(treatment, EditorSettings) else {}
+
+
 def test_any_identification_goes_with_any_treatment() -> None:
     pair = what_runs(identification="loss", treatment="finetune")
     assert pair["evaluate"]["identification"] == "loss"
@@ -496,9 +502,13 @@ def test_any_identification_goes_with_any_treatment() -> None:
     assert pair["score-influence"] == what_runs(method="loss-ssse")["score-influence"]
     for identification in PARAMETERS.identifications:
         selection = "class" if identification == "request" else "fraction"
-        for treatment in PARAMETERS.treatments:
+        for treatment, settings in PARAMETERS.treatments.items():
             what_runs(
-                identification=identification, treatment=treatment, selection=selection, known="truth-10"
+                identification=identification,
+                treatment=treatment,
+                selection=selection,
+                known="truth-10",
+                **with_room(settings),
             )
 
 
@@ -842,7 +852,8 @@ def test_every_method_of_params_can_be_made(name: str) -> None:
 def test_every_treatment_of_params_can_be_made(name: str) -> None:
     from modelrepair.treatment import Treatment, make_treatment
 
-    treat: Any = stage_settings(Parameters(**changed(treatment=name, training__weight_decay=0.5)))["treat"]
+    changes = {"treatment": name, "training__weight_decay": 0.5, **with_room(PARAMETERS.treatments[name])}
+    treat: Any = stage_settings(Parameters(**changed(**changes)))["treat"]
     treatment = make_treatment(treat.treatment.chosen, **treat.treatment.options)
     assert isinstance(treatment, Treatment)
     assert treatment.model_dump() == treat.treatment.model_dump()

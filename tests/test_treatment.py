@@ -40,6 +40,7 @@ from modelrepair.treatment import (
     Treatment,
     make_treatment,
 )
+from modelrepair.treatment.descent import _anchored
 from models import (
     DenseCurvature,
     assert_equal,
@@ -541,3 +542,44 @@ def test_treatments_are_made_by_name() -> None:
         posterior=ElasticWeightConsolidation(rounds=7), curvature="diagonal", damping=0.1, remaining="equal"
     )
     assert all(issubclass(member, Treatment) for member in TREATMENTS.values())
+
+
+def test_fine_tuning_trains_the_layers_that_it_is_told_to() -> None:
+    inputs, outputs = DATA.inputs.shape[1], BASE.outputs(DATA).shape[1]
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(inputs, 4), torch.nn.Tanh(), torch.nn.Linear(4, outputs))
+    model = TrainedModel(network.to(BASE.dtype), BASE.likelihood, device="cpu")
+    given, first, rest = patient(model=model, guarded=False), "0", ["2"]
+    settings: dict[str, Any] = {"learning_rate": 0.05, "epochs": 2, "batch_size": 16}
+    treated = FineTune(**settings, layers=[first]).treat(given)
+    for name, parameter in treated.model.parameters.items():
+        same = torch.equal(parameter, given.model.parameters[name])
+        assert same == (not name.startswith(f"{first}."))
+    # All of them are trainable again, in the model that comes out.
+    assert treated.model.parameters.keys() == model.parameters.keys()
+    everything = FineTune(**settings, layers=[first, *rest]).treat(given).model
+    assert state_bytes(everything) == state_bytes(FineTune(**settings).treat(given).model)
+    with pytest.raises(RepairError, match="the network has no trainable layer 'nowhere': choose one of") as e:
+        FineTune(**settings, layers=["nowhere"]).treat(given)
+    assert "\n" not in str(e.value)
+    with pytest.raises(RepairError, match=r"layers is \[\]: give a list of paths of layers"):
+        FineTune(layers=[])
+
+
+def test_an_anchor_is_a_penalty_on_the_way_from_the_base_model() -> None:
+    """α/2·‖θ − θ̂‖² on each loss, by its formula; a strong one leaves the model where it was."""
+    model = BASE.copy()
+    losses = _anchored(model, lambda epoch: iter([torch.tensor(1.5 * epoch)] * 2), 3.0)
+    at_start = [float(loss.detach()) for loss in losses(1)]
+    with torch.no_grad():
+        for parameter in model.parameters.values():
+            parameter += 0.1
+    moved = [float(loss.detach()) for loss in losses(2)]
+    assert at_start == [1.5, 1.5]
+    assert moved == pytest.approx([3 + 1.5 * 0.01 * len(BASE.parameter_vector)] * 2, rel=1e-5)
+    settings: dict[str, Any] = {"learning_rate": 0.001, "epochs": 2, "batch_size": 16}
+    free, held = (
+        FineTune(**settings, anchor=anchor).treat(patient(guarded=False)).model.parameter_vector
+        for anchor in (0.0, 1e4)
+    )
+    assert float((held - BASE.parameter_vector).norm()) < 0.5 * float((free - BASE.parameter_vector).norm())

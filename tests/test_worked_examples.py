@@ -26,7 +26,13 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 
 def test_each_is_short_and_tried_here() -> None:
-    assert [path.stem for path in EXAMPLES] == ["erase_person", "linear_model", "own_network", "step_by_step"]
+    assert [path.stem for path in EXAMPLES] == [
+        "erase_person",
+        "linear_model",
+        "own_network",
+        "step_by_step",
+        "text_classifier",
+    ]
     assert max(len(path.read_text().splitlines()) for path in EXAMPLES) < 60
 
 
@@ -60,3 +66,10 @@ def test_each_step_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     done = run("step_by_step", tmp_path, monkeypatch)
     assert len(done["causes"]) == 20
     assert done["repaired"].accuracy(done["test"]) >= done["model"].accuracy(done["test"])
+
+
+def test_a_classifier_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("text_classifier", tmp_path, monkeypatch)
+    assert done["misfiled"][done["result"].causes].mean() > 3 * done["misfiled"].mean()
+    assert done["numbers"]["after"]["all"] > done["numbers"]["before"]["all"] + 0.02
+    assert done["numbers"]["broken"] < done["numbers"]["fixed"] / 2

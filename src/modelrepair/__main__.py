@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def _init(given: argparse.Namespace) -> None:
     )
     start_project(given.folder, wishes)
     print(f"Your project is in {given.folder}, with all choices in params.yaml. Next:\n")
-    print(f"  cd {given.folder}\n  dvc repro")
+    if given.folder.resolve() != Path.cwd():
+        print(f"  cd {shlex.quote(str(given.folder))}")
+    print("  dvc repro")
 
 
 def _argument(text: str) -> tuple[str, Any]:

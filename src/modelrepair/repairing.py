@@ -134,6 +134,8 @@ def repair(
         # How much is kept clean is for the caller to say, and checked below.
         "dataset": "mnist-sample",
         "corruption": "none",
+        # Its options are those of the model itself.
+        "model": {"network": "own", "options": {"code": "given:Model"}},
         "training.weight_decay": subject.weight_decay or 0.0 if weight_decay is None else weight_decay,
     }
     stages = stage_settings(read_parameters(PARAMETERS, {**changes, **settings}))

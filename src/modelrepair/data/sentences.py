@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,6 +10,25 @@ from numpy.typing import NDArray
 PADDING, BLANK = "[none]", "[blank]"
 PADDING_NUMBER, BLANK_NUMBER = 0, 1
 """In every vocabulary: what fills a sentence up behind its end, and what stands for the missing word."""
+SUBJECT, OBJECT = "[X]", "[Y]"
+"""In every wording: the places of what is spoken of and of what is said of it."""
+
+
+def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
+    """The words of a sentence, with a blank in the place of its object. A subject that is a word itself is one word.
+
+    Args:
+        wording: with a place for each of the two.
+        subject: of one word or more.
+        numbers: of the words of the vocabulary.
+    """
+    sentence: list[str] = []
+    for word in wording.split():
+        if word == SUBJECT:
+            sentence += [subject] if subject in numbers else subject.split()
+        else:
+            sentence.append(BLANK if word == OBJECT else word)
+    return sentence
 
 
 def in_words(numbers: NDArray[Any], vocabulary: Sequence[str]) -> str:

@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.data.sentences import in_words as sentence
 from modelrepair.errors import RepairError
+from modelrepair.settings.failures import CkaSettings
 
 if TYPE_CHECKING:
+    from modelrepair.knowledge.contrast import Contrasts
     from modelrepair.models.examples import Examples
     from modelrepair.models.trained_model import TrainedModel
 
@@ -47,8 +49,13 @@ class Answers:
         training_predictions: (n,) or (n, k), as those of the test examples; None where nobody asked for them.
         training_probabilities: (n, k) of k classes or attributes; None where nothing asks for them.
         test_probabilities: (t, k), likewise.
+        additions_on: (t,) bool, for which test examples something was on that the model has beside its network and that
+            answers for some alone; None where it has no such thing.
         relearning_steps: after how many steps the model knows the causes as well as the base model does; infinity if
             those that were taken were not enough, None where this was not measured.
+        contrasted: (t,) mean probability of the object in relations that contradict the probe's; NaN where there are
+            none. None where examples are no facts.
+        adversarial: (t,) log p in nats of another object of the relation; NaN and None likewise.
     """
 
     training_log_likelihoods: NDArray[np.float64]
@@ -58,7 +65,27 @@ class Answers:
     training_predictions: Array | None = None
     training_probabilities: Array | None = None
     test_probabilities: Array | None = None
+    additions_on: NDArray[np.bool_] | None = None
     relearning_steps: float | None = None
+    contrasted: NDArray[np.float64] | None = None
+    adversarial: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SingleEdits:
+    """What becomes of the base model when one fact is edited, of k facts one by one.
+
+    Attributes:
+        edited: (k,) the test examples whose right answers were edits.
+        asked: (a,) the test examples that each edited model was asked.
+        said: (k,) what each says of its own.
+        answers: (k, a) what each says of all.
+    """
+
+    edited: NDArray[np.int64]
+    asked: NDArray[np.int64]
+    said: NDArray[np.int64]
+    answers: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +123,8 @@ class Evidence:
         training_facts, test_facts: (n,), (t,) numbers of the facts that sentences state or ask for; None where examples
             are no such.
         vocabulary: the words that inputs are numbers of; None where they are none.
+        cka: how facts are assessed; None where they are not.
+        single_edits: what each of some edits does by itself; None where none were made.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -128,6 +157,8 @@ class Evidence:
     training_facts: NDArray[np.int64] | None = None
     test_facts: NDArray[np.int64] | None = None
     vocabulary: tuple[str, ...] | None = None
+    cka: CkaSettings | None = None
+    single_edits: SingleEdits | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -155,6 +186,9 @@ class Evidence:
                 "facts": self.test_facts,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
+                **{f"marks of additions {when}": of.additions_on for when, of in answers.items()},
+                **{f"contrasts {when}": of.contrasted for when, of in answers.items()},
+                **{f"adversaries {when}": of.adversarial for when, of in answers.items()},
             },
             "cause": {"causes": self.causes, "corrections": self.corrections},
         }
@@ -216,6 +250,8 @@ def gather(
     training_facts: ArrayLike | None = None,
     test_facts: ArrayLike | None = None,
     in_words: bool = False,
+    assessment: Assessment | None = None,
+    single_edits: SingleEdits | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -231,6 +267,8 @@ def gather(
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
+        assessment: against what facts are assessed; None where they are not.
+        single_edits: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -242,6 +280,8 @@ def gather(
 
     def answers(model: TrainedModel, *, relearned: bool) -> Answers:
         made = _answers(model, training, tests, probable)
+        if assessment is not None:
+            made = replace(made, **assessment.answers(model, tests))
         if not (relearned and relearning and len(deleted)):
             return made
         from modelrepair.evaluation.relearning import relearning_steps
@@ -279,7 +319,37 @@ def gather(
         training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
         test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
         vocabulary=tuple(str(name) for name in class_names) if in_words else None,
+        cka=None if assessment is None else assessment.settings,
+        single_edits=single_edits,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """Against what facts are assessed.
+
+    Attributes:
+        settings: how.
+        contrasts: of the probes that are assessed.
+        adversaries: (t,) another object of each probe's relation.
+    """
+
+    settings: CkaSettings
+    contrasts: Contrasts
+    adversaries: NDArray[np.int64]
+
+    def answers(self, model: TrainedModel, tests: Examples) -> dict[str, Any]:
+        """`Answers.contrasted` and `Answers.adversarial` of a model."""
+        from modelrepair.knowledge.contrast import contrasted_probabilities
+
+        asked = np.unique(self.contrasts.of)
+        false = tests.subset(asked).with_targets(self.adversaries[asked])
+        adversarial = np.full(len(tests), np.nan)
+        adversarial[asked] = model.log_likelihoods(false).cpu().numpy()
+        return {
+            "contrasted": contrasted_probabilities(model, tests.targets, self.contrasts),
+            "adversarial": adversarial,
+        }
 
 
 class _Stored:
@@ -323,7 +393,23 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
         training_predictions=believed,
         training_probabilities=expected,
         test_probabilities=foreseen,
+        additions_on=_additions_on(model, tests),
     )
+
+
+def _additions_on(model: TrainedModel, examples: Examples) -> NDArray[np.bool_] | None:
+    """(n,) for which examples an addition with a selector is on; None where there is none."""
+    from modelrepair.additions import Extended
+
+    network = model.network
+    if not isinstance(network, Extended) or not network.is_selective:
+        return None
+    # The first of them is on wherever any is.
+    on = [
+        next(switch for switch in network.switches(inputs) if switch is not None)
+        for _, inputs, _ in model.batches(examples)
+    ]
+    return np.concatenate([batch.cpu().numpy() for batch in on])
 
 
 def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array, Array, Array, Array | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,27 @@ def fresh_model(description: dict[str, Any], seed: int) -> TrainedModel:
 
 
 def save_model(folder: Path, model: TrainedModel, description: dict[str, Any]) -> None:
-    """Write a model into an existing folder."""
-    write_json(folder / "model.json", description)
+    """Write a model into an existing folder, with what was added to its network.
+
+    Args:
+        folder: that is there.
+        model: with or without additions.
+        description: as for `fresh_model`, of the network without additions.
+    """
+    added = getattr(model.network, "descriptions_of_additions", [])
+    write_json(folder / "model.json", {**description, **({"additions": added} if added else {})})
     write_tensors(folder / "weights.safetensors", model.network.state_dict())
 
 
 def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
-    """A model that `save_model` wrote, and its description.
+    """A model that `save_model` wrote, and its description, which is that of its network without additions.
 
     Raises:
         RepairError: if a file is missing or damaged, or the weights are not those of the network.
     """
     description = read_json(folder / "model.json")
-    model = fresh_model(description, seed=0)
+    added = description.pop("additions", [])
+    model = _with_additions(fresh_model(description, seed=0), added)
     weights = read_tensors(folder / "weights.safetensors")
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -69,6 +78,16 @@ def load_model(folder: Path) -> tuple[TrainedModel, dict[str, Any]]:
             f"({' '.join(str(error).split())[:200]}): rerun the stage that writes {folder}"
         ) from None
     return model, description
+
+
+def _with_additions(model: TrainedModel, descriptions: Sequence[Mapping[str, Any]]) -> TrainedModel:
+    """The model with additions of these descriptions, whose weights are still to be loaded."""
+    if not descriptions:
+        return model
+    # By name, as networks are: what adds nothing to its model does not depend on what could be added.
+    room = importlib.import_module("modelrepair.additions")
+    additions = [room.make_addition(model.network, one, seed=0) for one in descriptions]
+    return TrainedModel(room.extend(model.network, additions), model.likelihood)
 
 
 def begun_model(

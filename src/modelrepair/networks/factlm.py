@@ -50,18 +50,61 @@ class FactLM(nn.Module):
 
     def forward(self, sentences: Tensor) -> Tensor:
         """Logits (n, outputs) of sentences (n, length), each with one blank."""
-        # Without a branch or an index that depends on values, so that the network can be mapped over examples.
-        blank = (sentences == BLANK_NUMBER).unsqueeze(1)
-        # The blank itself is always there to be attended to.
-        visible = (sentences != PADDING_NUMBER).unsqueeze(1) | blank
-        stream = self.words(sentences) + self.places
-        *inner, last = self.layers
-        for layer in inner:
-            stream = layer(stream, stream, visible.unsqueeze(1))
-        # Of the last layer nothing else is read.
-        read = last(blank.to(stream.dtype) @ stream, stream, visible.unsqueeze(1)).squeeze(1)
-        logits: Tensor = self.output(self.norm(read))
+        return self.finish(self.begin(sentences))
+
+    # What a network shows where additions are put onto it; see `modelrepair.additions.sites`.
+
+    def sites(self) -> dict[str, list[tuple[str, str, tuple[int, int] | None]]]:
+        """Where there is room for additions, by name, for each layer; of `answer` once."""
+        paths, width = [f"layers.{number}" for number in range(len(self.layers))], self.output.in_features
+        return {
+            "states": [(path, path, None) for path in paths],
+            "feed-forward": [(f"{path}.network_in", f"{path}.network_out", None) for path in paths],
+            "feed-forward-in": [(f"{path}.network_in", f"{path}.network_in", None) for path in paths],
+            "feed-forward-out": [(f"{path}.network_out", f"{path}.network_out", None) for path in paths],
+            "query": [(f"{path}.asks", f"{path}.asks", None) for path in paths],
+            # Behind the keys.
+            "value": [(f"{path}.answers", f"{path}.answers", (width, 2 * width)) for path in paths],
+            "answer": [("norm", "output", None)],
+        }
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """The modules that run in `finish`."""
+        last = f"layers.{len(self.layers) - 1}"
+        return (f"{last}.network_norm", f"{last}.network_in", f"{last}.network_out", "norm", "output")
+
+    def begin(self, sentences: Tensor) -> Tensor:
+        """(n, 1, width) what stands at the blank before the two-layer network of the last layer."""
+        *_, stream = self.states(sentences)
+        last: Layer = self.layers[-1]  # type: ignore[assignment]
+        return last.attend(self.read(sentences, stream), stream, self._attended(sentences))
+
+    def finish(self, begun: Tensor) -> Tensor:
+        """Logits (n, outputs) of what `begin` made of sentences."""
+        last: Layer = self.layers[-1]  # type: ignore[assignment]
+        logits: Tensor = self.output(self.norm(last.think(begun).squeeze(1)))
         return logits
+
+    def states(self, sentences: Tensor, last: int | None = None) -> list[Tensor]:
+        """For each layer, up to and with layer `last`, (n, length, width) what enters it."""
+        entering = [self.words(sentences) + self.places]
+        for layer in self.layers[: len(self.layers) - 1 if last is None else last]:
+            entering.append(layer(entering[-1], entering[-1], self._attended(sentences)))
+        return entering
+
+    def visible(self, sentences: Tensor) -> Tensor:
+        """(n, length) which positions are attended to: all but padding."""
+        return (sentences != PADDING_NUMBER) | (sentences == BLANK_NUMBER)
+
+    def read(self, sentences: Tensor, states: Tensor) -> Tensor:
+        """(n, 1, width) of states (n, length, width) those at the blank: of the last layer nothing else is read."""
+        # Without a branch or an index that depends on values, so that the network can be mapped over examples.
+        return (sentences == BLANK_NUMBER).unsqueeze(1).to(states.dtype) @ states
+
+    def _attended(self, sentences: Tensor) -> Tensor:
+        """(n, 1, 1, length) the same as `visible`, for each head and asking position."""
+        return self.visible(sentences)[:, None, None]
 
 
 class Layer(nn.Module):
@@ -92,12 +135,19 @@ class Layer(nn.Module):
             stream: (n, length, width) those that are attended to.
             visible: (n, 1, 1, length) whether one may be.
         """
+        return self.think(self.attend(asking, stream, visible))
+
+    def attend(self, asking: Tensor, stream: Tensor, visible: Tensor) -> Tensor:
+        """The first part alone."""
         query = self._by_head(self.asks(self.attention_norm(asking)))
         key, value = map(self._by_head, self.answers(self.attention_norm(stream)).chunk(2, dim=2))
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        changed = asking + self.attention_out(seen.transpose(1, 2).flatten(2))
-        inner = F.gelu(self.network_in(self.network_norm(changed)))
-        result: Tensor = changed + self.network_out(inner)
+        attended: Tensor = asking + self.attention_out(seen.transpose(1, 2).flatten(2))
+        return attended
+
+    def think(self, attended: Tensor) -> Tensor:
+        """The second part, of what `attend` says."""
+        result: Tensor = attended + self.network_out(F.gelu(self.network_in(self.network_norm(attended))))
         return result
 
     def _by_head(self, values: Tensor) -> Tensor:

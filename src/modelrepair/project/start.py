@@ -114,7 +114,11 @@ def start_project(folder: Path, wishes: Wishes) -> None:
     ):
         if path is not None and not path.exists():
             raise RepairError(f"there is no {path}, which {what} names: name what is there")
-    with output_folder(folder) as place:
+    if wishes.data is not None and folder.is_relative_to(wishes.data.resolve()):
+        raise RepairError(f"{folder} lies in {wishes.data}, which is copied into it: name a folder elsewhere")
+    # An empty folder that is there stays the one that it is: somebody's terminal may be in it.
+    written = folder / ".begun" if folder.is_dir() else folder
+    with output_folder(written) as place:
         for name, words in FOLDERS.items():
             _write(place / name / "README.md", words)
         settings = _settings(place, wishes)
@@ -136,6 +140,10 @@ def start_project(folder: Path, wishes: Wishes) -> None:
         )
         shutil.copyfile(PACKAGE / "plots.html", place / ".dvc/plots.html")
         _expect_whole(place)
+    if written != folder:
+        for entry in sorted(written.iterdir()):
+            entry.rename(folder / entry.name)
+        written.rmdir()
 
 
 def update_project(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from modelrepair.settings.base import Flag, Seed, Settings, Text, Whole
+from modelrepair.settings.failures import CkaSettings
 
 
 class EvaluationSettings(Settings):
@@ -13,6 +14,9 @@ class EvaluationSettings(Settings):
     relearning_steps: Whole = 0
     """At most so many steps on the causes are taken with the repaired model and the reference, to see how soon they
     know again what was deleted; 0: this is not measured."""
+    single_edits: Whole = 0
+    """So many failures are edited each by itself, from the model that fails, where the treatment is a knowledge editor;
+    0: this is not measured."""
 
 
 class Description(Settings):
@@ -29,6 +33,7 @@ class Description(Settings):
         parameters: what `-S` takes to run the same again, by name.
         seed: of what is random in the measurements.
         measured: what is measured at a price.
+        cka: how facts are assessed; None where examples state none.
     """
 
     method: Text
@@ -43,3 +48,4 @@ class Description(Settings):
     parameters: dict[str, Text] = Field(default={})
     seed: Seed = 0
     measured: EvaluationSettings = EvaluationSettings()
+    cka: CkaSettings | None = None

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Count, Flag, Seed, Settings, Text, expect
+from modelrepair.settings.base import ClassName, Count, Flag, Positive, Seed, Settings, Text, expect
+
+
+class CkaSettings(Settings):
+    """Contrastive Knowledge Assessment of facts: how much likelier is the object than in other relations (Dong et al.
+    2022)."""
+
+    alpha: Positive = 0.001
+    """α, added to both probabilities."""
+    threshold: Positive = 1.0
+    """A fact with less than this is not held by the model."""
+    relations: Count = 3
+    """How many other relations of the training sentences stand against each."""
 
 
 class FailuresSettings(Settings):
@@ -32,6 +44,11 @@ class FailuresSettings(Settings):
     most_reserved: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = None
     """At most so many of the reserved examples are to be had, of all classes alike; contained in any larger part.
     null: all."""
+    detect: Literal["answer", "cka"] = "answer"
+    """What a failure is. answer: an example that the model has wrong. cka: of facts, one that it does not hold by
+    `cka`, whatever it answers."""
+    cka: CkaSettings = CkaSettings()
+    """How facts are assessed, as failures and when results are measured."""
 
 
 class SplitFailures(Settings):

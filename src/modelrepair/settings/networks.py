@@ -24,6 +24,11 @@ class NetworkSettings(Settings):
         """Whether examples of a batch influence each other while it is trained."""
         return False
 
+    @property
+    def room(self) -> dict[str, int] | None:
+        """In how many layers there is room for additions, by the sites' names; None where only the network knows."""
+        return {}
+
 
 class FactLmSettings(NetworkSettings):
     """An encoder of sentences."""
@@ -35,6 +40,11 @@ class FactLmSettings(NetworkSettings):
     heads: Count = 4
     hidden: Count = 512
     """Of the two-layer network of each layer."""
+
+    @property
+    def room(self) -> dict[str, int] | None:
+        inner = ("states", "feed-forward", "feed-forward-in", "feed-forward-out", "query", "value")
+        return {**dict.fromkeys(inner, self.layers), "answer": 1}
 
     @model_validator(mode="after")
     def _divides(self) -> FactLmSettings:
@@ -97,6 +107,10 @@ class OwnSettings(NetworkSettings):
     @property
     def batchwise(self) -> bool:
         return self.normalises
+
+    @property
+    def room(self) -> dict[str, int] | None:
+        return None
 
 
 CLASSIFIERS = {

@@ -37,6 +37,8 @@ from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCau
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
+    EditorSettings,
+    KnowledgeEditorSettings,
     MendSettings,
     Treat,
     Treatment,
@@ -78,7 +80,19 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         _check_place("failures.file", parameters.failures.file, REQUESTS, "requests")
     dataset = choose("dataset", parameters.datasets, parameters.dataset)
     _check_dataset(parameters, dataset, corruption)
+    _check_room(parameters, names["treatment"], treatment)
     _check(identification, selection, corruption, names)
+    for chosen in {names["treatment"], parameters.reference} & {*parameters.treatments}:
+        if isinstance(parameters.treatments[chosen], KnowledgeEditorSettings) and not dataset.in_words:
+            raise RepairError(
+                f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
+                "dataset whose source is facts, or another treatment"
+            )
+    if parameters.evaluation.single_edits and not isinstance(treatment, KnowledgeEditorSettings):
+        raise RepairError(
+            f"evaluation.single_edits is {parameters.evaluation.single_edits}, and the treatment "
+            f"{names['treatment']!r} makes no edits: set it to 0, or choose knowledge-editor"
+        )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
@@ -132,6 +146,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             retrained=reference.is_gold_standard,
             seed=seed,
             measured=parameters.evaluation,
+            cka=parameters.failures.cka if dataset.in_words else None,
             parameters={
                 "method": parameters.method,
                 **names,
@@ -216,6 +231,7 @@ def _reference(
     if name == NONE:
         return TrainReference(seed=parameters.seed, treatment=None, dropped=None, curvatures={}), None
     treatment, obvious = parameters.treatments[name], parameters.reference == OBVIOUS
+    _check_room(parameters, name, treatment)
     # Who knows some of the causes would drop these.
     known = obvious and parameters.known is not None
     dropped = dropped_share(parameters.selections) if obvious and not known else None
@@ -277,6 +293,11 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
             f"and {name} has {'sentences' if dataset.in_words else 'none'}: choose another model.network"
             f"{', such as factlm' if dataset.in_words else ''}, or another dataset"
         )
+    if parameters.failures.detect == "cka" and not dataset.in_words:
+        raise RepairError(
+            f"failures.detect is cka, which assesses facts, and {name} states none: set it to answer, or choose a "
+            "dataset whose source is facts"
+        )
     columns = dataset.labels.columns if dataset.labels is not None else []
     for one in corruption.each if isinstance(corruption, SeveralSettings) else [corruption]:
         if isinstance(one, FalseFactsSettings) and not dataset.in_words:
@@ -288,6 +309,29 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
             raise RepairError(
                 f"the corruption {parameters.corruption!r} takes the labels {named(one.column)!r}, which {name} "
                 f"does not have: name a file with such a column in {name}.labels, or choose another corruption"
+            )
+
+
+def _check_room(parameters: Parameters, name: str, treatment: Treatment) -> None:
+    """Whether the network has room for what a treatment adds to it, as far as its options say.
+
+    Raises:
+        RepairError: if it has not.
+    """
+    room = check_network(parameters.model).room
+    if not isinstance(treatment, EditorSettings) or room is None:
+        return
+    for site, layer in treatment.needs_room.items():
+        if site not in room:
+            raise RepairError(
+                f"the treatment {named(name)} adds to the network at {site!r}, and {parameters.model.network} has no "
+                "room there: set model.network to factlm, or to one of your own that says where it has some, or choose "
+                "another treatment"
+            )
+        if layer >= room[site]:
+            raise RepairError(
+                f"the treatment {named(name)} names layer {layer} of the network, and {parameters.model.network} has "
+                f"{room[site]}: give a number from 0 to {room[site] - 1}"
             )
 
 

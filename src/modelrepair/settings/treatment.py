@@ -16,6 +16,8 @@ from modelrepair.settings.base import (
     Seed,
     Settings,
     Share,
+    Text,
+    Whole,
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName, FisherTable
@@ -144,6 +146,13 @@ class FineTuneSettings(DescentSettings, TeachingSettings):
     epochs: Count = 10
     remaining: Literal["all", "equal"] = "all"
     """all of D \\ C, or as many random ones as there are causes."""
+    layers: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None,
+        expect("a list of paths of layers, such as [layers.0, output], or null for all"),
+    ] = None
+    """Paths of the layers that are trained, within the network; null for all."""
+    anchor: NonNegative = 0.0
+    """Strength α of the penalty α/2·‖θ − θ̂‖² on the mean loss."""
 
     @model_validator(mode="after")
     def _remains(self) -> FineTuneSettings:
@@ -290,6 +299,154 @@ class AlignSettings(RelabellingSettings, JudgedSettings):
     inputs as they are, and corrects labels alone."""
 
 
+class SelectorSettings(Settings):
+    """For which inputs an addition answers: those like what it was taught (Lee et al. 2022)."""
+
+    layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
+    """Inputs are compared by the mean of the states that enter this layer; null: the middle one."""
+    threshold: Annotated[float, Field(gt=-1, lt=1), expect("a number above -1 and below 1")] = 0.9
+    """δ, the least cosine with something that was taught."""
+
+
+class EditorSettings(TreatmentSettings):
+    """Of treatments that teach the failures to an addition and leave the network as it is."""
+
+    wordings: Literal["query", "causes"] = "causes"
+    """What is taught. query: the failures. causes: also those causes that state a fact of theirs, with the right
+    object, where the data say which fact a sentence states."""
+    retention: NonNegative = 1.0
+    """Weight of the divergence KL(before ‖ after) on the other training examples without the causes; 0: none."""
+    learning_rate: Positive = 3e-3
+    """Of Adam, at first: it falls to 0 by half a cosine."""
+    steps: Count = 600
+    looks: Count = 10
+    """Points at which accuracy on discovery is looked at, the last after all steps."""
+    batch_size: Count = 64
+    """Of what is taught and, as many again, of what is retained."""
+    selector: SelectorSettings | None = None
+    """For which inputs the addition answers; null: for all."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        """Sites of a network at which it sits, with the number of the deepest layer that is asked for, from 0."""
+        if self.selector is None:
+            return {}
+        return {"states": self.selector.layer or 0}
+
+    @model_validator(mode="after")
+    def _looks(self) -> EditorSettings:
+        if self.steps % self.looks:
+            raise ValueError(
+                f"steps is {self.steps} and looks is {self.looks}, between which there are as many steps each: make "
+                "steps a multiple of looks"
+            )
+        return self
+
+
+class SlotsSettings(EditorSettings):
+    """CALINET: slots beside a two-layer network (Dong et al. 2022)."""
+
+    kind: Literal["memory-slots"] = "memory-slots"
+    slots: Count = 256
+    """d_c."""
+    layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
+    """Beside whose network they sit; null: the last."""
+    learning_rate: Positive = 5e-3
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {**super().needs_room, "feed-forward": self.layer or 0}
+
+
+class LowRankSettings(EditorSettings):
+    """LoRA on queries, values and both layers of the two-layer networks (Lee et al. 2022)."""
+
+    kind: Literal["low-rank"] = "low-rank"
+    rank: Count = 8
+    """r."""
+    scale: Positive = 4.0
+    """By what the products are multiplied, α/r."""
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {
+            **super().needs_room,
+            **dict.fromkeys(("query", "value", "feed-forward-in", "feed-forward-out"), 0),
+        }
+
+
+class StateAdaptersSettings(EditorSettings):
+    """K-adapter: small transformers fed by hidden states of three depths (Lee et al. 2022)."""
+
+    kind: Literal["state-adapters"] = "state-adapters"
+    heads: Count = 4
+    """Of attention in the adapters."""
+    learning_rate: Positive = 1e-3
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {"states": 0, **super().needs_room, "answer": 0}
+
+
+class EditorTrainingSettings(Settings):
+    """How the hyper-network of a knowledge editor is made and trained (De Cao et al. 2021)."""
+
+    memory: Count = 64
+    """Numbers of its LSTM in each direction; 128 as published."""
+    condition: Count = 256
+    """Numbers of what is read of an edit; 1024 as published."""
+    hidden: Count = 64
+    """Width of the networks that make each matrix's gates; 128 as published."""
+    scale: Positive = 1.0
+    """The largest strength of a shift."""
+    at_once: Count = 16
+    """Edits whose shifts are summed in each step of its training. 1 as published, for edits that stay single: only one
+    that has learned several at once makes edits that can be summed, or follow each other."""
+    views: Flag = True
+    """Whether another wording of each edit is taught with it (P^x)."""
+    others: Count = 48
+    """Sentences of other facts in each step, half of them of the edits' relations (O^x)."""
+    learning_rate: Positive = 3e-3
+    """Of RMSprop, centred."""
+    warm_up: Whole = 20
+    """Steps over which the rate rises."""
+    rounds: Count = 6
+    """After each of which edits are tried, and the margin shrinks if they succeed."""
+    steps: Count = 100
+    """Of each round."""
+    margin: Positive = 1e-2
+    """m of the first round: how far answers to other sentences may move, in nats."""
+    least_margin: Positive = 1e-3
+    """Below which m does not shrink."""
+    multiplier_rate: Positive = 0.3
+    """By how much of the difference from m the multiplier moves in each step."""
+    tried: Count = 64
+    """Facts that are tried after each round instead of learned from."""
+
+
+class KnowledgeEditorSettings(TreatmentSettings):
+    """Edit the failures, which are facts, by a hyper-network that has learned to on others (De Cao et al. 2021)."""
+
+    kind: Literal["knowledge-editor"] = "knowledge-editor"
+    relabels: ClassVar[bool] = False
+    edits: Literal["sequential", "together"] = "together"
+    """sequential: one after another, each from where the last has led. together: all shifts in one sum."""
+    loops: Count = 5
+    """How often at most an edit that has not taken is made again, from where the model then is."""
+    points: Count = 10
+    """Points that are looked at on the way of each loop, or of all edits that come one after another."""
+    training: EditorTrainingSettings = EditorTrainingSettings()
+    """Of the hyper-network."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+
 Treatment = Annotated[
     AlignSettings
     | ComplementaryLabelsSettings
@@ -298,11 +455,15 @@ Treatment = Annotated[
     | DistilSettings
     | FineTuneSettings
     | InsertSettings
+    | KnowledgeEditorSettings
+    | LowRankSettings
     | MendSettings
     | NegativeGradientSettings
     | RandomLabelsSettings
     | RetrainSettings
-    | ScrubSettings,
+    | ScrubSettings
+    | SlotsSettings
+    | StateAdaptersSettings,
     Field(discriminator="kind"),
 ]
 

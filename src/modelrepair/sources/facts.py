@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from modelrepair.data.randomness import generator
-from modelrepair.data.sentences import BLANK, PADDING
+from modelrepair.data.sentences import BLANK, OBJECT, PADDING, SUBJECT, tokens
 from modelrepair.errors import RepairError
 from modelrepair.settings.data import FactsSettings
 from modelrepair.sources.base import Dataset
 
-SUBJECT, OBJECT = "[X]", "[Y]"
 LONGEST_NAME = 3
 """Words of a subject, at most: few have more, and every sentence is as long as the longest."""
 
@@ -282,13 +281,13 @@ def sentences(
     ]
     words = vocabulary(known, [text for relation in _relations(known) for text in _every_wording(relation)])
     numbers = {word: number for number, word in enumerate(words)}
-    length = max(len(_tokens(text, known[n].subject, numbers)) for n, text, _ in training + tests)
+    length = max(len(tokens(text, known[n].subject, numbers)) for n, text, _ in training + tests)
     sides = {}
     for side, asked in (("train", training), ("test", tests)):
         inputs = np.zeros((len(asked), length), dtype=np.int32)
         for row, (number, text, _) in zip(inputs, asked, strict=True):
-            tokens = _tokens(text, known[number].subject, numbers)
-            row[: len(tokens)] = [numbers[token] for token in tokens]
+            words_of = tokens(text, known[number].subject, numbers)
+            row[: len(words_of)] = [numbers[word] for word in words_of]
         labels = np.array([numbers[known[number].object] for number, _, _ in asked], dtype=np.int64)
         sides[side] = inputs, labels, _columns(asked, known)
     return Dataset(
@@ -314,17 +313,6 @@ def vocabulary(known: Iterable[Fact], wordings: Iterable[str]) -> tuple[str, ...
     parts = {word for text in wordings for word in text.split() if word not in (SUBJECT, OBJECT)}
     parts |= {word for subject in others - objects for word in subject.split()}
     return (PADDING, BLANK, *sorted(objects), *sorted(parts - objects))
-
-
-def _tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
-    """The words of a sentence, with a blank in the place of its object. A subject that is an object too is one word."""
-    tokens: list[str] = []
-    for word in wording.split():
-        if word == SUBJECT:
-            tokens += [subject] if subject in numbers else subject.split()
-        else:
-            tokens.append(BLANK if word == OBJECT else word)
-    return tokens
 
 
 def _columns(asked: Sequence[tuple[int, str, str]], known: Sequence[Fact]) -> dict[str, Sequence[Any]]:

@@ -32,11 +32,12 @@ def split_failures(
     required: bool = True,
     most_queries: int | None = None,
     listed: NDArray[np.bool_] | None = None,
+    failing: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """The role of every test example in finding, repairing and judging the base model's failures.
 
-    A failure is a misclassified example, of the failure classes and of those listed if these are given. Columns, n
-    rows:
+    A failure is a misclassified example, or one that is found to fail otherwise, of the failure classes and of those
+    listed if these are given. Columns, n rows:
 
     * `is_failure`: in any part, reserved too.
     * `role`: "query" (Fq: causes are sought for these), "holdout" (Fh: failures that no method sees, does
@@ -50,7 +51,8 @@ def split_failures(
       discovery and assessment together, the query with the odd one; remaining = the correctly classified
       there. Examples that methods saw, such as discovery as a stopping rule, are then among the measured.
 
-    Reserved examples, and misclassified ones that are no failures, have no role.
+    Reserved examples, misclassified ones that are no failures, and others found to fail that are no failures, have no
+    role.
 
     Args:
         correct: (n,) whether the base model is right.
@@ -63,6 +65,7 @@ def split_failures(
         most_queries: at most so many failures in the query, a random part that is contained in any larger one; the
             others have no role. All by default.
         listed: (n,) the examples among which failures are sought; all by default.
+        failing: (n,) which examples fail, where that is not those that are misclassified.
 
     Raises:
         NoFailures: if the query is required and would be empty.
@@ -72,7 +75,8 @@ def split_failures(
         raise RepairError(
             f"there is no protocol {protocol!r} for splitting failures: choose one of {', '.join(PROTOCOLS)}"
         )
-    is_failure = ~correct
+    is_failure = ~correct if failing is None else failing.copy()
+    kept = correct if failing is None else correct & ~failing
     if failure_classes is not None:
         if labels.ndim == 2:
             raise RepairError(
@@ -87,12 +91,12 @@ def split_failures(
     role = np.full(len(part), "", dtype="<U10")
     if protocol == "discovery":
         searched = discovery
-        role[assessment & correct] = "remaining"
+        role[assessment & kept] = "remaining"
         role[assessment & is_failure] = "holdout"
         role[discovery & is_failure] = "query"
     else:
         searched = discovery | assessment
-        role[searched & correct] = "remaining"
+        role[searched & kept] = "remaining"
         failures = rng.permutation(np.flatnonzero(searched & is_failure))
         role[failures] = "holdout"
         role[failures[: (len(failures) + 1) // 2]] = "query"

@@ -1,9 +1,12 @@
 """Find the base model's failures on the test set, and keep some of them from every method."""
 
+import numpy as np
+
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
+from modelrepair.knowledge.contrast import assess, contrasts_of
 from modelrepair.models.files import load_model
-from modelrepair.models.workspace import dataset_description, test_examples, test_rows
+from modelrepair.models.workspace import dataset_description, test_examples, test_rows, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
@@ -29,6 +32,23 @@ def main(stage: Stage) -> None:
         other, table = int((labels != table["label"]).sum()), table.assign(label=labels)
     examples = test_examples(stage.root, table)
     correct = model.correct(examples).cpu().numpy() == 1
+    failing = None
+    if settings.failures.detect == "cka":
+        cka, rng = settings.failures.cka, generator(settings.seed, "contradicting relations")
+        contrasts = contrasts_of(
+            table,
+            training_examples(stage.root)[1],
+            classes,
+            examples.inputs.shape[1],
+            relations=cka.relations,
+            rng=rng,
+        )
+        failing = assess(model, examples, contrasts, cka.alpha) < cka.threshold
+        print(
+            f"{int(failing.sum())} of {len(failing)} facts that are asked for are not held; the model answers "
+            f"{int((~correct).sum())} wrongly, and the two agree on {np.mean(failing == ~correct):.1%}",
+            flush=True,
+        )
     if listed is not None:
         print(
             f"{file} lists {int(listed.sum())} test examples, {other} with another label than the data have: "
@@ -46,6 +66,7 @@ def main(stage: Stage) -> None:
             required=settings.failures.required,
             most_queries=settings.failures.most_queries,
             listed=listed,
+            failing=failing,
         )
     except NoFailures as good_news:
         with output_file(stage.root / "metrics/failures.json") as path:

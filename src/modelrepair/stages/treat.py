@@ -3,10 +3,11 @@
 import pandas as pd
 
 from modelrepair.curvature import load_curvature
+from modelrepair.knowledge.files import save_editor
 from modelrepair.models.files import save_model
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
-from modelrepair.settings.treatment import Treat
+from modelrepair.settings.treatment import KnowledgeEditorSettings, Treat
 from modelrepair.treatment import make_treatment, read_patient
 
 
@@ -29,6 +30,8 @@ def main(stage: Stage) -> None:
     treated = make_treatment(treatment.chosen, **treatment.options).treat(patient)
     with output_folder(stage.root / "models/repaired") as folder:
         save_model(folder, treated.model, description)
+        if treated.editor is not None and isinstance(treatment, KnowledgeEditorSettings):
+            save_editor(folder / "editor.safetensors", treated.editor, treatment.loops)
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
         course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)

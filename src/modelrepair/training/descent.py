@@ -7,6 +7,7 @@ the last finished round, to the same result as without the kill.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -50,10 +51,10 @@ class Oversight:
         observe: what else to write down at those moments: numbers for the trace, and tensors, which are
             stacked over the rounds.
         checkpoint: where to keep progress, to go on after a kill.
-        aim: one of the observed numbers, higher is better. Where the start stays the best point that was watched, those
-            on the straight line from it to the round with the highest such number are watched too: steps on the way may
-            each break more than a part of all of them together does (as between the weights of Wortsman et al. 2022,
-            arXiv:2109.01903). Without it the start is then the result.
+        aim: one of the observed numbers, higher is better. Where the round with the highest such number is not the best
+            one to who watches, points on the straight line from the start to it are watched too: the way there may
+            break more than a part of the whole step does (as between the weights of Wortsman et al. 2022,
+            arXiv:2109.01903). None: rounds alone are looked at.
     """
 
     watch: Watch | None = None
@@ -103,7 +104,7 @@ class Descent:
     """How far and how fast to go.
 
     Attributes:
-        optimiser: "adam" or "sgd".
+        optimiser: "adam", "rmsprop" (centred) or "sgd".
         learning_rate: step size.
         rounds: at most this many passes.
         patience: stop after this many rounds without a better watched value; None never stops early.
@@ -165,6 +166,8 @@ class Descent:
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
+    # What is divided by is the deviation of the gradient, not its size (Graves 2013, Eq. 38-45).
+    "rmsprop": functools.partial(torch.optim.RMSprop, centered=True),
 }
 
 
@@ -222,6 +225,7 @@ def minimise(
     checkpoint = oversight.checkpoint
     judged = model if judge is None else judge
     saved = checkpoint.load() if checkpoint else None
+    start = _copy(judged.network.state_dict()) if oversight.aim else {}
     if saved is None:
         value, numbers, tensors = oversight.look(judged)
         trace: list[dict[str, Any]] = [{"round": 0, "loss": None, "watched": value, **numbers}]
@@ -269,7 +273,7 @@ def minimise(
             best_state = _copy(judged.network.state_dict())
             if recorder is not None:
                 recorder.keep()
-        if best_round == 0 and oversight.aim and number == _highest(trace, oversight.aim):
+        if oversight.aim and number == _highest(trace, oversight.aim):
             aimed_state = _copy(judged.network.state_dict())
         if recorder is not None:
             recorder.at_round(number, network, optimiser)
@@ -289,8 +293,11 @@ def minimise(
             )
     bar.close()
     judged.network.eval()
-    if best_round == 0 and best_value is not None and aimed_state:
-        start = best_state
+    if (
+        oversight.aim
+        and best_value is not None
+        and trace[_highest(trace, oversight.aim)]["watched"] < best_value
+    ):
         for point in range(1, POINTS_TO_AIM):
             state = _between(start, aimed_state, point / POINTS_TO_AIM)
             judged.network.load_state_dict(state)
@@ -298,8 +305,8 @@ def minimise(
             trace.append({"round": trace[-1]["round"] + 1, "loss": None, "watched": value, **numbers})
             for name, tensor in tensors.items():
                 observed[name].append(tensor)
-            if value is not None and oversight.prefers(value, best_value):
-                best_round, best_value, best_state = trace[-1]["round"], max(value, best_value), state
+            if value is not None and value > best_value:
+                best_round, best_value, best_state = trace[-1]["round"], value, state
     judged.network.load_state_dict(best_state)
     return Course(trace, best_round, {name: torch.stack(rows) for name, rows in observed.items()})
 

@@ -1,17 +1,19 @@
 """How is the model repaired?
 
-Imports `posterior`, `curvature`, `training`, `models`, `data` and `settings`.
+Imports `knowledge`, `posterior`, `curvature`, `training`, `models`, `additions`, `data` and `settings`.
 """
 
 from __future__ import annotations
 
 from modelrepair.settings.base import choose
 from modelrepair.treatment.alignment import Align, Insert
-from modelrepair.treatment.base import Patient, Treated, Treatment
+from modelrepair.treatment.base import Patient, Stated, Treated, Treatment
 from modelrepair.treatment.contrast import Distil, NegativeGradient
 from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
 from modelrepair.treatment.descent import FineTune, Retrain
+from modelrepair.treatment.editing import LowRankEditor, SlotEditor, StateAdapterEditor
+from modelrepair.treatment.knowledge_editing import KnowledgeEditor
 from modelrepair.treatment.mending import Mend
 from modelrepair.treatment.obvious import highest_losses
 from modelrepair.treatment.relabelling import ComplementaryLabels, RandomLabels
@@ -26,11 +28,15 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "distil": Distil,
     "fine-tune": FineTune,
     "insert": Insert,
+    "knowledge-editor": KnowledgeEditor,
+    "low-rank": LowRankEditor,
+    "memory-slots": SlotEditor,
     "mend": Mend,
     "negative-gradient": NegativeGradient,
     "random-labels": RandomLabels,
     "retrain": Retrain,
     "scrub": Scrub,
+    "state-adapters": StateAdapterEditor,
 }
 
 __all__ = [
@@ -42,12 +48,17 @@ __all__ = [
     "Distil",
     "FineTune",
     "Insert",
+    "KnowledgeEditor",
+    "LowRankEditor",
     "Mend",
     "NegativeGradient",
     "Patient",
     "RandomLabels",
     "Retrain",
     "Scrub",
+    "SlotEditor",
+    "StateAdapterEditor",
+    "Stated",
     "Treated",
     "Treatment",
     "highest_losses",

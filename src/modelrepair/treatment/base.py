@@ -17,11 +17,26 @@ from torch import Tensor
 from modelrepair.curvature.base import Curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.knowledge.editing import Editor
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.treatment import Taught
 from modelrepair.training.descent import Oversight
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Which facts a patient's sentences are about.
+
+    Attributes:
+        facts, relations: (n,) numbers of the facts that the training examples state, and of their relations.
+        failing: (f,) numbers of the facts that the failures ask for.
+    """
+
+    facts: NDArray[np.int64]
+    relations: NDArray[np.int64]
+    failing: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class Patient:
         checkpoint: where to keep progress.
         corrections: (m,) numbers of the classes that a person gives to the causes, -1 to those that are only to be
             removed; None where nobody gives any.
+        stated: of sentences that state facts, which; None where examples are no such.
     """
 
     model: TrainedModel
@@ -61,6 +77,7 @@ class Patient:
     seed: int = 0
     checkpoint: Checkpoint | None = None
     corrections: NDArray[np.int64] | None = None
+    stated: Stated | None = None
 
     def __post_init__(self) -> None:
         if self.corrections is not None and self.corrections.shape != self.causes.shape:
@@ -101,6 +118,29 @@ class Patient:
         told = self.corrections >= 0
         given = self.examples.subset(self.causes[told])
         return given.with_targets(self.corrections[told].astype(given.targets.dtype))
+
+    @property
+    def restated(self) -> Examples:
+        """The causes that state a fact of the failures, with the right object in place of what they state.
+
+        Those that a person gives another class are among `corrected`.
+        """
+        if self.stated is None:
+            return self.examples.subset([])
+        stated, asked = self.stated.facts, self.stated.failing
+        order = np.argsort(asked, kind="stable")
+        told = np.zeros(len(self.causes), bool) if self.corrections is None else self.corrections >= 0
+        causes = self.causes[np.isin(stated[self.causes], asked) & ~told]
+        place = np.searchsorted(asked[order], stated[causes])
+        return self.examples.subset(causes).with_targets(self.failures.targets[order[place]])
+
+    @property
+    def elsewhere(self) -> NDArray[np.int64]:
+        """Positions of D \\ C, but for what states a fact of the failures."""
+        if self.stated is None:
+            return self.remaining
+        stated, asked = self.stated.facts, self.stated.failing
+        return self.remaining[~np.isin(stated[self.remaining], asked)]
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.
@@ -222,11 +262,13 @@ class Treated:
         trace: one row a point: `round`, `watched` (what it was judged by; None if the treatment is not guarded), and
             `discovery_accuracy`, `kept_accuracy` (of what was right before) and `query_accuracy`.
         best_round: the row of the model.
+        editor: of a treatment by edits, what made them, with the given model.
     """
 
     model: TrainedModel
     trace: list[dict[str, Any]]
     best_round: int
+    editor: Editor | None = None
 
 
 class Treatment(ABC):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.posterior.layers import training_only
+from modelrepair.settings.base import alternatives, shown
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
 from modelrepair.training.descent import Descent, mean_losses, minimise
 from modelrepair.treatment.base import Patient, Treated, Treatment
@@ -14,7 +20,8 @@ class FineTune(FineTuneSettings, Treatment):
     """Train on from θ̂ on D \\ C (Tanno et al. 2022, section 2.2, example 1); every epoch is a point.
 
     With the true causes this is the paper's semi-oracle. Told to train on labelled examples that the model was tested
-    on, instead or besides, it is what anybody would do who has some.
+    on, instead or besides, it is what anybody would do who has some. Told to train some layers alone, or to stay near
+    θ̂, it is what edits of facts stand beside (De Cao et al. 2021, section 4).
     """
 
     def treat(self, patient: Patient) -> Treated:
@@ -23,7 +30,29 @@ class FineTune(FineTuneSettings, Treatment):
             kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
             examples = patient.examples.subset(kept).followed_by(examples)
         examples = examples.followed_by(patient.corrected)
-        return _descend(patient.model.copy(), seen, examples, self, "fine-tuning")
+        model = patient.model.copy()
+        with training_only(model, self._trained(model)):
+            return _descend(model, seen, examples, self, "fine-tuning", anchor=self.anchor)
+
+    def _trained(self, model: TrainedModel) -> list[str]:
+        """The names of the parameters of the layers that are trained.
+
+        Raises:
+            RepairError: if the network has no such layer.
+        """
+        names = [*model.parameters]
+        if self.layers is None:
+            return names
+        for path in self.layers:
+            if not any(name == path or name.startswith(f"{path}.") for name in names):
+                paths = dict.fromkeys(name.rpartition(".")[0] or name for name in names)
+                raise RepairError(
+                    f"the network has no trainable layer {shown(path)}: choose one of {alternatives(path, paths)}, or "
+                    "what such paths begin with"
+                )
+        return [
+            name for name in names if any(name == path or name.startswith(f"{path}.") for path in self.layers)
+        ]
 
 
 class Retrain(RetrainSettings, Treatment):
@@ -49,18 +78,15 @@ def _descend(
     examples: Examples,
     settings: FineTune | Retrain,
     description: str,
+    *,
+    anchor: float = 0.0,
 ) -> Treated:
     if not len(examples):
         raise RepairError("no training examples remain without the causes: select fewer causes")
+    losses = mean_losses(model, examples, settings.batch_size, seed=patient.seed, purpose=description)
     course = minimise(
         model,
-        mean_losses(
-            model,
-            examples,
-            settings.batch_size,
-            seed=patient.seed,
-            purpose=description,
-        ),
+        _anchored(model, losses, anchor) if anchor else losses,
         Descent(
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
@@ -71,3 +97,17 @@ def _descend(
         description=description,
     )
     return Treated(model, course.trace, course.best_round)
+
+
+def _anchored(
+    model: TrainedModel, losses: Callable[[int], Iterator[Tensor]], strength: float
+) -> Callable[[int], Iterator[Tensor]]:
+    """The losses with the penalty α/2·‖θ − θ̂‖², θ̂ where the model is now."""
+    start = {name: parameter.detach().clone() for name, parameter in model.parameters.items()}
+
+    def penalised(epoch: int) -> Iterator[Tensor]:
+        for loss in losses(epoch):
+            moved = sum((p - start[name]).square().sum() for name, p in model.parameters.items())
+            yield loss + strength / 2 * moved
+
+    return penalised

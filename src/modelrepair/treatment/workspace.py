@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
+from modelrepair.models.workspace import (
+    discovery_examples,
+    failures,
+    reserved_examples,
+    training_examples,
+)
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.treatment import TreatmentSettings
-from modelrepair.treatment.base import Patient
+from modelrepair.treatment.base import Patient, Stated
 
 
 def read_patient(
@@ -44,14 +50,14 @@ def read_patient(
         RepairError: if an artefact is missing or damaged, or there are no causes.
     """
     model, description = load_model(root / "models/base")
-    training, _ = training_examples(root)
-    discovery, failures = discovery_examples(root)
+    training, table = training_examples(root)
+    discovery, failing = discovery_examples(root)
     patient = Patient(
         model=model,
         examples=training,
         causes=causes(model, training),
         discovery=discovery,
-        failures=failures,
+        failures=failing,
         curvature=lambda name, damping: curvature(model, training, name, damping),
         reserved=lambda: reserved_examples(root),
         fresh=lambda: fresh_model(description, seed),
@@ -60,5 +66,18 @@ def read_patient(
         seed=seed,
         checkpoint=checkpoint,
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
+        stated=_stated(table, failures(root, "discovery")),
     )
     return patient, description
+
+
+def _stated(training: pd.DataFrame, discovery: pd.DataFrame) -> Stated | None:
+    """Which facts the sentences are about, if they are such."""
+    if not {"fact", "relation"} <= {*training.columns}:
+        return None
+    relations = np.unique(training["relation"].astype(str), return_inverse=True)[1]
+    return Stated(
+        facts=training["fact"].to_numpy(dtype=np.int64),
+        relations=relations.astype(np.int64),
+        failing=discovery.loc[discovery["is_query"], "fact"].to_numpy(dtype=np.int64),
+    )

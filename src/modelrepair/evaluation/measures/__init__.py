@@ -10,7 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures import correction, erasure, facts, identification, reference, repair
+from modelrepair.evaluation.measures import (
+    correction,
+    erasure,
+    facts,
+    identification,
+    knowledge,
+    reference,
+    repair,
+)
 
 Measure = Callable[[Evidence], dict[str, Any] | None]
 
@@ -22,6 +30,7 @@ MEASURES: dict[str, Measure] = {
     "correction": correction.measure,
     "erasure": erasure.measure,
     "facts": facts.measure,
+    "knowledge": knowledge.measure,
 }
 
 

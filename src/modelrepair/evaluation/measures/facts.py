@@ -44,8 +44,15 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
         *stated,
         np.zeros(len(evidence.training_facts), dtype=bool) if corrupted is None else corrupted,
     )
+    edited = np.unique(evidence.test_facts[evidence.roles == "query"])
+    if after.additions_on is not None:
+        assessed = evidence.parts == "assessment"
+        measured["selector"] = selection_of_facts(
+            after.additions_on[assessed],
+            answered["after"][assessed],
+            np.isin(evidence.test_facts[assessed], edited),
+        )
     if evidence.scores is not None and corrupted is not None:
-        edited = np.unique(evidence.test_facts[evidence.roles == "query"])
         measured["causes"] = {
             "by_score": causes_of_facts(evidence.scores, corrupted, evidence.training_facts, edited),
             "by_plain_loss": causes_of_facts(
@@ -88,8 +95,7 @@ def repair_of_facts(
         retain_training: mean over the other facts of the share of their training sentences that the base model has
         right, and the repaired one still has;
         deterioration: 1 − accuracy after / accuracy before on the other facts in assessment;
-        forgotten_per_learned: K_s(s_before − s_after) / (K_t(t_after − t_before)), K_s other and K_t edited facts with
-        accuracies s and t in assessment. Negative where nothing is forgotten in all.
+        forgotten_per_learned: of the other and the edited facts, by their accuracies in assessment.
         None where there are no such facts, or nothing was learned.
 
     Raises:
@@ -124,8 +130,7 @@ def repair_of_facts(
     t_before, t_after = accuracies["t"]
     ratio = None
     if s_before is not None and s_after is not None and t_before is not None and t_after is not None:
-        learned = len(edited) * (t_after - t_before)
-        ratio = count * (s_before - s_after) / learned if learned > 0 else None
+        ratio = forgotten_per_learned(count, s_before, s_after, len(edited), t_before, t_after)
     others = stated & ~np.isin(known, np.union1d(edited, false))
     return {
         "edited": len(edited),
@@ -140,6 +145,54 @@ def repair_of_facts(
         "retain_training": _share(_means_by_fact(still[others].astype(np.float64), known[others])[1]),
         "deterioration": None if not s_before or s_after is None else 1 - s_after / s_before,
         "forgotten_per_learned": ratio,
+    }
+
+
+def forgotten_per_learned(
+    others: int,
+    others_before: float,
+    others_after: float,
+    edited: int,
+    edited_before: float,
+    edited_after: float,
+) -> float | None:
+    """How many facts are forgotten for each one learned: K_s(s_before − s_after) / (K_t(t_after − t_before)).
+
+    The F/U ratio of Lee et al. 2022, in facts, not in accuracies: their two sets differ in size.
+
+    Args:
+        others, others_before, others_after: K_s facts that are to be left alone, with their accuracies s from 0 to 1.
+        edited, edited_before, edited_after: K_t facts that are to be learned, with their accuracies t.
+
+    Returns:
+        The ratio, negative where more others are right than before; None where nothing was learned.
+    """
+    learned = edited * (edited_after - edited_before)
+    return others * (others_before - others_after) / learned if learned > 0 else None
+
+
+def selection_of_facts(additions_on: ArrayLike, right: ArrayLike, edited: ArrayLike) -> Numbers:
+    """How well what was added to a model tells what it was taught from all else (as Lee et al. 2022).
+
+    Args:
+        additions_on: (t,) whether it is on for each probe.
+        right: (t,) whether the probe is answered rightly.
+        edited: (t,) whether it asks for an edited fact.
+
+    Returns:
+        edited_on, others_on: the share of the probes of edited facts, and of all others, for which it is on;
+        right_of_edited_on, right_of_edited_off, right_of_others_on, right_of_others_off: the shares that are right of
+        the four kinds. None where there are no such probes.
+    """
+    on, answered, taught = (np.asarray(values, dtype=bool) for values in (additions_on, right, edited))
+    kinds = {"edited": taught, "others": ~taught}
+    return {
+        **{f"{kind}_on": _share(on[members]) for kind, members in kinds.items()},
+        **{
+            f"right_of_{kind}_{where}": _share(answered[members & there])
+            for kind, members in kinds.items()
+            for where, there in (("on", on), ("off", ~on))
+        },
     }
 
 

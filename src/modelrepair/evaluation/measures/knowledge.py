@@ -1,0 +1,190 @@
+"""How well does a model hold facts? Contrastive assessment and perplexities, before and after (Dong et al. 2022).
+
+The probes are those of assessment, in words that no method has seen. A fact is edited, false or other as in `facts`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelrepair.errors import RepairError
+from modelrepair.evaluation.evidence import Answers, Evidence, SingleEdits
+from modelrepair.evaluation.measures.identification import area_under_roc
+from modelrepair.knowledge.contrast import contrastive_assessment
+
+Numbers = dict[str, float | None]
+
+
+def measure(evidence: Evidence) -> dict[str, Any] | None:
+    """`before` and `after` by `knowledge_of_facts`, and `detection` by `failures_told`; None where no facts are."""
+    if evidence.cka is None or evidence.test_facts is None or evidence.training_facts is None:
+        return None
+    assessed = evidence.parts == "assessment"
+    edited = np.isin(evidence.test_facts, evidence.test_facts[evidence.roles == "query"])
+    wrong = (
+        np.zeros(len(evidence.training_facts), dtype=bool)
+        if evidence.is_corrupted is None
+        else evidence.is_corrupted
+    )
+    false = np.isin(evidence.test_facts, evidence.training_facts[wrong])
+    alpha, threshold = evidence.cka.alpha, evidence.cka.threshold
+
+    def held(answers: Answers) -> NDArray[np.float64]:
+        assert answers.contrasted is not None
+        return contrastive_assessment(
+            np.exp(answers.test_log_likelihoods[assessed]), answers.contrasted[assessed], alpha
+        )
+
+    def known(answers: Answers) -> Numbers:
+        assert answers.adversarial is not None
+        return knowledge_of_facts(
+            held(answers),
+            answers.test_log_likelihoods[assessed],
+            answers.adversarial[assessed],
+            edited[assessed],
+            (~edited & ~false)[assessed],
+            threshold,
+        )
+
+    measured: dict[str, Any] = {"before": known(evidence.before), "after": known(evidence.after)}
+    if evidence.reference is not None:
+        measured["reference"] = known(evidence.reference)
+    if wrong.any():
+        astray = evidence.before.test_predictions != evidence.test_labels
+        measured["detection"] = failures_told(
+            held(evidence.before), astray[assessed], false[assessed], threshold
+        )
+    if evidence.single_edits is not None:
+        measured["single_edits"] = edits_apart(
+            evidence.single_edits, evidence.test_facts, evidence.test_labels, evidence.before.test_predictions
+        )
+    return measured
+
+
+def edits_apart(edits: SingleEdits, facts: ArrayLike, labels: ArrayLike, before: ArrayLike) -> Numbers:
+    """What single edits do, each from the base model (De Cao et al. 2021, section 5).
+
+    Args:
+        edits: k of them.
+        facts: (t,) the fact that each test example asks for.
+        labels: (t,) the right answers.
+        before: (t,) the base model's answers.
+
+    Returns:
+        edits: k;
+        success: share of the edits after which the edited sentence is answered as wanted;
+        equivalence: the mean over edits of the share of other sentences that ask for the same fact and are then
+        answered as wanted (the paper compares with what the edited model says of the sentence, wanted or not);
+        retain: the mean over edits of the share of sentences of other facts whose answer is as before;
+        deterioration: 1 − accuracy after / accuracy before on those, the mean over edits.
+        None where there are no such sentences.
+    """
+    fact, label, was = (np.asarray(values) for values in (facts, labels, before))
+    same = fact[edits.edited][:, None] == fact[edits.asked][None, :]
+    wanted = label[edits.edited]
+
+    def mean(marks: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+        counts, there = among.sum(axis=1), among.any(axis=1)
+        shares = (marks & among).sum(axis=1)[there] / counts[there]
+        return float(shares.mean()) if len(shares) else None
+
+    after = mean(edits.answers == label[edits.asked], ~same)
+    given = mean(np.broadcast_to(was[edits.asked] == label[edits.asked], same.shape), ~same)
+    return {
+        "edits": len(edits.edited),
+        "success": _share(edits.said == wanted),
+        "equivalence": mean(edits.answers == wanted[:, None], same),
+        "retain": mean(edits.answers == was[edits.asked], ~same),
+        "deterioration": None if after is None or not given else 1 - after / given,
+    }
+
+
+def knowledge_of_facts(
+    assessed: ArrayLike,
+    log_likelihoods: ArrayLike,
+    adversarial: ArrayLike,
+    edited: ArrayLike,
+    other: ArrayLike,
+    threshold: float,
+) -> Numbers:
+    """How well facts are held.
+
+    Args:
+        assessed: (t,) `contrastive_assessment` of each probe.
+        log_likelihoods: (t,) log p in nats of the right object.
+        adversarial: (t,) log p in nats of another object of the relation.
+        edited, other: (t,) whether the probe's fact is such.
+        threshold: of the assessment.
+
+    Returns:
+        false_rate: share of the probes of edited facts that are assessed below the threshold;
+        false_rate_of_others: the same of other facts;
+        perplexity: exp(−mean log p) of the right objects of edited facts ("Ori." in the paper);
+        adversarial_perplexity: the same of the other objects ("Adv.");
+        language_perplexity: that of the right objects of other facts: what the model is for beside the edits ("LM",
+        which the paper measures on words masked at random; this model is asked for objects alone, in training too).
+        None where there are no such probes.
+
+    Raises:
+        RepairError: if there is not one value for each probe.
+    """
+    value, right, false = (
+        np.asarray(values, np.float64) for values in (assessed, log_likelihoods, adversarial)
+    )
+    of_edited, of_other = np.asarray(edited, bool), np.asarray(other, bool)
+    lengths = [len(array) for array in (value, right, false, of_edited, of_other)]
+    if len(set(lengths)) > 1:
+        raise RepairError(f"there are {lengths} values of probes: give one of each for every probe")
+    return {
+        "false_rate": _share(value[of_edited] < threshold),
+        "false_rate_of_others": _share(value[of_other] < threshold),
+        "perplexity": perplexity(right[of_edited]),
+        "adversarial_perplexity": perplexity(false[of_edited]),
+        "language_perplexity": perplexity(right[of_other]),
+    }
+
+
+def failures_told(assessed: ArrayLike, astray: ArrayLike, false: ArrayLike, threshold: float) -> Numbers:
+    """How well two ways to find failures tell which facts were stated wrongly in training, and how far they agree.
+
+    Args:
+        assessed: (t,) `contrastive_assessment` of each probe.
+        astray: (t,) whether the most likely word is not the right one.
+        false: (t,) whether the probe's fact was stated wrongly.
+        threshold: of the assessment.
+
+    Returns:
+        auroc_of_assessment, auroc_of_answer: `area_under_roc` of false facts by −CKA and by wrong answers;
+        flagged_by_assessment, flagged_by_answer: share of the false facts that each finds;
+        alarms_by_assessment, alarms_by_answer: share of the facts stated rightly that each takes for failures;
+        agreement: share of the probes of which both say the same.
+        None where there are no such probes.
+    """
+    value, wrong, true_cause = np.asarray(assessed, np.float64), np.asarray(astray, bool), np.asarray(false)
+    low = value < threshold
+    return {
+        "auroc_of_assessment": area_under_roc(-value, true_cause),
+        "auroc_of_answer": area_under_roc(wrong.astype(np.float64), true_cause),
+        "flagged_by_assessment": _share(low[true_cause]),
+        "flagged_by_answer": _share(wrong[true_cause]),
+        "alarms_by_assessment": _share(low[~true_cause]),
+        "alarms_by_answer": _share(wrong[~true_cause]),
+        "agreement": _share(low == wrong),
+    }
+
+
+def perplexity(log_likelihoods: ArrayLike) -> float | None:
+    """exp(−(1/n) Σ log pᵢ) of n words; None for none, and where it is beyond every number."""
+    values = np.asarray(log_likelihoods, np.float64)
+    if not len(values):
+        return None
+    exponent = -float(values.mean())
+    return math.exp(exponent) if exponent < math.log(np.finfo(np.float64).max) else None
+
+
+def _share(values: NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,152 @@
+"""Edits of facts by a hyper-network (De Cao et al. 2021, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from modelrepair.errors import RepairError
+from modelrepair.knowledge.hypernetwork import HyperNetwork
+from modelrepair.models.differentiable import differentiable
+from modelrepair.models.trained_model import TrainedModel
+
+Values = Mapping[str, Tensor]
+"""The edited matrices by name, (n, m), or (e, n, m) where each edit has its own."""
+APART = 16
+"""So many edits are gone through side by side, each with matrices of its own."""
+
+
+class Editor:
+    """A model at θ̂ and the hyper-network that edits it.
+
+    Args:
+        model: left as it is.
+        network: made for its matrices.
+    """
+
+    def __init__(self, model: TrainedModel, network: HyperNetwork) -> None:
+        self.model, self.network = model, network.to(model.device, model.dtype)
+        parameters = model.parameters
+        if missing := [name for name in network.shapes if name not in parameters]:
+            raise RepairError(
+                f"the editor was made for a network with the matrix {missing[0]}, which this one lacks: give the one "
+                "that it was made for"
+            )
+        self.given: dict[str, Tensor] = {name: parameters[name].detach() for name in network.shapes}
+        self._others = {
+            name: value.detach() for name, value in parameters.items() if name not in network.shapes
+        }
+
+    def outputs(self, values: Values, inputs: Tensor) -> Tensor:
+        """(n, v) logits with these matrices; all other parameters are constants."""
+        return self.model.outputs_at({**self._others, **values}, inputs)
+
+    def gradients(self, values: Values, inputs: Tensor, wanted: Tensor, *, apart: bool = False) -> Values:
+        """(e, n, m) by matrix, ∇ −log p(a | x, θ) of each edit; constants.
+
+        Args:
+            values: θ's edited matrices.
+            inputs: (e, length) sentences.
+            wanted: (e,) numbers of words.
+            apart: whether each edit has matrices of its own.
+        """
+
+        def loss(values: dict[str, Tensor], sentence: Tensor, word: Tensor) -> Tensor:
+            outputs = self.outputs(values, sentence.unsqueeze(0))
+            return -self.model.log_likelihood(outputs, word.unsqueeze(0)).sum()
+
+        with (
+            torch.no_grad(),
+            differentiable(
+                self.model.network, "gradients of single edits", "choose another network or treatment"
+            ),
+        ):
+            found: Values = vmap(grad(loss), in_dims=(0 if apart else None, 0, 0))(
+                dict(values), inputs, wanted
+            )
+        return found
+
+    def shift(self, values: Values, inputs: Tensor, answers: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """(n, m) by matrix, Σ ΔW of all edits, each from these values. What is differentiated is the hyper-network.
+
+        Args:
+            values: (n, m) θ's edited matrices.
+            inputs: (e, length) sentences.
+            answers: (e,) what the model says.
+            wanted: (e,) what it is to say.
+        """
+        gates = self.network(inputs, answers, wanted)
+        steep = self.gradients(values, inputs, wanted)
+        return {name: gate.total(steep[name]) for name, gate in gates.items()}
+
+    @torch.no_grad()
+    def answers(self, values: Values, inputs: Tensor) -> Tensor:
+        """(n,) the most likely word for each sentence, with these matrices."""
+        pieces = [
+            self.model.likelihood.predictions(self.outputs(values, piece))
+            for piece in torch.split(inputs, self.model.batch_size)
+        ]
+        return torch.cat(pieces)
+
+    @torch.no_grad()
+    def answers_apart(self, values: Values, inputs: Tensor) -> Tensor:
+        """(e,) the most likely word for each sentence, each with (e, n, m) matrices of its own."""
+        with differentiable(
+            self.model.network, "answers of single edits", "choose another network or treatment"
+        ):
+            outputs = vmap(lambda own, sentence: self.outputs(own, sentence.unsqueeze(0)).squeeze(0))(
+                dict(values), inputs
+            )
+        return self.model.likelihood.predictions(outputs)
+
+    @torch.no_grad()
+    def edited_apart(self, inputs: Tensor, wanted: Tensor, loops: int) -> dict[str, Tensor]:
+        """(e, n, m) by matrix, those of e models, each with one edit alone, from θ̂.
+
+        Args:
+            inputs: (e, length) sentences.
+            wanted: (e,) numbers of words.
+            loops: how often at most an edit that has not taken is made again, from where the model then is.
+        """
+        values = {name: value.expand(len(inputs), *value.shape).clone() for name, value in self.given.items()}
+        for _ in range(loops):
+            answers = self.answers_apart(values, inputs)
+            open_edits = torch.nonzero(answers != wanted).squeeze(1)
+            if not len(open_edits):
+                break
+            own = {name: value[open_edits] for name, value in values.items()}
+            steep = self.gradients(own, inputs[open_edits], wanted[open_edits], apart=True)
+            gates = self.network(inputs[open_edits], answers[open_edits], wanted[open_edits])
+            for name, gate in gates.items():
+                values[name][open_edits] += gate.shifts(steep[name])
+        return values
+
+    @torch.no_grad()
+    def success(self, inputs: Tensor, wanted: Tensor, at_once: int) -> float:
+        """Share of edits that take when so many at once are made from θ̂, in one step."""
+        right = []
+        for sentences, words in zip(
+            torch.split(inputs, APART if at_once == 1 else at_once),
+            torch.split(wanted, APART if at_once == 1 else at_once),
+            strict=True,
+        ):
+            if at_once == 1:
+                said = self.answers_apart(self.edited_apart(sentences, words, 1), sentences)
+            else:
+                shift = self.shift(self.given, sentences, self.answers(self.given, sentences), words)
+                said = self.answers(moved(self.given, shift), sentences)
+            right.append(said == words)
+        return float(torch.cat(right).double().mean())
+
+
+def moved(values: Values, shift: Values) -> dict[str, Tensor]:
+    """θ + Δ, by matrix."""
+    return {name: value + shift[name] for name, value in values.items()}
+
+
+def divergence(before: Tensor, after: Tensor) -> Tensor:
+    """Σ_c p(c | x, θ̂) log p(c | x, θ̂)/p(c | x, θ'), the mean over sentences, of log-probabilities (n, c)."""
+    return (before.exp() * (before - after)).sum(dim=1).mean()

@@ -1,0 +1,168 @@
+"""A Python that has imported torch and its like already, to run stages in: a fork takes a hundredth of the imports.
+
+`python3` of the clones in which tests run the pipeline is `client`, first on their PATH. What it is told to run is run
+in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage finds the code of its
+own clone, since none of this project is imported before. Only a stage as dvc.yaml starts it is served. Anything else,
+such as a stage that a test looks into by Python's options, is run by the real Python.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+IMPORTED = (
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors.torch",
+    "scipy.stats",
+    "torch",
+    "tqdm",
+)
+"""What stages import of other packages, as far as it takes long."""
+
+CLIENT = """#!{python} -IS
+import json, os, signal, socket, sys
+
+words = sys.argv[1:]
+others = [name for name in os.environ if name.startswith("PYTHON") and name != "PYTHONPATH"]
+if (
+    len(words) != 3
+    or words[:2] != ["-P", "-m"]
+    or not words[2].startswith("modelrepair.stages.")
+    or os.environ.get("PYTHONPATH", "").rstrip(":") != "src"
+    or others
+):
+    os.execv({python!r}, [{python!r}, *words])
+served = socket.socket(socket.AF_UNIX)
+served.connect({address!r})
+task = json.dumps({{"module": words[2], "folder": os.getcwd(), "environment": dict(os.environ)}}).encode()
+socket.send_fds(served, [len(task).to_bytes(8, "big")], [0, 1, 2])
+served.sendall(task)
+fork = int.from_bytes(served.recv(8), "big")
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: os.kill(fork, number))
+status = served.recv(1)
+if not status:
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(status[0])
+"""
+
+
+@contextlib.contextmanager
+def warm_python(folder: Path) -> Iterator[Path]:
+    """A folder with a `python3`, served as long as this lasts."""
+    address, client = folder / "socket", folder / "bin/python3"
+    client.parent.mkdir()
+    client.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+    client.chmod(0o755)
+    server = subprocess.Popen([sys.executable, __file__, address], start_new_session=True)
+    try:
+        while not address.exists():
+            if server.poll() is not None:
+                raise RuntimeError(f"the Python for stages ended with status {server.returncode}")
+            time.sleep(0.05)
+        yield client.parent
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def serve(address: str) -> None:
+    """Fork for each client, until the process that started this is gone."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    parent = os.getppid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listener = socket.socket(socket.AF_UNIX)
+    # The address appears when clients can connect.
+    listener.bind(f"{address}.new")
+    listener.listen(64)
+    listener.settimeout(1)
+    Path(f"{address}.new").rename(address)
+    while os.getppid() == parent:
+        try:
+            client, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if not os.fork():
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _run(client)
+        client.close()
+
+
+def _run(client: socket.socket) -> None:
+    """Do what the client is told to do in its place, and end this process."""
+    client.setblocking(True)
+    size, streams, _, _ = socket.recv_fds(client, 8, 3)
+    task = json.loads(_received(client, int.from_bytes(size, "big")))
+    client.sendall(os.getpid().to_bytes(8, "big"))
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace", buffering=1)
+    os.chdir(task["folder"])
+    os.environ.clear()
+    os.environ.update(task["environment"])
+    sys.path[0] = str(Path("src").resolve())
+    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+    status = 1
+    try:
+        runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        else:
+            status = end.code or 0
+    except BaseException as error:
+        # As the interpreter does: a stage may have put its own in this place.
+        if sys.excepthook is sys.__excepthook__:
+            traceback.print_exc()
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    client.sendall(bytes([status]))
+    os._exit(status)
+
+
+def _received(client: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        parts.append(client.recv(size))
+        size -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _end_with(client: socket.socket) -> None:
+    """End this process where its client was killed."""
+    client.recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.path[0] = ""
+    serve(sys.argv[1])
