@@ -38,6 +38,8 @@ from results_table import RESULTS, read, show, write
 
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 SHAPE, CLASSES, BATCH, PIECE = (1, 28, 28), 10, 500, 10_000
+LEAST = 1000
+"""Examples of which something can be said."""
 NAMES = ["device", "network", "work"]
 FORWARD_PASSES = {"scoring": 2, "selection": 0, "squared gradients": 1}
 """Of each work: as many does its floor have."""
@@ -74,7 +76,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folder", help="where the images are made and stay; by default they go again")
     parser.add_argument("--again", action="store_true", help="measure also what is there")
     parser.add_argument("--child", choices=FORWARD_PASSES, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if min(options.counts) < LEAST:
+        parser.error(f"{min(options.counts)} examples were asked for: give {LEAST} or more")
+    return options
 
 
 @contextlib.contextmanager
