@@ -191,7 +191,7 @@ def test_a_killed_process_ends_all_and_the_next_run_goes_on(runs: dict[str, tupl
 class TestStages:
     """The real stages."""
 
-    @pytest.mark.parametrize("stage", ["fit-fisher", "score-influence", "evaluate"])
+    @pytest.mark.parametrize("stage", ["fit-fisher", "evaluate"])
     def test_two_processes_write_the_bytes_of_one(
         self, finished: Finished, project: Project, stage: str
     ) -> None:
