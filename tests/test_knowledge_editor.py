@@ -358,6 +358,7 @@ TAUGHT = EditorTrainingSettings(
     memory=8,
     condition=16,
     hidden=16,
+    at_once=1,
     others=12,
     rounds=6,
     steps=25,

@@ -272,7 +272,7 @@ def test_rates_beyond_the_numbers_of_the_model_are_refused(optimiser: str, name:
         ({"weight_decay": math.nan}, "the weight decay is nan"),
         ({"rounds": 0}, "rounds .* is 0"),
         ({"patience": 0}, "the patience is 0: give at least 1, or null"),
-        ({"optimiser": "rmsprop"}, "no optimiser 'rmsprop': choose one of adam, sgd"),
+        ({"optimiser": "rprop"}, "no optimiser 'rprop': choose one of adam, rmsprop, sgd"),
     ],
 )
 def test_descents_that_cannot_be(options: dict[str, Any], message: str) -> None:

@@ -21,7 +21,7 @@ from modelrepair.settings.networks import NETWORKS
 from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
 from modelrepair.settings.stages import expect_lists, stage_settings
-from modelrepair.settings.treatment import EditorSettings, Treatment
+from modelrepair.settings.treatment import EditorSettings, KnowledgeEditorSettings, Treatment
 
 ROOT = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -425,7 +425,8 @@ def test_every_stage_gets_its_own() -> None:
             "seed": "0",
         },
         "seed": 0,
-        "measured": {"relearning_steps": 0},
+        "measured": {"relearning_steps": 0, "single_edits": 0},
+        "cka": None,
     }
 
 
@@ -490,9 +491,9 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
 
 
 def with_room(treatment: Any) -> dict[str, str]:
-    """What an editor needs: a network with room for what it adds."""
+    """What an editor needs: facts, and a network with room for what it adds."""
     facts = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
-    return facts if isinstance(treatment, EditorSettings) else {}
+    return facts if isinstance(treatment, EditorSettings | KnowledgeEditorSettings) else {}
 
 
 def test_any_identification_goes_with_any_treatment() -> None:
