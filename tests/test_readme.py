@@ -31,7 +31,7 @@ INSTEAD = {
     ),
     **{
         f"python benchmarks/{name}.py": f"python benchmarks/{name}.py --help"
-        for name in ("curvature", "erasure", "convex", "removal", "efficiency", "throughput")
+        for name in ("curvature", "erasure", "convex", "removal", "efficiency", "scale", "throughput")
     },
     ". .venv/bin/activate": "",
     # Nobody has saved any marks there: those that come with the project are taken.

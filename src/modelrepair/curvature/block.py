@@ -28,6 +28,7 @@ from modelrepair.errors import RepairError
 from modelrepair.gradients.collected import DEFAULT_MEMORY, OPTIONS, Gradients, Layout
 from modelrepair.gradients.pieces import Dense, Piece, add_gram, symmetrised, times, transposed_times, write
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import summed
 from modelrepair.models.trained_model import TrainedModel
 
 
@@ -185,7 +186,7 @@ def _direct(
         for name, own in gradients.columns.items()
     }
     names = {name for name, indices in touched.items() if indices}
-    for rows, recorded in gradients.recorder.batches(examples, names) if names else ():
+    for rows, recorded in gradients.recorder.batches(examples, names, shared=True) if names else ():
         count = rows.stop - rows.start
         parts = [Dense(block, count, gradients.like) for block in blocks]
         for name, values in recorded:
@@ -196,6 +197,7 @@ def _direct(
             matrix.addmm_(values.mT, values)
         # Before the next ones are made.
         del parts, part, values
+    summed(*sums)
     return {
         f"direct.{block.start}": matrix.div_(len(examples))
         for block, matrix in zip(blocks, sums, strict=True)
@@ -230,6 +232,7 @@ def _operators(
     def gram(start: int, dtype: torch.dtype) -> Tensor:
         total = gradients.like.new_zeros(gradients.rows, gradients.rows, dtype=dtype)
         add_gram(pieces()[start], total)
+        summed(total)
         return symmetrised(total)
 
     def operator(start: int) -> Direct | LowRank:

@@ -26,6 +26,7 @@ from modelrepair.errors import RepairError
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import sum_of_squares
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import summed
 from modelrepair.models.trained_model import TrainedModel
 
 FLOOR = 1e-6
@@ -96,9 +97,10 @@ class DiagonalFisher(DiagonalCurvature):
         total = torch.zeros(dimension(model), dtype=torch.float64, device=model.device)
         parts = torch.split(total, [p.numel() for p in parameters.values()])
         sums = dict(zip(parameters, parts, strict=True))
-        for _, gradients in recorder.batches(examples, set(parameters)):
+        for _, gradients in recorder.batches(examples, set(parameters), shared=True):
             for name, rows in gradients:
                 sums[name] += sum_of_squares(rows)
+        summed(total)
         entries = total.div_(len(examples)).to(model.dtype)
         require_finite(cls.name, [entries])
         return cls(model, examples, entries)

@@ -40,6 +40,7 @@ from modelrepair.curvature.solvers import refined
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import Outer, factors, sum_of_squares, weighted_squares
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import summed
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
@@ -190,13 +191,15 @@ class KroneckerFisher(Curvature):
             return super().self_influences(model, examples)
         total = torch.zeros(len(examples), dtype=torch.float64, device=model.device)
         layers = {layer.names[0]: layer for layer in self._layers}
-        for which, recorded in Recorder(model, examples).batches(examples, {*layers, *self._diagonal}):
+        recorder = Recorder(model, examples)
+        for which, recorded in recorder.batches(examples, {*layers, *self._diagonal}, shared=True):
             for name, rows in recorded:
                 found = layers[name].entries if name in layers else self._diagonal[name]
                 weights = 1 / (found.double() + self.damping)
                 parts = layers[name].rotated(rows) if name in layers else [(slice(None), rows)]  # type: ignore[arg-type]
                 for part, rotated in parts:
                     total[which][part] += weighted_squares(rotated, weights)
+        summed(total)
         return total
 
     def save(self, folder: Path) -> None:
@@ -247,7 +250,16 @@ def _eigenbases(
     """Eigenvectors of A and B of every layer, their products as entries, and the diagonal of all the rest."""
     biases = {weight: recorder.biases.get(weight) for weight in recorder.outer}
     sums: dict[str, Tensor] = {}
-    for _, recorded in recorder.batches(examples, set(model.parameters)):
+    for name, parameter in model.parameters.items():
+        if name in biases:
+            out, features, _ = recorder.outer[name]
+            inputs = features + (biases[name] is not None)
+            shapes: dict[str, tuple[int, ...]] = {"inputs": (inputs, inputs), "outputs": (out, out)}
+        else:
+            shapes = {} if name in biases.values() else {"diagonal": (parameter.numel(),)}
+        for part, shape in shapes.items():
+            sums[f"{part}/{name}"] = parameter.new_zeros(shape, dtype=torch.float64)
+    for _, recorded in recorder.batches(examples, set(model.parameters), shared=True):
         for name, rows in recorded:
             if name in biases and isinstance(rows, Outer):
                 moments = _second_moments(rows, bias=biases[name] is not None)
@@ -256,8 +268,8 @@ def _eigenbases(
             else:
                 moments = {"diagonal": sum_of_squares(rows)}
             for part, moment in moments.items():
-                key = f"{part}/{name}"
-                sums[key] = sums[key].add_(moment) if key in sums else moment
+                sums[f"{part}/{name}"] += moment
+    summed(*sums.values())
     require_finite("of Kronecker factors", sums.values())
     layers = []
     for name, (_, _, positions) in recorder.outer.items():
@@ -282,11 +294,12 @@ def _measured(layers: list[_Layer], examples: Examples, recorder: Recorder) -> l
     """The same bases with entries (1/n) Σᵢ (U_Bᵀ Gᵢ U_A)² (George et al. 2018, Eq. 8)."""
     by_name = {layer.names[0]: layer for layer in layers}
     sums = {name: torch.zeros_like(layer.entries, dtype=torch.float64) for name, layer in by_name.items()}
-    for _, recorded in recorder.batches(examples, set(by_name)):
+    for _, recorded in recorder.batches(examples, set(by_name), shared=True):
         for name, rows in recorded:
             if isinstance(rows, Outer):
                 for _, rotated in by_name[name].rotated(rows):
                     sums[name] += sum_of_squares(rotated).view_as(by_name[name].entries)
+    summed(*sums.values())
     return [replace(by_name[n], entries=(s / len(examples)).to(by_name[n].entries)) for n, s in sums.items()]
 
 

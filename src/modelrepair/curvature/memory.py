@@ -14,6 +14,7 @@ import torch
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline import processes
 
 KEPT_BYTES = 64 * 2**20
 """What glibc keeps of freed memory: it learns to take blocks of up to 32 MiB from its heap, and gives the heap's end
@@ -76,7 +77,7 @@ def product_rate(device: torch.device | str = "cpu", size: int = 1000) -> float:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still have on a device."""
+    """Bytes that this process can still have on a device; of a machine's memory, its share among those at work."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
@@ -93,7 +94,7 @@ def available_memory(device: torch.device) -> int:
             bound, current = (file.read_text().strip() for file in files)
             if bound.isdigit():
                 free.append(int(bound) - int(current))
-    return min(free)
+    return min(free) // processes.count_here()
 
 
 def require_memory(
@@ -119,7 +120,13 @@ def _smaller(
 ) -> Iterator[str]:
     """In words, the nearest choices of each kind that fit."""
     # The members of the registry import this module.
-    from modelrepair.curvature import BlockFisher, Curvature, EigenvalueCorrectedFisher, GramFisher
+    from modelrepair.curvature import (
+        BlockFisher,
+        Curvature,
+        DiagonalFisher,
+        EigenvalueCorrectedFisher,
+        GramFisher,
+    )
 
     count, minibatch = len(examples), options.get("minibatch", 1)
     plain = {key: value for key, value in options.items() if key in ("memory", "scratch")}
@@ -127,7 +134,7 @@ def _smaller(
     kinds: list[list[Choice]] = [
         [
             (f"mini-batch gradients (gram, minibatch: {m})", GramFisher, examples, {**plain, "minibatch": m})
-            for m in (10, 30, 100, 300, 1000)
+            for m in (10, 30, 100, 300, 1000, 10_000, 100_000)
             if minibatch < m < count
         ],
         [
@@ -136,6 +143,7 @@ def _smaller(
             if size <= count
         ],
         [("Kronecker factors (ekfac)", EigenvalueCorrectedFisher, examples, {})],
+        [("the diagonal (diagonal)", DiagonalFisher, examples, {})],
         [
             (f"a sample of {count // k} examples", GramFisher, examples.subset(range(count // k)), plain)
             for k in (2, 4, 8, 16, 32, 64)

@@ -74,4 +74,6 @@ def names_of(labels: NDArray[Any], classes: Sequence[str]) -> list[tuple[str, ..
     """
     if labels.ndim == 2:
         return [tuple(classes[int(number)] for number in np.flatnonzero(row > 0.5)) for row in labels]
-    return [(classes[int(number)],) for number in labels]
+    # One for each class, so that a million examples hold no million of them.
+    named = [(name,) for name in classes]
+    return [named[int(number)] for number in labels]

@@ -416,20 +416,24 @@ def _run(model: TrainedModel, examples: Examples, probable: bool) -> tuple[Array
     """Log-likelihoods, correctness, predictions and, if wanted, probabilities of n examples, of one pass over them."""
     import torch
 
-    batches, probabilities = [], []
+    from modelrepair.models.passes import PerExample
+    from modelrepair.models.trained_model import Measure
+
+    likelihood = model.likelihood
+    measures: list[Measure] = [
+        model.log_likelihood,
+        likelihood.correct,
+        lambda outputs, _: likelihood.predictions(outputs),
+        *([lambda outputs, _: likelihood.probabilities(outputs)] if probable else []),
+    ]
+    found = [PerExample(len(examples)) for _ in measures]
     with torch.no_grad():
-        for _, inputs, targets in model.batches(examples):
+        for positions, inputs, targets in model.batches(examples, shared=True):
             # In double precision, as `TrainedModel.log_likelihoods`; numpy knows no half precision of all kinds.
             outputs = model.network(inputs).double()
             targets = targets.double() if targets.is_floating_point() else targets
-            batches.append(
-                (
-                    model.log_likelihood(outputs, targets),
-                    model.likelihood.correct(outputs, targets),
-                    model.likelihood.predictions(outputs),
-                )
-            )
-            if probable:
-                probabilities.append(model.likelihood.probabilities(outputs))
-    likelihoods, correct, predictions = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
-    return likelihoods, correct, predictions, torch.cat(probabilities).cpu().numpy() if probable else None
+            for values, measure in zip(found, measures, strict=True):
+                values.put(positions, measure(outputs, targets))
+    whole = [values.whole().cpu().numpy() for values in found]
+    likelihoods, correct, predictions = whole[:3]
+    return likelihoods, correct, predictions, whole[3] if probable else None

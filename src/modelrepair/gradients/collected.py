@@ -34,6 +34,7 @@ from modelrepair.gradients.pieces import (
 from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import gather
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import summed
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
@@ -180,12 +181,14 @@ class Gradients:
 
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, rows) GGᵀ in this dtype, by default the model's, without holding G where it does not fit."""
+        # By several processes: blocks of rows.
         gram = self.like.new_zeros(self.rows, self.rows, dtype=dtype)
         if self.pieces is not None:
             add_gram(self.pieces, gram)
         else:
             for group in self._groups():
                 add_gram(self.filled(group), gram)
+        summed(gram)
         return symmetrised(gram)
 
     @cached_property
@@ -257,8 +260,12 @@ class Gradients:
         return [late and not layout.sizes for late, layout in zip(over, layouts, strict=True)]
 
     def filled(self, layouts: list[Layout]) -> list[Piece]:
-        """These pieces with their values, from one pass over the examples."""
+        """These pieces with their values, from one pass over the examples.
+
+        Processes that work together share it, but for what goes into a file, which each has for itself.
+        """
         in_file = self._in_file(layouts)
+        shared = not any(in_file)
         file, offset = self._scratch_file() if any(in_file) else None, 0
         pieces: list[Piece] = []
         for layout, filed in zip(layouts, in_file, strict=True):
@@ -273,7 +280,7 @@ class Gradients:
         }
         wanted = {name for name, taking in takers.items() if taking}
         try:
-            for rows, gradients in self.recorder.batches(self._examples, wanted):
+            for rows, gradients in self.recorder.batches(self._examples, wanted, shared=shared):
                 for name, values in gradients:
                     write(takers[name], rows, self.columns[name], values)
         except OSError as error:
@@ -281,6 +288,9 @@ class Gradients:
                 f"the gradients ({offset / 2**30:.1f} GiB) could not be kept in scratch folder {self._scratch}: "
                 f"{error.strerror or error}; name a folder with room, or none to recompute them instead"
             ) from error
+        if shared:
+            # The rows that others have filled are 0 here.
+            summed(*(values for piece in pieces for values in piece.held))
         return pieces
 
     def _scratch_file(self) -> IO[bytes]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modelrepair.gradients.rows import Outer, Rows, factors, written_out
 from modelrepair.models.precision import full_precision
+from modelrepair.pipeline import processes
 
 TILE_ROWS = 1024
 PAIRED_ROWS = 512
@@ -57,6 +58,11 @@ class Dense:
             self._file.write(part.cpu().contiguous().numpy().data)
 
     @property
+    def held(self) -> list[Tensor]:
+        """What is in memory, a row of each tensor for each row."""
+        return [] if self._held is None else [self._held]
+
+    @property
     def values(self) -> Tensor:
         """(rows, width)."""
         if self._held is not None:
@@ -72,7 +78,7 @@ class Dense:
         width = self._shape[1] if values.dtype == gram.dtype else TILE_ROWS
         for columns in tiles(self._shape[1], width):
             part = values[:, columns].to(gram.dtype)
-            for tile in tiles(len(values), PAIRED_ROWS):
+            for tile in _own(tiles(len(values), PAIRED_ROWS)):
                 gram[tile, : tile.stop].addmm_(part[tile], part[: tile.stop].mT)
 
     def times(self, vectors: Tensor) -> Tensor:
@@ -136,10 +142,15 @@ class Factored:
         self._left[rows] = values.left[:, 0].mT
         self._right[rows] = values.right[:, 0].mT
 
+    @property
+    def held(self) -> list[Tensor]:
+        """What is in memory, a row of each tensor for each row."""
+        return [self._left, self._right]
+
     def add_gram(self, gram: Tensor) -> None:
         """Add the products of all pairs of rows, Σ_pq (aᵢₚ·aⱼ_q)(bᵢₚ·bⱼ_q), to the lower triangle."""
         rows, positions, _ = self._left.shape
-        for tile in tiles(rows, max(1, TILE_ROWS // positions)):
+        for tile in _own(tiles(rows, max(1, TILE_ROWS // positions))):
             left, right = (
                 factor[tile].flatten(0, 1).to(gram.dtype)
                 @ factor[: tile.stop].flatten(0, 1).to(gram.dtype).mT
@@ -215,7 +226,10 @@ def write(pieces: list[Piece], rows: slice, columns: slice, values: Rows) -> Non
 
 
 def add_gram(pieces: list[Piece], gram: Tensor) -> None:
-    """Add the products of all pairs of rows of these columns to the lower triangle of (rows, rows)."""
+    """Add the products of all pairs of rows of these columns to the lower triangle of (rows, rows).
+
+    Of processes that work together each does so for its blocks of rows: `passes.summed` makes the whole of them.
+    """
     with full_precision():
         for piece in pieces:
             piece.add_gram(gram)
@@ -249,6 +263,11 @@ def symmetrised(gram: Tensor) -> Tensor:
         gram[: tile.start, tile] = gram[tile, : tile.start].mT
         gram[tile, tile] = gram[tile, tile].tril() + gram[tile, tile].tril(-1).mT
     return gram
+
+
+def _own(parts: Iterator[slice]) -> Iterator[slice]:
+    """Those whose first row is in a block of this process; blocks go round, as later ones have more pairs."""
+    return (part for part in parts if part.start // TILE_ROWS % processes.count() == processes.number())
 
 
 def tiles(length: int, size: int) -> Iterator[slice]:

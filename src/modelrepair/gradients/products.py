@@ -19,6 +19,7 @@ from torch.func import grad, jvp, vjp, vmap
 
 from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import summed
 from modelrepair.models.precision import full_precision
 from modelrepair.models.trained_model import TrainedModel
 
@@ -47,13 +48,14 @@ def matrix_product(matrix: str, model: TrainedModel, examples: Examples, vectors
         "use a curvature made of single gradients, such as gram or diagonal",
     )
     with full_precision(), needs:
-        for _, inputs, targets in model.batches(examples):
+        for _, inputs, targets in model.batches(examples, shared=True):
 
             def single(vector: Tensor, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
                 image = product(model, values, inputs, targets, model.split(vector))
                 return torch.cat([image[name].flatten() for name in values])
 
             total += _mapped(single, rows).detach()
+    summed(total)
     return total.div_(len(examples)).mT.to(vectors.dtype)
 
 

@@ -38,6 +38,7 @@ from modelrepair.gradients.rows import (
 from modelrepair.gradients.watching import Operations, Use, calls, saved_bytes
 from modelrepair.models.differentiable import ExactDerivatives, plain_kernels
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import own
 from modelrepair.models.precision import full_precision
 from modelrepair.models.probe import influence, refuse_batchwise_layers, run_alone, same_outputs
 from modelrepair.models.trained_model import TrainedModel
@@ -121,17 +122,23 @@ class Recorder:
         return max(1, fitting // self.minibatch) * self.minibatch
 
     def batches(
-        self, examples: Examples, names: set[str]
+        self, examples: Examples, names: set[str], *, shared: bool = False
     ) -> Iterator[tuple[slice, Iterator[tuple[str, Rows]]]]:
         """For each batch, in order: which rows it makes, and these parameters with their gradients.
 
         Each parameter comes once, one after the other, so that only one need be in memory.
+
+        Args:
+            examples: that are gone through.
+            names: of the parameters.
+            shared: among processes that work together, as in `Examples.batches`.
         """
-        bar = tqdm(total=len(examples), desc="gradients", unit="example", mininterval=1, delay=SHORT)
+        count = len(own(range(len(examples)))) if shared else len(examples)
+        bar = tqdm(total=count, desc="gradients", unit="example", mininterval=1, delay=SHORT)
         record = self._compared if self._picks or not self._static else self._recorded
         objective = self.model.log_likelihood
         for positions, inputs, targets in examples.batches(
-            self.batch_size, device=self.model.device, dtype=self.model.dtype
+            self.batch_size, device=self.model.device, dtype=self.model.dtype, shared=shared
         ):
             start = positions.start // self.minibatch
             rows = slice(start, start + -(-len(inputs) // self.minibatch))

@@ -35,8 +35,7 @@ class Margin(MarginSettings, Influence):
                 "the margin score needs the margins of every training epoch, which were not recorded for this "
                 "model: train it with `modelrepair.train`, or choose another score"
             )
-        margins = np.asarray(investigation.margins[1:], dtype=np.float64)
-        return np.asarray(-margins.mean(axis=0))
+        return np.asarray(-investigation.margins[1:].mean(axis=0, dtype=np.float64))
 
 
 class NoScore(NoScoreSettings, Influence):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modelrepair.errors import RepairError
+from modelrepair.models.passes import own
 
 
 def chosen_positions(given: ArrayLike, count: int) -> NDArray[np.int64]:
@@ -174,9 +175,23 @@ class Examples:
         return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
 
     def batches(
-        self, size: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        size: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        shared: bool = False,
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Walk through the set in order: (positions, inputs, targets) of at most `size` examples."""
-        for start in range(0, len(self), size):
+        """Walk through the set in order: (positions, inputs, targets) of at most `size` examples.
+
+        Args:
+            size: of a batch.
+            device: where inputs and targets go.
+            dtype: as in `batch`.
+            shared: among processes that work together: each gets its part of the same batches, and who asks puts their
+                results together, by `passes.PerExample` or `passes.summed`.
+        """
+        starts = range(0, len(self), size)
+        for start in own(starts) if shared else starts:
             positions = slice(start, min(start + size, len(self)))
             yield positions, *self.batch(positions, device=device, dtype=dtype)

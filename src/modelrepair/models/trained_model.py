@@ -21,6 +21,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
+from modelrepair.models.passes import PerExample, summed
 from modelrepair.models.probe import PROBE_EXAMPLES, treats_examples_alone
 from modelrepair.settings.base import listed
 
@@ -165,15 +166,19 @@ class TrainedModel:
         pieces = zip(parameters.items(), torch.split(vector, sizes), strict=True)
         return {name: piece.view_as(p) for (name, p), piece in pieces}
 
-    def batches(self, examples: Examples) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def batches(self, examples: Examples, *, shared: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """(positions, inputs, targets) of the examples, in order, on this model's device and in its dtype.
+
+        Args:
+            examples: that are gone through.
+            shared: among processes that work together, as in `Examples.batches`.
 
         Raises:
             RepairError: if the network does not treat every example alone and always the same; found out once, on the
                 first few examples that this model or the one that it was copied from ever saw.
         """
         for positions, inputs, targets in examples.batches(
-            self.batch_size, device=self.device, dtype=self.dtype
+            self.batch_size, device=self.device, dtype=self.dtype, shared=shared
         ):
             if not self._probed:
                 self._probed = treats_examples_alone(self.network, inputs)
@@ -220,11 +225,14 @@ class TrainedModel:
         """
         if not len(examples):
             raise RepairError("outputs were asked for of no examples: give at least one")
-        return torch.cat([self.network(inputs) for _, inputs, _ in self.batches(examples)])
+        outputs = PerExample(len(examples))
+        for positions, inputs, _ in self.batches(examples, shared=True):
+            outputs.put(positions, self.network(inputs))
+        return outputs.whole()
 
     def log_likelihoods(self, examples: Examples) -> Tensor:
         """(n,) log p(yᵢ | xᵢ, θ̂), in double precision: in single precision whatever is nearly sure would round to 0."""
-        return self._measured(self._log_likelihood_of_outputs, examples)
+        return self._measured((self._log_likelihood_of_outputs,), examples)[0]
 
     def mean_log_likelihood(self, examples: Examples) -> float:
         """(1/n) Σ log p(yᵢ | xᵢ, θ̂) in nats; NaN for no examples."""
@@ -232,7 +240,7 @@ class TrainedModel:
 
     def margins(self, examples: Examples) -> Tensor:
         """(n,) how far the given target's output leads all others; negative where it does not."""
-        return self._measured(self.likelihood.margin, examples)
+        return self._measured((self.likelihood.margin,), examples)[0]
 
     def disbelief(self, examples: Examples) -> Tensor:
         """(n,) in nats, how far each log p(yᵢ | xᵢ, θ̂) is below even odds, in double precision.
@@ -243,11 +251,11 @@ class TrainedModel:
         def measure(outputs: Tensor, targets: Tensor) -> Tensor:
             return self.likelihood.even_odds(outputs) - self._log_likelihood_of_outputs(outputs, targets)
 
-        return self._measured(measure, examples)
+        return self._measured((measure,), examples)[0]
 
     def correct(self, examples: Examples) -> Tensor:
         """(n,) in [0, 1]: how right the prediction for each example is."""
-        return self._measured(self.likelihood.correct, examples)
+        return self._measured((self.likelihood.correct,), examples)[0]
 
     def accuracy(self, examples: Examples) -> float:
         """Mean of `correct`; NaN for no examples."""
@@ -256,8 +264,7 @@ class TrainedModel:
     def performance(self, examples: Examples) -> tuple[float, float]:
         """`mean_log_likelihood` and `accuracy`, in one pass."""
         measures = self._log_likelihood_of_outputs, self.likelihood.correct
-        values = [(self._none, self._none), *self._each_batch(measures, examples)]
-        mean, correct = (float(torch.cat(parts).double().mean()) for parts in zip(*values, strict=True))
+        mean, correct = (float(values.double().mean()) for values in self._measured(measures, examples))
         return mean, correct
 
     def weighted_gradient(self, examples: Examples, weights: ArrayLike | Tensor | None = None) -> Tensor:
@@ -278,11 +285,12 @@ class TrainedModel:
                     f"weights of shape {tuple(weights.shape)}, {int((~torch.isfinite(weights)).sum())} of them NaN or "
                     f"infinite, were given for {len(examples)} examples: give one finite number for each"
                 )
-        for positions, x, y in self.batches(examples):
+        for positions, x, y in self.batches(examples, shared=True):
             log_likelihood = self.log_likelihood(self.run(x), y)
             weighted = log_likelihood if weights is None else weights[positions] * log_likelihood
             gradients = torch.autograd.grad(weighted.sum(), parameters, materialize_grads=True)
             total += flatten(gradients)
+        summed(total)
         return total
 
     def directional_derivatives(self, examples: Examples, direction: Tensor) -> Tensor:
@@ -295,8 +303,8 @@ class TrainedModel:
         """
         parameters = {name: p.detach() for name, p in self.parameters.items()}
         tangents = {name: t.contiguous() for name, t in self.split(direction.to(self.dtype)).items()}
-        derivatives = [self._none]
-        for _, x, y in self.batches(examples):
+        derivatives = PerExample(len(examples), self._none)
+        for positions, x, y in self.batches(examples, shared=True):
 
             def log_likelihood(values: dict[str, Tensor], x: Tensor = x, y: Tensor = y) -> Tensor:
                 return self.log_likelihood(self.outputs_at(values, x), y)
@@ -306,8 +314,9 @@ class TrainedModel:
                 "directional derivatives",
                 "use what is made of gradients, kept in memory or in a scratch folder",
             ):
-                derivatives.append(jvp(log_likelihood, (parameters,), (tangents,))[1].detach())
-        return torch.cat(derivatives)
+                slopes = jvp(log_likelihood, (parameters,), (tangents,))[1].detach()
+            derivatives.put(positions, slopes)
+        return derivatives.whole()
 
     @property
     def _none(self) -> Tensor:
@@ -318,18 +327,15 @@ class TrainedModel:
         targets = targets.double() if targets.is_floating_point() else targets
         return self.likelihood.log_likelihood(outputs.double(), targets)
 
-    def _measured(self, measure: Measure, examples: Examples) -> Tensor:
-        """(n,) a measure of outputs and targets."""
-        return torch.cat([self._none, *(values for (values,) in self._each_batch((measure,), examples))])
-
     @torch.no_grad()
-    def _each_batch(self, measures: Sequence[Measure], examples: Examples) -> list[tuple[Tensor, ...]]:
-        """For each batch (b,) of every measure of outputs and targets."""
-        batches = []
-        for _, x, y in self.batches(examples):
+    def _measured(self, measures: Sequence[Measure], examples: Examples) -> list[Tensor]:
+        """(n,) of every measure of outputs and targets."""
+        found = [PerExample(len(examples), self._none) for _ in measures]
+        for positions, x, y in self.batches(examples, shared=True):
             outputs = self.network(x)
-            batches.append(tuple(self._one_each(measure(outputs, y), outputs, y) for measure in measures))
-        return batches
+            for values, measure in zip(found, measures, strict=True):
+                values.put(positions, self._one_each(measure(outputs, y), outputs, y))
+        return [values.whole() for values in found]
 
     def _one_each(self, values: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """Values as given, one for each target.

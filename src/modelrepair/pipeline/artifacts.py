@@ -5,6 +5,8 @@ disk or an error never leaves a half-written artefact in sight, and the previous
 Formats: arrays `.npy`, tables Parquet, numbers JSON, tensors safetensors. None can hold code. Each carries a checksum
 of its content, so a cache that lost a bit is noticed. Curves that DVC draws are CSV, which has none.
 
+Where several processes work together, only the first of them writes.
+
 Every reader raises RepairError if its file is missing, truncated, damaged or of another format.
 """
 
@@ -14,31 +16,47 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import json
 import math
 import os
 import re
 import secrets
 import shutil
+import tempfile
 import tokenize
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from modelrepair.errors import RepairError
+from modelrepair.pipeline import processes
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+Arguments = ParamSpec("Arguments")
+
 CHECKSUM_BYTES = 4
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
+def _by_the_first(write: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """What writes a file, made to do so in the first of processes that work together alone."""
+
+    @functools.wraps(write)
+    def writing(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
+        if processes.is_first():
+            write(*arguments, **options)
+
+    return writing
 
 
 @contextlib.contextmanager
@@ -53,6 +71,8 @@ def output_folder(path: Path) -> Iterator[Path]:
     """
     with _temporary_folder(path) as temporary:
         yield temporary
+        if not processes.is_first():
+            return
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush_to_disk(file)
@@ -71,10 +91,13 @@ def output_file(path: Path) -> Iterator[Path]:
     with _temporary_folder(path) as temporary:
         file = temporary / path.name
         yield file
+        if not processes.is_first():
+            return
         _flush_to_disk(file)
         file.replace(path)
 
 
+@_by_the_first
 def write_array(path: Path, array: ArrayLike) -> None:
     """Write an array of numbers, truth values or text as `.npy`, with a checksum behind it, which NumPy passes over.
 
@@ -93,6 +116,7 @@ def write_array(path: Path, array: ArrayLike) -> None:
         file.write(_checksum(content))
 
 
+@_by_the_first
 def write_array_of_pieces(
     path: Path, shape: tuple[int, ...], dtype: DTypeLike, pieces: Iterable[NDArray[Any]]
 ) -> None:
@@ -132,6 +156,7 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
+@_by_the_first
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as Parquet, without its index; equal tables give equal bytes."""
     import pyarrow
@@ -178,6 +203,7 @@ def read_curve(path: Path, **types: str) -> pd.DataFrame:
     return table
 
 
+@_by_the_first
 def write_json(path: Path, content: Any, *, checksum: bool = True) -> None:
     """Write JSON in the order given; NaN and infinity, which JSON lacks, become null.
 
@@ -204,6 +230,7 @@ def read_json(path: Path) -> Any:
         return content
 
 
+@_by_the_first
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -294,7 +321,14 @@ def _reading(path: Path, *damage: type[Exception]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path`, locked while this process lives and removed in any case."""
+    """A hidden folder beside `path`, locked while this process lives and removed in any case.
+
+    Processes that write no results get one elsewhere, for what writes into it by itself, as pictures do.
+    """
+    if not processes.is_first():
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield Path(elsewhere)
+        return
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.writing"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

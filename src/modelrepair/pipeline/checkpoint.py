@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelrepair.errors import RepairError
+from modelrepair.pipeline import processes
 from modelrepair.pipeline.artifacts import tensors_with_metadata, write_tensors
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Checkpoint:
 
     Progress stays when the computation is done, because a kill may still come before its result is recorded. It goes
     when another of the same kind begins, or by `clear`. Two of one kind must not run at once: a stage sees to that by
-    its lock.
+    its lock. Of processes that work together the first writes and reads, and all go on from what it has read.
 
     Args:
         folder: scratch folder of this kind of computation.
@@ -38,7 +39,9 @@ class Checkpoint:
         self._fingerprint = fingerprint
         self._file = folder / f"{fingerprint}.safetensors"
         self._mark = folder / f"{fingerprint}.finished"
-        self._saves = True
+        self._saves = processes.is_first()
+        if not self._saves:
+            return
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             for file in folder.iterdir():
@@ -62,6 +65,8 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Note down that the computation has come to its end and that its result is in place."""
+        if not processes.is_first():
+            return
         # Without the note, a computation that is done for is gone on with, to the same result.
         with contextlib.suppress(OSError):
             self._mark.touch()
@@ -72,6 +77,8 @@ class Checkpoint:
         Raises:
             RepairError: if the folder cannot be written to.
         """
+        if not processes.is_first():
+            return
         with self._writing():
             for file in self._files():
                 file.unlink(missing_ok=True)
@@ -89,6 +96,9 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and the state saved last, or None if there is no usable checkpoint."""
+        return processes.from_first(self._load)
+
+    def _load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         from safetensors import SafetensorError
 
         if not self._file.exists():

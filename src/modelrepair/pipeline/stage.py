@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
+from modelrepair.pipeline import processes
 from modelrepair.pipeline.allocation import keep_freed_memory
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.checkpoint import Checkpoint
@@ -71,11 +72,14 @@ class Stage:
         """While the block runs, no other process may run this stage here.
 
         Where DVC alone is killed, its child goes on; a second run would then write the same output at the same time.
-        The lock goes with the process, however that ends.
+        The lock goes with the process, however that ends. Of processes that work together the first has it.
 
         Raises:
             RepairError: if another process is running the stage, or the lock cannot be written.
         """
+        if processes.is_further():
+            yield
+            return
         path = self.root / ".scratch" / f"{self.name}.lock"
         try:
             path.parent.mkdir(exist_ok=True)
@@ -188,23 +192,34 @@ class Stage:
         return content
 
 
-def run_stage(main: Callable[[Stage], None]) -> None:
+def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
     """Run a stage's `main`: one sentence and status 1 for what a user can mend.
 
     The stage's name is that of its module, its root the current folder: there DVC runs it. DVC_ROOT is another one
     where an experiment runs in a copy of the workspace, as those in a queue do.
 
+    A stage that is `shared` passes over examples, and several processes may do so together: as many as
+    MODELREPAIR_PROCESSES says, or those that `torchrun` or `accelerate launch` has started. In other stages all but the
+    first of those do nothing.
+
     If MODELREPAIR_COSTS names a file, what a finished stage took is appended to it.
     """
     name = Path(sys.argv[0]).stem.replace("_", "-")
+    if processes.is_further():
+        if not shared:
+            return
+        # All say the same.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     keep_freed_memory()
     # cuBLAS is deterministic only with this set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     stage, start = Stage(name, Path.cwd()), time.perf_counter()
     try:
-        with stage.alone():
+        with stage.alone(), processes.together() if shared else contextlib.nullcontext():
             main(stage)
             stage.finish()
+        if processes.is_further():
+            return
         if file := os.environ.get("MODELREPAIR_COSTS"):
             _note_costs(stage, time.perf_counter() - start, Path(file))
     except RepairError as error:

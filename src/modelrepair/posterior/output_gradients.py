@@ -17,6 +17,7 @@ from modelrepair.gradients.recorder import Recorder
 from modelrepair.gradients.rows import dense, sum_of_squares
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
+from modelrepair.models.passes import summed
 from modelrepair.models.trained_model import TrainedModel
 
 
@@ -103,9 +104,10 @@ def summed_squares(model: TrainedModel, examples: Examples, slopes: Tensor) -> T
     sizes = {name: parameter.numel() for name, parameter in model.parameters.items()}
     total = torch.zeros(sum(sizes.values()), dtype=torch.float64, device=model.device)
     parts = dict(zip(sizes, torch.split(total, list(sizes.values())), strict=True))
-    for _, recorded in Recorder(weighted, sloped).batches(sloped, set(sizes)):
+    for _, recorded in Recorder(weighted, sloped).batches(sloped, set(sizes), shared=True):
         for name, rows in recorded:
             parts[name] += sum_of_squares(rows)
+    summed(total)
     return total
 
 

@@ -420,6 +420,11 @@ def _check_trajectory(identification: Identification, parameters: Parameters) ->
             f"{training.precision} rounds more than what one example changes: set it to float32, or choose another "
             "identification"
         )
+    if training.parts > 1:
+        raise RepairError(
+            f"the score {score.chosen} goes through the base training again, a whole batch at a time, and "
+            f"training.parts cuts them into {training.parts}: set it to 1, or choose another identification"
+        )
     if check_network(parameters.model).batchwise:
         raise RepairError(
             f"the score {score.chosen} needs steps in which every example has a share of its own, and "

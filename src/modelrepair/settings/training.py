@@ -64,6 +64,9 @@ class TrainingSettings(Settings):
     drops: list[Count] = Field(default=[])
     """Of steps: the epochs after which the learning rate falls to a tenth."""
     batch_size: Count = 64
+    parts: Count = 1
+    """Into so many parts each step's batch is cut, and processes that work together share them; 1: each of them takes
+    the whole step. The result depends on the parts, and not on how many processes there are."""
     epochs: Count = 100
     """At most this many."""
     patience: Annotated[Count | None, expect("a whole number of 1 or more, or null")] = 5
@@ -101,6 +104,10 @@ class TrainingSettings(Settings):
             raise ValueError(
                 f"drops are {self.drops} with the schedule {self.schedule}: give steps some epochs in ascending order, "
                 "and the others none"
+            )
+        if self.parts > self.batch_size:
+            raise ValueError(
+                f"parts is {self.parts}, and a step's batch has {self.batch_size} examples: give at most as many parts"
             )
         if self.warm_up is not None and self.warm_up >= self.epochs:
             raise ValueError(

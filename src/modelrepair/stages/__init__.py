@@ -14,6 +14,10 @@ from types import TracebackType
 # OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Of processes that work together all get equally far. Progress bars read this when they are imported.
+if os.environ.get("RANK", "0") != "0":
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
 # What a stage prints may have letters that a terminal's encoding lacks.
 for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -140,4 +140,4 @@ def edited_apart(
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

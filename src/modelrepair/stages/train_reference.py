@@ -64,4 +64,4 @@ def train(stage: Stage, settings: TrainReference, treatment: Treatment) -> tuple
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

@@ -74,4 +74,4 @@ def say_sensitivity(
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, shared=True)

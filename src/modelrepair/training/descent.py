@@ -24,10 +24,12 @@ from tqdm import tqdm
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import PerExample
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.base import choose
 from modelrepair.training.conditions import PLAIN, Conditions
+from modelrepair.training.parts import cut, loss_of_parts
 from modelrepair.training.schedule import CONSTANT, Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder, load_optimiser, optimiser_tensors
 
@@ -398,20 +400,67 @@ def mean_losses(
     purpose: str,
     conditions: Conditions = PLAIN,
     see: See | None = None,
+    parts: int = 1,
 ) -> Callable[[int], Iterator[Tensor]]:
     """Losses for `minimise`: the mean negative log-likelihood of shuffled batches, an epoch a round.
 
     What a network draws itself, as dropout does, and how examples are shown is also a function of seed, purpose and
     epoch alone.
+
+    Args:
+        model: in training mode while the losses are asked for.
+        examples: that are gone through.
+        batch_size: examples a step.
+        seed: of all that is random.
+        purpose: of that seed's random streams.
+        conditions: under which the network runs.
+        see: is shown every step, as by `mean_loss`.
+        parts: into which each batch is cut, for processes that work together to share; see `training.parts`.
     """
 
     def losses(epoch: int) -> Iterator[Tensor]:
         for step in epoch_steps(
             len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch, conditions=conditions
         ):
-            yield mean_loss(model, examples, step, conditions, see)
+            if parts == 1:
+                yield mean_loss(model, examples, step, conditions, see)
+            else:
+                places = cut(len(step.positions), parts, batch_size)
+                yield _mean_loss_in_parts(model, examples, step, conditions, see, places)
 
     return losses
+
+
+def _mean_loss_in_parts(
+    model: TrainedModel,
+    examples: Examples,
+    step: Step,
+    conditions: Conditions,
+    see: See | None,
+    places: list[NDArray[np.int64]],
+) -> Tensor:
+    """As `mean_loss`, of a batch that is cut into parts at these places."""
+    seen = PerExample(len(step.positions)), PerExample(len(step.positions))
+
+    def loss(number: int) -> Tensor:
+        part = slice(int(places[number][0]), int(places[number][-1]) + 1)
+
+        def note(_: Step, outputs: Tensor, targets: Tensor) -> None:
+            for values, of_part in zip(seen, (outputs, targets), strict=True):
+                values.put(part, of_part)
+
+        alone = Step(
+            step.positions[part],
+            (step.draws + number) % 2**63,
+            None if step.views is None else step.views[part],
+        )
+        return mean_loss(model, examples, alone, conditions, None if see is None else note)
+
+    whole = loss_of_parts(model, places, loss)
+    if see is not None:
+        outputs, targets = (values.whole() for values in seen)
+        see(step, outputs, targets)
+    return whole
 
 
 @contextlib.contextmanager

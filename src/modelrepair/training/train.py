@@ -64,6 +64,7 @@ def train_as(
         conditions=conditions,
         keep=settings.keep,
         margins=settings.margins,
+        parts=settings.parts,
     )
 
 
@@ -100,6 +101,7 @@ def train(
     conditions: Conditions = PLAIN,
     keep: str = "best",
     margins: str = "after",
+    parts: int = 1,
 ) -> Course:
     """Train the model's network in place.
 
@@ -119,6 +121,7 @@ def train(
             validation.
         margins: "after": those of the model after each epoch; "during": those of the step in which the epoch trains on
             the example, as it is shown there (Pleiss et al. 2020, Eq. 1), for which nothing more is computed.
+        parts: into which the batch of a step is cut, for processes that work together to share; see `training.parts`.
 
     Returns:
         The course: a row an epoch with `loss`, `watched` (minus the mean validation loss) and
@@ -149,7 +152,14 @@ def train(
 
     recorder = None if checkpoints is None else TrajectoryRecorder(model, checkpoints)
     losses = mean_losses(
-        model, examples, batch_size, seed=seed, purpose=description, conditions=conditions, see=see
+        model,
+        examples,
+        batch_size,
+        seed=seed,
+        purpose=description,
+        conditions=conditions,
+        see=see if margins == "during" else None,
+        parts=parts,
     )
     with conditions.laid_out(model.network):
         course = minimise(

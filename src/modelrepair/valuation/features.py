@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import PerExample
 from modelrepair.models.trained_model import TrainedModel
 
 
@@ -40,9 +41,9 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
         layer: path for path, layer in model.network.named_modules() if isinstance(layer, nn.Linear)
     }
     hooks = [layer.register_forward_pre_hook(remember, with_kwargs=True) for layer in linear]
-    rows = []
+    rows = PerExample(len(examples))
     try:
-        for _, inputs, _ in model.batches(examples):
+        for positions, inputs, _ in model.batches(examples, shared=True):
             last.clear()
             model.network(inputs)
             if not last:
@@ -58,12 +59,11 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
                     f"{tuple(features.shape)} for {len(inputs)} examples, not one vector for each: give features of "
                     "your own"
                 )
-            # The network may change it in place afterwards, and it may be a view of something larger.
-            rows.append(features.clone())
+            rows.put(positions, features)
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(rows)
+    return rows.whole()
 
 
 def labelled_features(
