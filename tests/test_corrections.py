@@ -35,6 +35,7 @@ from modelrepair.treatment import (
     Distil,
     FineTune,
     Insert,
+    KnowledgeEditor,
     Mend,
     NegativeGradient,
     Patient,
@@ -71,6 +72,7 @@ UNABLE: dict[str, Treatment] = {
     "dampen": Dampen(),
     "distil": Distil(**LEARNING),
     "insert": Insert(judge=JUDGE),
+    "knowledge editor": KnowledgeEditor(),
     "negative gradient": NegativeGradient(**LEARNING),
     "scrub": Scrub(),
 }

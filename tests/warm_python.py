@@ -3,7 +3,7 @@
 `python3` of the clones in which tests run the pipeline is `client`, first on their PATH. What it is told to run is run
 in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage finds the code of its
 own clone, since none of this project is imported before. Only a stage as dvc.yaml starts it is served. Anything else,
-such as a stage that a test looks into by Python's options, is run by the real Python.
+such as a stage that a test looks into by Python's options or that starts others like itself, is run by the real Python.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ if (
     or not words[2].startswith("modelrepair.stages.")
     or os.environ.get("PYTHONPATH", "").rstrip(":") != "src"
     or others
+    or {{"MODELREPAIR_PROCESSES", "RANK"}} & set(os.environ)
 ):
     os.execv({python!r}, [{python!r}, *words])
 served = socket.socket(socket.AF_UNIX)
