@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from modelrepair.data.classes import label_column
 from modelrepair.models.files import fresh_model, save_model
 from modelrepair.pipeline.artifacts import write_array, write_json, write_table
@@ -87,10 +88,17 @@ def write_workspace(
     (root / "params.yaml").write_text("{}\n")
 
 
+@pytest.fixture(autouse=True)
+def path(python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python that has its imports done runs what is run here."""
+    folders = [str(python), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+
+
 def run(root: Path, *module: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.run(
-        [sys.executable, "-m", *module], cwd=root, env=environment, capture_output=True, text=True
+        ["python3", "-m", *module], cwd=root, env={**os.environ}, capture_output=True, text=True
     )
 
 

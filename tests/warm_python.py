@@ -2,8 +2,9 @@
 
 `python3` of the clones in which tests run the pipeline is `client`, first on their PATH. What it is told to run is run
 in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage finds the code of its
-own clone, since none of this project is imported before. Only a stage as dvc.yaml starts it is served. Anything else,
-such as a stage that a test looks into by Python's options or that starts others like itself, is run by the real Python.
+own clone, since none of this project is imported before. Only a stage as dvc.yaml starts it is served, and the command
+modelrepair. Anything else, such as a stage that a test looks into by options or that starts others like itself,
+is run by the real Python.
 """
 
 from __future__ import annotations
@@ -43,19 +44,23 @@ CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 
 words = sys.argv[1:]
-others = [name for name in os.environ if name.startswith("PYTHON") and name != "PYTHONPATH"]
+option, module, *given = [*(words[1:] if words[:1] == ["-P"] else words), "", ""]
+code = os.environ.get("PYTHONPATH", "").rstrip(":")
+known = {{"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}}
+others = [name for name in os.environ if name.startswith("PYTHON") and name not in known]
 if (
-    len(words) != 3
-    or words[:2] != ["-P", "-m"]
-    or not words[2].startswith("modelrepair.stages.")
-    or os.environ.get("PYTHONPATH", "").rstrip(":") != "src"
+    option != "-m"
+    or not (module == "modelrepair" or module.startswith("modelrepair.stages."))
+    or not code
+    or ":" in code
     or others
     or {{"MODELREPAIR_PROCESSES", "RANK"}} & set(os.environ)
 ):
     os.execv({python!r}, [{python!r}, *words])
 served = socket.socket(socket.AF_UNIX)
 served.connect({address!r})
-task = json.dumps({{"module": words[2], "folder": os.getcwd(), "environment": dict(os.environ)}}).encode()
+task = {{"module": module, "given": given[:-2], "folder": os.getcwd(), "environment": dict(os.environ), "code": code}}
+task = json.dumps(task).encode()
 socket.send_fds(served, [len(task).to_bytes(8, "big")], [0, 1, 2])
 served.sendall(task)
 fork = int.from_bytes(served.recv(8), "big")
@@ -75,7 +80,9 @@ def warm_python(folder: Path) -> Iterator[Path]:
     client.parent.mkdir()
     client.write_text(CLIENT.format(python=sys.executable, address=str(address)))
     client.chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, address], start_new_session=True)
+    # What is compiled once is kept, whoever runs the tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    server = subprocess.Popen([sys.executable, __file__, address], env=environment, start_new_session=True)
     try:
         while not address.exists():
             if server.poll() is not None:
@@ -125,7 +132,8 @@ def _run(client: socket.socket) -> None:
     os.chdir(task["folder"])
     os.environ.clear()
     os.environ.update(task["environment"])
-    sys.path[0] = str(Path("src").resolve())
+    sys.path[0] = str(Path(task["code"]).resolve())
+    sys.argv[1:] = task["given"]
     threading.Thread(target=_end_with, args=(client,), daemon=True).start()
     status = 1
     try:
