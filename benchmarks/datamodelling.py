@@ -40,7 +40,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import ElasticWeightConsolidation, NaturalGradient
-from modelrepair.training.descent import Descent, epoch_batches, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.training.train import train
 from results_table import RESULTS, merge, read, show, summarise, write
 

@@ -41,7 +41,8 @@ from modelrepair.models.workspace import failures, test_examples, training_examp
 from modelrepair.pipeline.artifacts import read_table
 from modelrepair.settings.parameters import Parameters
 from modelrepair.settings.treatment import FineTuneSettings
-from modelrepair.training.descent import Descent, mean_losses, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import mean_losses
 from results_table import RESULTS, merge, read, show, summarise, write
 from working_copies import WorkingCopies
 

@@ -23,7 +23,7 @@ from modelrepair.settings.posterior import (
     LayerSelectiveSettings,
     NaturalGradientSettings,
 )
-from modelrepair.training.descent import epoch_batches
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.treatment import Align, Insert, Patient
 from modelrepair.treatment.alignment import align
 from models import (

@@ -24,7 +24,8 @@ from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
 from modelrepair.settings.selection import SelectCauses
 from modelrepair.settings.stages import stage_settings
-from modelrepair.training.descent import Descent, mean_losses, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import mean_losses
 from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,

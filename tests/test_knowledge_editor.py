@@ -18,7 +18,7 @@ from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import SingleEdits
 from modelrepair.evaluation.measures.knowledge import edits_apart
 from modelrepair.evaluation.single_edits import single_edits
-from modelrepair.knowledge.editing import Editor, divergence, moved
+from modelrepair.knowledge.editing import Editor, moved
 from modelrepair.knowledge.files import load_editor, save_editor
 from modelrepair.knowledge.hypernetwork import (
     Gates,
@@ -34,7 +34,8 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import EditorTrainingSettings
-from modelrepair.training.descent import Descent, Oversight, mean_losses, minimise
+from modelrepair.training.descent import Descent, Oversight, minimise
+from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment import KnowledgeEditor, Patient, Stated, make_treatment
 from modelrepair.treatment.learning_to_edit import Draws, Statements, Training
 from models import assert_equal, make_model, one_thread  # noqa: F401
@@ -255,7 +256,6 @@ def test_the_loss_is_that_of_the_paper(views: bool) -> None:
     others = torch.from_numpy(INPUTS[drawn.others].astype(np.int64))
     before, now = (model.network(others).log_softmax(dim=1) for model in (MODEL, after))
     distance = F.kl_div(now, before, log_target=True, reduction="batchmean")
-    assert_equal(divergence(before, now), distance, 1e-12)
     assert float(distance.detach()) > 0
     assert_equal(loss, taught + 2 * (distance - 1e-6), 1e-12)
     assert_equal(editor.network.multiplier, 2 + 0.5 * (distance - 1e-6), 1e-12)
@@ -360,11 +360,12 @@ TAUGHT = EditorTrainingSettings(
     hidden=16,
     at_once=1,
     others=12,
-    rounds=6,
-    steps=25,
+    # Twice as far as one seed needs: what is reached must not hang on how a processor rounds.
+    rounds=10,
+    steps=50,
     tried=6,
     warm_up=5,
-    learning_rate=0.03,
+    learning_rate=0.01,
     margin=0.5,
     multiplier_rate=0.1,
 )

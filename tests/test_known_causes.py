@@ -20,7 +20,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import read_table
-from modelrepair.training.descent import Descent, mean_losses, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import mean_losses
 from models import assert_equal, blobs, make_examples, make_model, one_thread  # noqa: F401
 
 Array = NDArray[Any]

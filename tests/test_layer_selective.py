@@ -18,7 +18,8 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import ElasticWeightConsolidation, LayerSelective, insert_evidence
 from modelrepair.posterior.layers import layer_groups, layer_subsets, training_only
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, LayerSelectiveSettings
-from modelrepair.training.descent import Oversight, epoch_batches
+from modelrepair.training.descent import Oversight
+from modelrepair.training.epochs import epoch_batches
 from models import DenseCurvature, assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 BASE = make_model("mlp")

@@ -24,7 +24,8 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.training.descent import Course, Descent, Oversight, epoch_batches, mean_losses, minimise
+from modelrepair.training.descent import Course, Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches, mean_losses
 from modelrepair.training.train import train
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 

@@ -26,7 +26,8 @@ from modelrepair.posterior.output_gradients import (
     summed_squares,
     weighted_output_gradients,
 )
-from modelrepair.training.descent import Oversight, epoch_batches
+from modelrepair.training.descent import Oversight
+from modelrepair.training.epochs import epoch_batches
 from models import (
     DenseCurvature,
     assert_equal,

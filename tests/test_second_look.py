@@ -18,7 +18,8 @@ from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import SecondLook
-from modelrepair.training.descent import Descent, Oversight, epoch_batches, mean_losses, minimise
+from modelrepair.training.descent import Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches, mean_losses
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 BASE = make_model("mlp")

@@ -17,7 +17,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.posterior import ElasticWeightConsolidation
-from modelrepair.training.descent import Descent, epoch_batches
+from modelrepair.training.descent import Descent
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.training.train import train
 from modelrepair.training.trajectory import Trajectory
 from models import (

@@ -18,7 +18,8 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.conditions import PLAIN, Conditions
-from modelrepair.training.descent import Course, Descent, epoch_batches, epoch_steps, mean_losses, minimise
+from modelrepair.training.descent import Course, Descent, minimise
+from modelrepair.training.epochs import epoch_batches, epoch_steps, mean_losses
 from modelrepair.training.schedule import Schedule
 from modelrepair.training.train import train
 from models import assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401

@@ -14,7 +14,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.training import TrainingSettings
-from modelrepair.training.descent import Descent, epoch_batches, mean_losses
+from modelrepair.training.descent import Descent
+from modelrepair.training.epochs import epoch_batches, mean_losses
 from modelrepair.training.parts import cut
 from modelrepair.training.train import train
 from models import blobs, one_thread  # noqa: F401

@@ -24,7 +24,8 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.conditions import Conditions
-from modelrepair.training.descent import Course, Descent, Step, epoch_steps, mean_loss
+from modelrepair.training.descent import Course, Descent
+from modelrepair.training.epochs import Step, epoch_steps, mean_loss
 from modelrepair.training.replay import Replay
 from modelrepair.training.schedule import Schedule
 from modelrepair.training.train import train

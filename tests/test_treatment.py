@@ -21,7 +21,8 @@ from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
-from modelrepair.training.descent import Descent, mean_losses, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import mean_losses
 from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.training.descent import Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 
 
 def relearning_steps(

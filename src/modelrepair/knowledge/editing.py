@@ -145,8 +145,3 @@ class Editor:
 def moved(values: Values, shift: Values) -> dict[str, Tensor]:
     """θ + Δ, by matrix."""
     return {name: value + shift[name] for name, value in values.items()}
-
-
-def divergence(before: Tensor, after: Tensor) -> Tensor:
-    """Σ_c p(c | x, θ̂) log p(c | x, θ̂)/p(c | x, θ'), the mean over sentences, of log-probabilities (n, c)."""
-    return (before.exp() * (before - after)).sum(dim=1).mean()

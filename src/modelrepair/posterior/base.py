@@ -26,6 +26,7 @@ from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.posterior.points import Points
 from modelrepair.training.descent import UNATTENDED, Oversight
 from modelrepair.uncertainty.mean_field import MeanField
 
@@ -151,18 +152,12 @@ def walk(
         RepairError: if a parameter becomes NaN or infinite.
     """
     start = model.parameter_vector
-    best, best_round, best_value = model, 0, -float("inf")
-    trace = []
+    seen = Points(oversight, model, **{name: 0.0})
     points = points if oversight.watch else 1
-    for point in range(points + 1):
+    for point in range(1, points + 1):
         fraction = point / points
-        candidate = model.with_parameter_vector(start + fraction * step) if point else model
-        value, numbers, _ = oversight.look(candidate)
-        trace.append({"round": point, name: fraction * length, "watched": value, **numbers})
-        if oversight.prefers(value, best_value):
-            best, best_round = candidate, point
-            best_value = best_value if value is None else max(value, best_value)
-    return Edited(best, trace, best_round)
+        seen.look(model.with_parameter_vector(start + fraction * step), **{name: fraction * length})
+    return Edited(seen.best, seen.trace, seen.best_round)
 
 
 class PosteriorUpdate(ABC):

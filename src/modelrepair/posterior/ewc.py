@@ -22,7 +22,8 @@ from modelrepair.posterior.base import (
     weighted_log_likelihood,
 )
 from modelrepair.settings.posterior import EwcSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 
 
 class ElasticWeightConsolidation(EwcSettings, PosteriorUpdate):

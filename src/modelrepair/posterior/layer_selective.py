@@ -17,7 +17,8 @@ from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights,
 from modelrepair.posterior.layers import layer_groups, layer_subsets, training_only
 from modelrepair.settings.base import choose
 from modelrepair.settings.posterior import LayerSelectiveSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 
 
 class LayerSelective(LayerSelectiveSettings, PosteriorUpdate):

@@ -29,7 +29,8 @@ from modelrepair.posterior.output_gradients import (
     weighted_output_gradients,
 )
 from modelrepair.settings.posterior import OrthogonalGradientsSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 
 Projection = Callable[[Tensor], Tensor]
 

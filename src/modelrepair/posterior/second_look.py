@@ -17,7 +17,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
 from modelrepair.settings.posterior import SecondLookSettings
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 
 
 class SecondLook(SecondLookSettings, PosteriorUpdate):

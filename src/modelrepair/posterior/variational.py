@@ -16,7 +16,8 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior.base import weighted_log_likelihood
 from modelrepair.posterior.chain import CarriedUpdate
 from modelrepair.settings.posterior import VariationalSettings
-from modelrepair.training.descent import Descent, Oversight, epoch_batches, minimise
+from modelrepair.training.descent import Descent, Oversight, minimise
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.uncertainty.mean_field import MeanField, gaussian_divergence
 
 

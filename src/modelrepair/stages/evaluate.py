@@ -1,24 +1,15 @@
 """Measure what was found and what was repaired, draw it, and write the page on which a person decides."""
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pandas as pd
 
 from modelrepair.data.classes import label_array
-from modelrepair.data.randomness import generator
-from modelrepair.evaluation.evidence import Assessment, SingleEdits, gather
+from modelrepair.evaluation.evidence import gather
 from modelrepair.evaluation.links import connect
 from modelrepair.evaluation.measures import intervals, measure_all
 from modelrepair.evaluation.page import Run, write_page
 from modelrepair.evaluation.pictures import draw_all
-from modelrepair.evaluation.single_edits import single_edits
-from modelrepair.knowledge.contrast import adversaries, contrasts_of
-from modelrepair.knowledge.files import load_editor
-from modelrepair.models.examples import Examples
+from modelrepair.evaluation.workspace import make_assessment, read_single_edits
 from modelrepair.models.files import load_model
-from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import (
     corrupted_domain,
     dataset_description,
@@ -59,7 +50,7 @@ def main(stage: Stage) -> None:
     corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
         base=base,
-        single_edits=edited_apart(settings, base, unseen, tests, root / "models/repaired/editor.safetensors"),
+        single_edits=read_single_edits(root, settings, base, unseen, tests),
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=unseen,
@@ -81,7 +72,7 @@ def main(stage: Stage) -> None:
         reference_retrained=retrained,
         in_domain=in_domain,
         attacker_class=attacker_class,
-        assessment=None if settings.cka is None else assessment_of(settings, tests, training, described),
+        assessment=make_assessment(settings, tests, training, described),
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
         relearning=settings.measured.relearning_steps,
         seed=settings.seed,
@@ -100,43 +91,6 @@ def main(stage: Stage) -> None:
         write_json(sure, intervals.measure(evidence), checksum=False)
         draw_all(folder, evidence)
         write_page(page, evidence, connect(base, examples, unseen, evidence), measured, run)
-
-
-def assessment_of(
-    settings: Description, tests: pd.DataFrame, training: pd.DataFrame, described: dict[str, Any]
-) -> Assessment:
-    """What the probes of assessment stand against: no others are assessed."""
-    assert settings.cka is not None
-    asked = np.flatnonzero(tests["part"] == "assessment")
-    contrasts = contrasts_of(
-        tests.iloc[asked],
-        training,
-        described["classes"],
-        described["input_shape"][0],
-        relations=settings.cka.relations,
-        rng=generator(settings.seed, "contradicting relations"),
-    )
-    others = adversaries(tests, training, generator(settings.seed, "adversaries"))
-    return Assessment(settings.cka, contrasts.at(asked), others)
-
-
-def edited_apart(
-    settings: Description, base: TrainedModel, unseen: Examples, tests: pd.DataFrame, file: Path
-) -> SingleEdits | None:
-    """What single edits of some failures do, if they are to be measured."""
-    if not settings.measured.single_edits:
-        return None
-    editor, loops = load_editor(file, base)
-    return single_edits(
-        editor,
-        unseen,
-        tests["fact"].to_numpy(),
-        edits=np.flatnonzero(tests["role"] == "query"),
-        probes=np.flatnonzero(tests["part"] == "assessment"),
-        most=settings.measured.single_edits,
-        loops=loops,
-        rng=generator(settings.seed, "single edits"),
-    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.training.adjoint import REMEMBERED, Moment
-from modelrepair.training.descent import Step, epoch_steps, mean_loss, step_batch, torch_seeded
+from modelrepair.training.epochs import Step, epoch_steps, mean_loss, step_batch, torch_seeded
 from modelrepair.training.trajectory import State, Trajectory, gradient_of, load_optimiser, state_of
 
 DRIFT = 0.01

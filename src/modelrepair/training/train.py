@@ -15,7 +15,8 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings.base import choose
 from modelrepair.training.conditions import PLAIN, Conditions
-from modelrepair.training.descent import Course, Descent, Oversight, Step, mean_losses, minimise
+from modelrepair.training.descent import Course, Descent, Oversight, minimise
+from modelrepair.training.epochs import Step, mean_losses
 from modelrepair.training.schedule import Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder
 

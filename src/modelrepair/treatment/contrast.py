@@ -18,7 +18,8 @@ from torch import Tensor
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.treatment import ContrastSettings, DistilSettings, NegativeGradientSettings
-from modelrepair.training.descent import Descent, epoch_batches, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
 

@@ -12,7 +12,8 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.layers import training_only
 from modelrepair.settings.base import alternatives, shown
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
-from modelrepair.training.descent import Descent, mean_losses, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
 

@@ -25,7 +25,8 @@ from modelrepair.settings.treatment import (
     SlotsSettings,
     StateAdaptersSettings,
 )
-from modelrepair.training.descent import Descent, epoch_batches, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.training.schedule import Schedule
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.contrast import divergences

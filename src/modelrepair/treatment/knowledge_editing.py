@@ -12,8 +12,10 @@ from modelrepair.errors import RepairError
 from modelrepair.knowledge.editing import Editor, Values, moved
 from modelrepair.knowledge.hypernetwork import HyperNetwork, edited_matrices, embedded_words
 from modelrepair.models.trained_model import TrainedModel, flatten
+from modelrepair.posterior.points import Points
 from modelrepair.settings.treatment import KnowledgeEditorSettings
-from modelrepair.training.descent import Oversight, torch_seeded
+from modelrepair.training.descent import Oversight
+from modelrepair.training.epochs import torch_seeded
 from modelrepair.treatment.base import Patient, Treated, Treatment
 from modelrepair.treatment.learning_to_edit import Statements, Training
 
@@ -77,24 +79,18 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
     def _edited(self, patient: Patient, editor: Editor) -> Treated:
         """The best point by the patient's oversight on the way of the edits, or the last."""
         oversight = patient.oversight
-        value, numbers, _ = oversight.look(patient.model)
-        trace = [{"round": 0, "loss": None, "edits": 0, "watched": value, **numbers}]
-        best, best_round, best_value = patient.model, 0, -float("inf") if value is None else value
+        seen = Points(oversight, patient.model, loss=None, edits=0)
         values: Values = editor.given
         inputs, wanted = patient.failures.batch(slice(None), device=patient.model.device)
         for _ in range(1 if self.edits == "sequential" else self.loops):
             accepted = False
             for point, taken in self._way(editor, values, inputs, wanted, patient.seed, oversight):
-                candidate = _with_matrices(patient.model, point)
-                value, numbers, _ = oversight.look(candidate)
-                trace.append({"round": len(trace), "loss": None, "edits": taken, "watched": value, **numbers})
-                if oversight.prefers(value, best_value):
-                    best, best_round, values, accepted = candidate, len(trace) - 1, point, True
-                    best_value = best_value if value is None else max(value, best_value)
+                if seen.look(_with_matrices(patient.model, point), loss=None, edits=taken):
+                    values, accepted = point, True
             # The next loop goes on from the best point; where there was none, it would find the same ones.
             if not accepted:
                 break
-        return Treated(best, trace, best_round, editor)
+        return Treated(seen.best, seen.trace, seen.best_round, editor)
 
     def _way(
         self,

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.knowledge.editing import Editor, divergence, moved
+from modelrepair.knowledge.editing import Editor, moved
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.treatment import EditorTrainingSettings
 from modelrepair.training.descent import Course, Descent, Oversight, minimise
 from modelrepair.training.schedule import Schedule
+from modelrepair.treatment.contrast import divergences
 
 ANNEALED, SURE = 0.8, 0.9
 """By what the margin is multiplied when more than this share of the edits that are tried succeed."""
@@ -210,10 +211,8 @@ class Training:
         loss = -model.log_likelihood(after[: len(taught)], words).mean()
         if not len(others):
             return loss
-        excess = (
-            divergence(before[len(edits) :].log_softmax(dim=1), after[len(taught) :].log_softmax(dim=1))
-            - network.margin.item()
-        )
+        distances = divergences(model, before[len(edits) :], after[len(taught) :])
+        excess = distances.mean() - network.margin.item()
         multiplier = network.multiplier.item()
         network.multiplier.add_(self.settings.multiplier_rate * excess.detach()).clamp_(min=0)
         return loss + multiplier * excess

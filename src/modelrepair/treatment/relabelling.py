@@ -19,7 +19,8 @@ from modelrepair.settings.treatment import (
     RandomLabelsSettings,
     RelabellingSettings,
 )
-from modelrepair.training.descent import Descent, epoch_batches, minimise
+from modelrepair.training.descent import Descent, minimise
+from modelrepair.training.epochs import epoch_batches
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
 Belief = Callable[[Tensor, Tensor, NDArray[np.int64], int], Tensor]

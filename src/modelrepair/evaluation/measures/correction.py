@@ -6,11 +6,11 @@ All numbers are fractions in [0, 1]; a group without examples has None. Labels a
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
-from modelrepair.evaluation.measures.repair import is_right
+from modelrepair.evaluation.measures.repair import is_right, share_of
 
 Rates = dict[str, float | None]
 
@@ -69,11 +69,9 @@ def correction(
     right = is_right(predicted, truth)
     attacked = domain & (truth != attacker_class)
     return {
-        "corrected_accuracy": _share(right[domain]),
-        "retained_accuracy": _share(right[~domain]),
-        "trigger_success": None if attacker_class is None else _share(predicted[attacked] == attacker_class),
+        "corrected_accuracy": share_of(right[domain]),
+        "retained_accuracy": share_of(right[~domain]),
+        "trigger_success": None
+        if attacker_class is None
+        else share_of(predicted[attacked] == attacker_class),
     }
-
-
-def _share(marks: NDArray[np.bool_]) -> float | None:
-    return float(marks.mean()) if len(marks) else None

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.measures.identification import area_under_roc
+from modelrepair.evaluation.measures.repair import share_of
 
 Numbers = dict[str, float | int | None]
 
@@ -124,7 +125,8 @@ def repair_of_facts(
     shown = np.isin(fact, fact[~assessed])
 
     accuracies = {
-        name: (_share(was[members]), _share(now[members])) for name, members in (("s", kept), ("t", asked))
+        name: (share_of(was[members]), share_of(now[members]))
+        for name, members in (("s", kept), ("t", asked))
     }
     s_before, s_after = accuracies["s"]
     t_before, t_after = accuracies["t"]
@@ -136,13 +138,13 @@ def repair_of_facts(
         "edited": len(edited),
         "false": len(false),
         "other": count,
-        "success": _share(now[query]),
+        "success": share_of(now[query]),
         "equivalence": t_after,
-        "carried_over": _share(now[assessed & of_false & ~of_edited]),
-        "retain": _share(now[kept & was]),
-        "retain_shown": _share(now[kept & was & shown]),
-        "retain_hidden": _share(now[kept & was & ~shown]),
-        "retain_training": _share(_means_by_fact(still[others].astype(np.float64), known[others])[1]),
+        "carried_over": share_of(now[assessed & of_false & ~of_edited]),
+        "retain": share_of(now[kept & was]),
+        "retain_shown": share_of(now[kept & was & shown]),
+        "retain_hidden": share_of(now[kept & was & ~shown]),
+        "retain_training": share_of(_means_by_fact(still[others].astype(np.float64), known[others])[1]),
         "deterioration": None if not s_before or s_after is None else 1 - s_after / s_before,
         "forgotten_per_learned": ratio,
     }
@@ -187,9 +189,9 @@ def selection_of_facts(additions_on: ArrayLike, right: ArrayLike, edited: ArrayL
     on, answered, taught = (np.asarray(values, dtype=bool) for values in (additions_on, right, edited))
     kinds = {"edited": taught, "others": ~taught}
     return {
-        **{f"{kind}_on": _share(on[members]) for kind, members in kinds.items()},
+        **{f"{kind}_on": share_of(on[members]) for kind, members in kinds.items()},
         **{
-            f"right_of_{kind}_{where}": _share(answered[members & there])
+            f"right_of_{kind}_{where}": share_of(answered[members & there])
             for kind, members in kinds.items()
             for where, there in (("on", on), ("off", ~on))
         },
@@ -235,7 +237,3 @@ def _means_by_fact(
     numbers, places = np.unique(facts, return_inverse=True)
     sums = np.bincount(places, weights=values, minlength=len(numbers))
     return numbers, sums / np.bincount(places, minlength=len(numbers))
-
-
-def _share(values: NDArray[Any]) -> float | None:
-    return float(np.mean(values)) if len(values) else None

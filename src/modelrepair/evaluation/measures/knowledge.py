@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Answers, Evidence, SingleEdits
 from modelrepair.evaluation.measures.identification import area_under_roc
+from modelrepair.evaluation.measures.repair import share_of
 from modelrepair.knowledge.contrast import contrastive_assessment
 
 Numbers = dict[str, float | None]
@@ -96,7 +97,7 @@ def edits_apart(edits: SingleEdits, facts: ArrayLike, labels: ArrayLike, before:
     given = mean(np.broadcast_to(was[edits.asked] == label[edits.asked], same.shape), ~same)
     return {
         "edits": len(edits.edited),
-        "success": _share(edits.said == wanted),
+        "success": share_of(edits.said == wanted),
         "equivalence": mean(edits.answers == wanted[:, None], same),
         "retain": mean(edits.answers == was[edits.asked], ~same),
         "deterioration": None if after is None or not given else 1 - after / given,
@@ -140,8 +141,8 @@ def knowledge_of_facts(
     if len(set(lengths)) > 1:
         raise RepairError(f"there are {lengths} values of probes: give one of each for every probe")
     return {
-        "false_rate": _share(value[of_edited] < threshold),
-        "false_rate_of_others": _share(value[of_other] < threshold),
+        "false_rate": share_of(value[of_edited] < threshold),
+        "false_rate_of_others": share_of(value[of_other] < threshold),
         "perplexity": perplexity(right[of_edited]),
         "adversarial_perplexity": perplexity(false[of_edited]),
         "language_perplexity": perplexity(right[of_other]),
@@ -169,11 +170,11 @@ def failures_told(assessed: ArrayLike, astray: ArrayLike, false: ArrayLike, thre
     return {
         "auroc_of_assessment": area_under_roc(-value, true_cause),
         "auroc_of_answer": area_under_roc(wrong.astype(np.float64), true_cause),
-        "flagged_by_assessment": _share(low[true_cause]),
-        "flagged_by_answer": _share(wrong[true_cause]),
-        "alarms_by_assessment": _share(low[~true_cause]),
-        "alarms_by_answer": _share(wrong[~true_cause]),
-        "agreement": _share(low == wrong),
+        "flagged_by_assessment": share_of(low[true_cause]),
+        "flagged_by_answer": share_of(wrong[true_cause]),
+        "alarms_by_assessment": share_of(low[~true_cause]),
+        "alarms_by_answer": share_of(wrong[~true_cause]),
+        "agreement": share_of(low == wrong),
     }
 
 
@@ -184,7 +185,3 @@ def perplexity(log_likelihoods: ArrayLike) -> float | None:
         return None
     exponent = -float(values.mean())
     return math.exp(exponent) if exponent < math.log(np.finfo(np.float64).max) else None
-
-
-def _share(values: NDArray[np.bool_]) -> float | None:
-    return float(values.mean()) if len(values) else None

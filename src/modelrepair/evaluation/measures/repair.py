@@ -40,6 +40,12 @@ def of_tests(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def share_of(marks: ArrayLike) -> float | None:
+    """The mean of marks or shares (n,); None for none."""
+    values = np.asarray(marks)
+    return float(values.mean()) if len(values) else None
+
+
 def repair_metrics(
     base_predictions: ArrayLike,
     repaired_predictions: ArrayLike,
