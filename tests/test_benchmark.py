@@ -27,6 +27,7 @@ from modelrepair.settings.parameters import read_parameters
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import cases as cases_module
+import markdown_tables
 import repair
 import results_table
 import tables
@@ -451,8 +452,8 @@ def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
 
 def test_a_column_may_say_how_a_row_stands_beside_another() -> None:
     results = pd.DataFrame({"who": ["a", "b", "c"], "metric": "auroc", "mean": [0.9, 0.8, 0.7]})
-    column = tables.Column("", {"metric": "auroc"}, tables.number("mean"), {"who": "b"})
-    said = [column.text(results, tables.Row((who,), {"who": who})) for who in "abcd"]
+    column = markdown_tables.Column("", {"metric": "auroc"}, markdown_tables.number("mean"), {"who": "b"})
+    said = [column.text(results, markdown_tables.Row((who,), {"who": who})) for who in "abcd"]
     assert said == ["better", "", "worse", ""]
 
 

@@ -105,6 +105,16 @@ def test_the_readme_says_over_how_many_seeds() -> None:
     assert seeds == {["no", "one", "two", "three", "four", "five"].index(word)}
 
 
+def test_numbers_with_a_spread_stand_in_a_table_too() -> None:
+    """What the text says of a table is what the results say."""
+    text = " ".join(re.sub(r"<!-- table.*?<!-- end -->", "", README, flags=re.DOTALL).split())
+    pages = (README, (ROOT / "docs/results.md").read_text())
+    tables = "".join(line for page in pages for line in page.splitlines() if line.startswith("|"))
+    said = re.findall(r"\d+\.\d ± \d\.\d", text)
+    assert said
+    assert [number for number in said if number not in tables] == []
+
+
 def test_the_readme_says_of_its_run_what_was_measured() -> None:
     """The numbers beside the picture are those of the committed metrics."""
     metrics = json.loads((ROOT / "metrics/repair.json").read_text())
