@@ -120,8 +120,10 @@ def read_pipeline(root: Path) -> Any:
 
 
 def renewed(content: Any) -> Any:
-    """A project's `dvc.yaml` with this version's stages in place of an earlier one's, and the user's after them; what it
-    has beside stages stays, and what it lacks comes from this version."""
+    """A project's `dvc.yaml` with this version's stages in place of an earlier one's, and the user's after them.
+
+    What it has beside stages stays, and what it lacks comes from this version.
+    """
     fresh = project_pipeline()
     own = {name: stage for name, stage in content["stages"].items() if not _runs_package(stage)}
     content["stages"] = {**fresh["stages"], **own}
