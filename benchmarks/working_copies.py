@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from ruamel.yaml import YAML
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.stage import Stage
+from warm_python import warm_python
 
 KEPT = ".scratch"
 """Where stages keep what they need to go on after a kill."""
@@ -67,8 +69,10 @@ class WorkingCopies:
     def __init__(self, project: Path, folder: Path, count: int, *, note_costs: bool) -> None:
         self._project, self._folder, self._count = project, folder.resolve(), count
         self._costs = self._folder / "costs.jsonl"
-        # Where DVC is not to take the settings of a pipeline around this one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+        # DVC is not to take the settings of a pipeline around this one, and a copy runs its own code alone.
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHONPATH"))
+        }
         self._environment = inherited | {
             # `python3` in dvc.yaml is the Python that runs this.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -79,6 +83,9 @@ class WorkingCopies:
         }
         if note_costs:
             self._environment["MODELREPAIR_COSTS"] = str(self._costs)
+        # What a stage costs is measured in a Python of its own.
+        self._warm = not note_costs
+        self._open = contextlib.ExitStack()
         self._free: queue.Queue[Path] = queue.Queue()
         self._running: set[subprocess.Popen[str]] = set()
         self._guard = threading.Lock()
@@ -94,12 +101,18 @@ class WorkingCopies:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         for number in range(self._count):
             self._free.put(self._fresh(self._folder / f"copy-{number}"))
+        if self._warm:
+            # In a folder of the system's: names of sockets are short.
+            place = self._open.enter_context(tempfile.TemporaryDirectory())
+            python = self._open.enter_context(warm_python(Path(place)))
+            self._environment["PATH"] = f"{python}{os.pathsep}{self._environment['PATH']}"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+        self._open.close()
         self._lock.close()
 
     def end(self) -> None:

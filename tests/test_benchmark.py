@@ -20,18 +20,15 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import ROOT, Finished, Outcome, Project, finish
-from modelrepair.errors import RepairError
-from modelrepair.settings.parameters import read_parameters
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
 import cases as cases_module
 import markdown_tables
 import repair
 import results_table
 import tables
 import working_copies
+from conftest import ROOT, Finished, Outcome, Project, finish
+from modelrepair.errors import RepairError
+from modelrepair.settings.parameters import read_parameters
 
 OTHERS = {"kind": "label-noise", "confusion_matrix": {"0": {"5": 0.3}}}
 

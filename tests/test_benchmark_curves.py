@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,11 @@ import torch
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+import cases as cases_module
+import efficiency
+import removal
+import results_table
+import working_copies
 from conftest import ROOT
 from modelrepair.curvature import Identity
 from modelrepair.errors import RepairError
@@ -25,14 +29,6 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.treatment import FineTuneSettings
 from modelrepair.treatment import FineTune, Patient
 from models import make_examples, make_model, one_thread  # noqa: F401
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import cases as cases_module
-import efficiency
-import removal
-import results_table
-import working_copies
 
 CONTENT = cases_module.read_yaml(ROOT / "params.yaml")
 GROUPS = {name: make_examples("mlp", count=count) for name, count in (("query", 3), ("remaining", 8))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ import pandas as pd
 import pytest
 from torch import nn
 
+import results_table
+import scale
 from conftest import ROOT
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
@@ -17,11 +18,6 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from models import one_thread  # noqa: F401
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import results_table
-import scale
 
 COMMITTED = results_table.read(ROOT / "benchmarks/results/scale.csv", scale.NAMES)
 

@@ -9,13 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import ROOT
-from models import one_thread  # noqa: F401
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
 import results_table
 import throughput
+from conftest import ROOT
+from models import one_thread  # noqa: F401
 
 
 def test_ratios_are_of_the_loops_of_the_same_turn() -> None:

@@ -1,10 +1,10 @@
 """A Python that has imported torch and its like already, to run stages in: a fork takes a hundredth of the imports.
 
-`python3` of the clones in which tests run the pipeline is `client`, first on their PATH. What it is told to run is run
-in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage finds the code of its
-own clone, since none of this project is imported before. Only a stage as dvc.yaml starts it is served, and the command
-modelrepair. Anything else, such as a stage that a test looks into by options or that starts others like itself,
-is run by the real Python.
+Where the pipeline runs a thousand times, for benchmarks and tests, `python3` is `CLIENT`, first on the PATH. What it is
+told to run is run in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage
+finds the code of its own working copy, since none of this project is imported before. Only a stage as dvc.yaml starts
+it is served, and the command modelrepair. Anything else, such as a stage that a test looks into by options or that
+starts others like itself, is run by the real Python, and so is everything once there is nobody to serve it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ if (
 ):
     os.execv({python!r}, [{python!r}, *words])
 served = socket.socket(socket.AF_UNIX)
-served.connect({address!r})
+try:
+    served.connect({address!r})
+except OSError:
+    os.execv({python!r}, [{python!r}, *words])
 task = {{"module": module, "given": given[:-2], "folder": os.getcwd(), "environment": dict(os.environ), "code": code}}
 task = json.dumps(task).encode()
 socket.send_fds(served, [len(task).to_bytes(8, "big")], [0, 1, 2])
@@ -82,6 +85,8 @@ def warm_python(folder: Path) -> Iterator[Path]:
     client.chmod(0o755)
     # What is compiled once is kept, whoever runs the tests.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    # Threads that spin while they wait are slow where other processes want the cores; OpenMP reads this when loaded.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
     server = subprocess.Popen([sys.executable, __file__, address], env=environment, start_new_session=True)
     try:
         while not address.exists():
