@@ -131,6 +131,15 @@ REPORTED = {
     "report-one-way-30": "4→9, 5→6, 30 %",
 }
 """Cases that no choice of settings has seen, by what is wrong in them."""
+DEVELOPED = {
+    "pairs-25": "3↔5, 0↔6, 25 %",
+    "pairs-40": "2↔3, 7↔9, 40 %",
+    "one-way-20": "8→5, 1→2, 20 %",
+    "pairwise-10": "five pairs, 10 %",
+    "uniform-20": "all, 20 %",
+    "uniform-40": "all, 40 %",
+}
+"""Cases that settings were chosen on, likewise."""
 REPAIRS = ("case", "identification", "treatment", "causes", "uses", "metric")
 """The columns of text of repair.csv."""
 
@@ -304,6 +313,20 @@ TABLES = {
         labels=("treatment", "needs", "work"),
         columns=across("all", REPORTED, mean_and_spread(1)),
         rows=ASKED,
+    ),
+    "rankings-development": Table(
+        file="repair.csv",
+        names=REPAIRS,
+        labels=("AUROC",),
+        columns=across("auroc", DEVELOPED, mean_and_spread(3)),
+        rows=EVERY_RANKING,
+    ),
+    "repair-development": Table(
+        file="repair.csv",
+        names=REPAIRS,
+        labels=("method", "causes", "uses"),
+        columns=across("all", DEVELOPED, mean_and_spread(1)),
+        rows=EVERY_REPAIR,
     ),
     "rankings-short": Table(
         file="repair.csv",
