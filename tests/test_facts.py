@@ -40,7 +40,9 @@ from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.training import ModelSettings
 from modelrepair.sources import load_source
 from modelrepair.sources.base import Dataset
-from modelrepair.sources.facts import RELATIONS, Fact, known_facts, sentences
+from modelrepair.sources.facts import RELATIONS, known_facts
+from modelrepair.sources.relations import Fact
+from modelrepair.sources.sentences import sentences
 from modelrepair.splits.dataset import training_table
 from models import one_thread  # noqa: F401
 
@@ -79,11 +81,7 @@ def test_the_facts_are_those_of_the_world() -> None:
 
 
 def test_training_never_sees_the_wordings_of_tests() -> None:
-    wordings = [
-        text
-        for relation in RELATIONS.values()
-        for text in (*relation.wordings, relation.validation, *relation.probes)
-    ]
+    wordings = [text for relation in RELATIONS.values() for text in relation.every_wording]
     assert len(set(wordings)) == len(wordings)
     for relation in RELATIONS.values():
         assert len(relation.wordings) + 3 >= 7
@@ -136,7 +134,7 @@ def test_a_seed_draws_the_same_again(some: Dataset) -> None:
 
 def drawn(known: list[Fact], **changes: Any) -> Dataset:
     sizes = {"validation_fraction": 0.0, "shown": 0.5, "reserved": 0, "assessment": 2} | changes
-    return sentences(known, np.random.default_rng(0), origin="facts", **sizes)
+    return sentences(known, np.random.default_rng(0), FactsSettings(**sizes), origin="facts")
 
 
 CAPITALS = [Fact(RELATIONS["capital of country"], *pair) for pair in (("Peru", "Lima"), ("Fiji", "Suva"))]

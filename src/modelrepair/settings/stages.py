@@ -18,7 +18,7 @@ from modelrepair.settings.corruption import (
     SeveralSettings,
 )
 from modelrepair.settings.curvature import FitFisher
-from modelrepair.settings.data import PrepareData, Source
+from modelrepair.settings.data import PrepareData, SentencesSettings, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
@@ -286,6 +286,8 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
         _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
+    if isinstance(dataset, SentencesSettings) and dataset.prompts is not None:
+        _check_place(f"{name}.prompts", dataset.prompts, parameters.own_data, "own_data")
     in_words = check_network(parameters.model).in_words
     if in_words not in (None, dataset.in_words) and (dataset.in_words or dataset.own is None):
         raise RepairError(

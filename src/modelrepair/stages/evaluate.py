@@ -58,6 +58,7 @@ def main(stage: Stage) -> None:
         in_words=described.get("in_words", False),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
+        test_relations=tests.get("relation"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],
