@@ -482,7 +482,8 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     page = (project.root / "metrics/page.html").read_text()
     first = table.iloc[0]
     assert first["wording"].replace("[X]", first["subject"]).replace("[Y]", "___") in page
-    assert (project.root / "metrics/pictures/examples.png").stat().st_size > 10_000
+    for picture in ("examples.png", "facts.png"):
+        assert (project.root / f"metrics/pictures/{picture}").stat().st_size > 10_000
 
     # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right.
     project.set_parameters(
@@ -517,11 +518,16 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
             "treatment": "knowledge-editor",
             "treatments.knowledge-editor": {"kind": "knowledge-editor", "loops": 1, "training": small},
             "evaluation.single_edits": 3,
+            "evaluation.edits_in_a_row": 12,
         }
     )
     outcome = project.repro().succeeded()
     assert {"treat", "evaluate"} <= {*outcome.stages_run}
     assert "train-base" not in outcome.stages_run
+    row = read_json(project.root / "metrics/repair.json")["knowledge"]["edits_in_a_row"]
+    assert [*row] == ["after_1", "after_10", "after_12"]
+    assert row["after_10"]["success"] in [share / 10 for share in range(11)]
+    assert row["after_1"]["retain"] is not None
     edited = read_json(project.root / "metrics/repair.json")["knowledge"]["single_edits"]
     assert edited["edits"] == 3
     assert 3 * edited["success"] == pytest.approx(round(3 * edited["success"]), abs=1e-9)

@@ -48,7 +48,7 @@ STATING = replace(
 
 
 def test_the_facts_with_the_highest_scores_are_shown_one_of_each_relation_first() -> None:
-    worth = {fact: float(SCORES[FACTS == fact].mean()) for fact in range(12)}
+    worth = {fact: float(SCORES[fact == FACTS].mean()) for fact in range(12)}
     order = sorted(worth, key=lambda fact: -worth[fact])
     first = order[0]
     other = next(fact for fact in order if fact % 2 != first % 2)
@@ -57,7 +57,7 @@ def test_the_facts_with_the_highest_scores_are_shown_one_of_each_relation_first(
     # What became of them says nothing of which are shown.
     assert facts.chosen_facts(replace(STATING, after=STATING.before)) == [first, other, third]
     assert facts.chosen_facts(replace(STATING, **NO_SCORES)) == [0, 1, 2]
-    unasked = np.where(FACTS == first, "discovery", STATING.parts)
+    unasked = np.where(first == FACTS, "discovery", STATING.parts)
     assert first not in facts.chosen_facts(replace(STATING, parts=unasked))
 
 

@@ -95,6 +95,25 @@ class SingleEdits:
 
 
 @dataclass(frozen=True, eq=False)
+class EditsInARow:
+    """What becomes of the base model when k facts are edited one after another.
+
+    Attributes:
+        edited: (k,) the test examples whose right answers were edits, in their order.
+        asked: (a,) the test examples that the model was asked on the way.
+        after: (m,) after how many edits.
+        said: (m, k) what it then said of all sentences that are edited in the end.
+        answers: (m, a) what it then said of those that were asked.
+    """
+
+    edited: NDArray[np.int64]
+    asked: NDArray[np.int64]
+    after: NDArray[np.int64]
+    said: NDArray[np.int64]
+    answers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """A run's examples and what its models make of them. None says that something is not there.
 
@@ -132,6 +151,7 @@ class Evidence:
         vocabulary: the words that inputs are numbers of; None where they are none.
         cka: how facts are assessed; None where they are not.
         single_edits: what each of some edits does by itself; None where none were made.
+        edits_in_a_row: what edits do one after another; None where none were made.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -167,6 +187,7 @@ class Evidence:
     vocabulary: tuple[str, ...] | None = None
     cka: CkaSettings | None = None
     single_edits: SingleEdits | None = None
+    edits_in_a_row: EditsInARow | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -263,6 +284,7 @@ def gather(
     in_words: bool = False,
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
+    edits_in_a_row: EditsInARow | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -279,7 +301,7 @@ def gather(
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         assessment: against what facts are assessed; None where they are not.
-        single_edits: as in `Evidence`.
+        single_edits, edits_in_a_row: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -336,6 +358,7 @@ def gather(
         vocabulary=tuple(str(name) for name in class_names) if in_words else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
+        edits_in_a_row=edits_in_a_row,
     )
 
 

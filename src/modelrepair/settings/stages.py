@@ -88,11 +88,13 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
                 "dataset whose source is facts, or another treatment"
             )
-    if parameters.evaluation.single_edits and not isinstance(treatment, KnowledgeEditorSettings):
-        raise RepairError(
-            f"evaluation.single_edits is {parameters.evaluation.single_edits}, and the treatment "
-            f"{names['treatment']!r} makes no edits: set it to 0, or choose knowledge-editor"
-        )
+    for wish in ("single_edits", "edits_in_a_row"):
+        count = getattr(parameters.evaluation, wish)
+        if count and not isinstance(treatment, KnowledgeEditorSettings):
+            raise RepairError(
+                f"evaluation.{wish} is {count}, and the treatment {names['treatment']!r} makes no edits: set it to 0, "
+                "or choose knowledge-editor"
+            )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
