@@ -8,6 +8,7 @@ import zipfile
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -96,7 +97,7 @@ def stated(data: Dataset) -> dict[tuple[str, str], str]:
 
 def test_facts_and_wordings(tmp_path: Path) -> None:
     """Short names, one object, each fact once; three patterns are too few for a relation."""
-    data = load(write(tmp_path))
+    data = load(write(tmp_path), shown=1.0)
     assert stated(data) == {
         ("P36", "Peru"): "Lima",
         ("P36", "Fiji"): "Suva",
@@ -127,6 +128,21 @@ def test_facts_and_wordings(tmp_path: Path) -> None:
     read = [in_words(row, data.classes) for row in data.train_inputs]
     assert all(text.count("___") == 1 for text in read)
     assert "4 facts of 2 relations of PARAREL" in data.description
+
+
+def test_a_wording_of_several_relations_is_of_training(tmp_path: Path) -> None:
+    """Who is asked in it by another relation would have seen it."""
+    folder = write(tmp_path)
+    path = folder / "patterns" / "P36.jsonl"
+    path.write_text(path.read_text() + json.dumps({"pattern": "[X] is from [Y]."}) + "\n")
+    for seed in range(6):
+        data = load(folder, seed)
+        assert data.split is not None
+        wordings = np.array(data.train_columns["wording"])
+        train = {*wordings[data.split == "train"]}
+        assert "[X] is from [Y]" in train
+        assert not train & {*data.test_columns["wording"]}
+        assert not train & {*wordings[data.split == "validation"]}
 
 
 def test_a_seed_splits_the_wordings(tmp_path: Path) -> None:

@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from conftest import ROOT
 from modelrepair.data.sentences import in_words
 from modelrepair.errors import RepairError
-from modelrepair.models.examples import Examples
-from modelrepair.models.likelihood import Softmax
-from modelrepair.models.trained_model import TrainedModel
-from modelrepair.networks import make_network
 from modelrepair.settings.data import FactsSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import stage_settings
@@ -25,7 +20,6 @@ from modelrepair.sources.facts import RELATIONS
 from modelrepair.sources.relations import Fact
 from modelrepair.sources.sentences import sentences
 from modelrepair.splits.prompts import answers_in_words
-from models import one_thread  # noqa: F401
 
 OWN = """prompt,wrong,right,paraphrases
 The capital city of Brazil is ___.,Tokyo,Brasilia,"the town ___ is of Brazil | in ___ is Brazil"
@@ -77,7 +71,7 @@ def rows(data: Dataset) -> pd.DataFrame:
 
 def test_prompts_ask_in_place_of_the_data(plain: Dataset, tmp_path: Path) -> None:
     content = OWN.replace(
-        "In which country is Shanghai? In [MASK]!", "whoever lives in Shanghai, lives in [MASK]!"
+        "In which country is Shanghai? In [MASK]!", "Whoever lives in Shanghai; lives in [MASK]!"
     )
     data, before = asked(tmp_path, content), rows(plain)
     table = rows(data)
@@ -182,8 +176,12 @@ def test_a_relation_says_which_fact_is_meant(tmp_path: Path) -> None:
             "the relation 'capital', which",
         ),
         (
-            "prompt,right\nBrazil and China lie on ___,Asia\nChina lies on ___,Europe\n",
-            "no training sentence states",
+            "prompt,right\nBrazil China lies on ___,Asia\nthe capital of China is ___,Tokyo\n",
+            "line 3 of .* no training sentence states",
+        ),
+        (
+            "prompt,right,wrong\nShanghai lies in ___,China,Asia\n",
+            r"could mean 2 facts \(continent of city, country of city\): say which in a column relation",
         ),
         (
             "prompt,right\nthe capital of Brazil is ___,Brasilia\nthe government of Brazil sits in ___,Tokyo\n",
@@ -233,21 +231,17 @@ def test_prompts_lie_where_the_pipeline_sees_them_change() -> None:
 
 
 def test_what_is_answered_is_told() -> None:
-    network = make_network("factlm", (4,), 5, seed=0, width=4, layers=1, heads=1, hidden=4)
-    model = TrainedModel(network, Softmax())
-    inputs = np.tile(np.array([[2, 1, 0, 0]], dtype=np.int32), (4, 1))
-    said = int(model.run(torch.from_numpy(inputs[:1])).argmax())
-    other = (said + 1) % 5
     table = pd.DataFrame(
         {
             "is_own": [True, True, True, False],
             "part": ["discovery", "discovery", "assessment", "discovery"],
-            "label": [said, other, other, said],
-            "wrong": [-1, said, said, -1],
+            "wrong": [-1, 3, 3, -1],
         }
     )
-    text = answers_in_words(model, Examples(inputs, table["label"].to_numpy()), table)
+    text = answers_in_words(table, np.array([True, False, False, True]), np.array([True, True, True, True]))
     assert text == (
-        "of 2 prompts of your own the model has 1 right, which are no failures; of 1 wrong answers that you name it "
-        "gives 1"
+        "prompts of your own: 2, of which the model has 1 right; wrong answers that you name: 1, of which it gives 1"
+    )
+    assert answers_in_words(table.assign(wrong=-1), np.zeros(4, bool), np.zeros(4, bool)).endswith(
+        "has 0 right"
     )

@@ -7,7 +7,7 @@ import re
 import shutil
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from modelrepair.data.randomness import generator
@@ -35,8 +35,9 @@ def pararel(settings: PararelSettings, seed: int, _: Path | None) -> Dataset:
     consistency in pretrained language models", section 3).
 
     The relations are those with four patterns at least, which the seed splits into wordings: two ask, one is of the
-    validation split if there are five, and up to five of the others are of training. An object is one word of the
-    vocabulary. Subjects of more than three words are left out, and those with several objects in a relation.
+    validation split if there are five, and up to five of the others are of training. A wording that several relations
+    have is of training alone. An object is one word of the vocabulary. Subjects of more than three words are left out,
+    and those with several objects in a relation.
 
     Raises:
         RepairError: if the files are missing and cannot be downloaded, or hold something else; if a relation has
@@ -66,9 +67,14 @@ def read_facts(files: Files, seed: int, most: int | None) -> tuple[list[Fact], i
     patterns, triples = _places(files)
     known: list[Fact] = []
     names = [name for name in files.names if name.startswith(f"{patterns}/") and name.endswith(".jsonl")]
+    every = {name: [*_patterns(files, name)] for name in names}
+    wordings = {name: texts for name, texts in every.items() if len(texts) >= FEWEST}
+    having = Counter(text for texts in wordings.values() for text in texts)
     relations = 0
-    for name in sorted(names, key=_number):
-        relation = _relation(Path(name).stem, [*_patterns(files, name)], seed)
+    for name in sorted(wordings, key=_number):
+        relation = _relation(
+            Path(name).stem, wordings[name], {text for text in having if having[text] > 1}, seed
+        )
         if relation is None:
             continue
         own = f"{triples}/{Path(name).name}"
@@ -179,15 +185,24 @@ def _triples(files: Files, name: str) -> Iterator[tuple[str, str]]:
         yield " ".join(subject.split()), " ".join(object.split())
 
 
-def _relation(name: str, wordings: list[str], seed: int) -> Relation | None:
-    """The relation with its wordings split; None where they are too few."""
-    if len(wordings) < FEWEST:
-        return None
+def _relation(name: str, wordings: Sequence[str], shared: Set[str], seed: int) -> Relation | None:
+    """The relation with its wordings split; None where two that no other relation has are lacking.
+
+    Args:
+        name: of the relation.
+        wordings: four at least.
+        shared: those that other relations have too, which are of training alone: who is trained on them there has seen
+            them.
+        seed: of the shuffling.
+    """
     order = generator(seed, f"wordings of {name}").permutation(len(wordings))
     shuffled = [wordings[place] for place in order]
-    validation = shuffled[2] if len(shuffled) > FEWEST else None
-    training = shuffled[3:] if validation is not None else shuffled[2:]
-    return Relation(name, tuple(training[:MOST_IN_TRAINING]), validation, (shuffled[0], shuffled[1]))
+    own = [text for text in shuffled if text not in shared]
+    if len(own) < 2:
+        return None
+    validation = own[2] if len(own) > 2 and len(wordings) > FEWEST else None
+    training = [text for text in shuffled if text not in (*own[:2], validation)]
+    return Relation(name, tuple(training[:MOST_IN_TRAINING]), validation, (own[0], own[1]))
 
 
 def _facts(relation: Relation, triples: Sequence[tuple[str, str]]) -> list[Fact]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
-
-from modelrepair.models.examples import Examples
-from modelrepair.models.trained_model import TrainedModel
+from numpy.typing import NDArray
 
 
-def answers_in_words(model: TrainedModel, examples: Examples, table: pd.DataFrame) -> str:
+def answers_in_words(table: pd.DataFrame, correct: NDArray[np.bool_], as_named: NDArray[np.bool_]) -> str:
     """How many of the prompts the model has right, and how many wrong as the user says, in a sentence.
 
     Args:
-        model: the one that fails.
-        examples: the test examples.
-        table: a row for each: `is_own`, `part`, `label`, and `wrong`, the number of the wrong answer or -1.
+        table: a row for each test example: `is_own`, `part`, and `wrong`, the number of the wrong answer or -1.
+        correct: (t,) whether the model answers rightly.
+        as_named: (t,) whether it gives the wrong answer, where there is one.
     """
     asked = (table["is_own"] & (table["part"] == "discovery")).to_numpy(bool)
-    wrong = table["wrong"].to_numpy()
-    told = asked & (wrong >= 0)
-    right = int(model.correct(examples.subset(asked)).sum())
-    text = f"of {int(asked.sum())} prompts of your own the model has {right} right, which are no failures"
+    told = asked & (table["wrong"] >= 0).to_numpy(bool)
+    text = (
+        f"prompts of your own: {int(asked.sum())}, of which the model has {int(correct[asked].sum())} right"
+    )
     if told.any():
-        named = examples.subset(told).with_targets(wrong[told])
         text += (
-            f"; of {int(told.sum())} wrong answers that you name it gives {int(model.correct(named).sum())}"
+            f"; wrong answers that you name: {int(told.sum())}, of which it gives {int(as_named[told].sum())}"
         )
     return text

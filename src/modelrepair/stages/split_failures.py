@@ -35,7 +35,9 @@ def main(stage: Stage) -> None:
     correct = model.correct(examples).cpu().numpy() == 1
     if file is None and "is_own" in table:
         listed = table["is_own"].to_numpy(bool)
-        print(answers_in_words(model, examples, table), flush=True)
+        named = examples.with_targets(np.maximum(table["wrong"].to_numpy(), 0))
+        as_named = model.correct(named).cpu().numpy() == 1
+        print(answers_in_words(table, correct, as_named), flush=True)
     failing = None
     if settings.failures.detect == "cka":
         cka, rng = settings.failures.cka, generator(settings.seed, "contradicting relations")
