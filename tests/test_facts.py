@@ -40,7 +40,9 @@ from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.training import ModelSettings
 from modelrepair.sources import load_source
 from modelrepair.sources.base import Dataset
-from modelrepair.sources.facts import RELATIONS, Fact, known_facts, sentences
+from modelrepair.sources.facts import RELATIONS, known_facts
+from modelrepair.sources.relations import Fact
+from modelrepair.sources.sentences import sentences
 from modelrepair.splits.dataset import training_table
 from models import one_thread  # noqa: F401
 
@@ -79,11 +81,7 @@ def test_the_facts_are_those_of_the_world() -> None:
 
 
 def test_training_never_sees_the_wordings_of_tests() -> None:
-    wordings = [
-        text
-        for relation in RELATIONS.values()
-        for text in (*relation.wordings, relation.validation, *relation.probes)
-    ]
+    wordings = [text for relation in RELATIONS.values() for text in relation.every_wording]
     assert len(set(wordings)) == len(wordings)
     for relation in RELATIONS.values():
         assert len(relation.wordings) + 3 >= 7
@@ -136,7 +134,7 @@ def test_a_seed_draws_the_same_again(some: Dataset) -> None:
 
 def drawn(known: list[Fact], **changes: Any) -> Dataset:
     sizes = {"validation_fraction": 0.0, "shown": 0.5, "reserved": 0, "assessment": 2} | changes
-    return sentences(known, np.random.default_rng(0), origin="facts", **sizes)
+    return sentences(known, np.random.default_rng(0), FactsSettings(**sizes), origin="facts")
 
 
 CAPITALS = [Fact(RELATIONS["capital of country"], *pair) for pair in (("Peru", "Lima"), ("Fiji", "Suva"))]
@@ -484,7 +482,8 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     page = (project.root / "metrics/page.html").read_text()
     first = table.iloc[0]
     assert first["wording"].replace("[X]", first["subject"]).replace("[Y]", "___") in page
-    assert (project.root / "metrics/pictures/examples.png").stat().st_size > 10_000
+    for picture in ("examples.png", "facts.png"):
+        assert (project.root / f"metrics/pictures/{picture}").stat().st_size > 10_000
 
     # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right.
     project.set_parameters(
@@ -519,11 +518,16 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
             "treatment": "knowledge-editor",
             "treatments.knowledge-editor": {"kind": "knowledge-editor", "loops": 1, "training": small},
             "evaluation.single_edits": 3,
+            "evaluation.edits_in_a_row": 3,
         }
     )
     outcome = project.repro().succeeded()
     assert {"treat", "evaluate"} <= {*outcome.stages_run}
     assert "train-base" not in outcome.stages_run
+    row = read_json(project.root / "metrics/repair.json")["knowledge"]["edits_in_a_row"]
+    assert [*row] == ["after_1", "after_3"]
+    assert row["after_3"]["success"] in [share / 3 for share in range(4)]
+    assert row["after_1"]["retain"] is not None
     edited = read_json(project.root / "metrics/repair.json")["knowledge"]["single_edits"]
     assert edited["edits"] == 3
     assert 3 * edited["success"] == pytest.approx(round(3 * edited["success"]), abs=1e-9)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from conftest import ROOT
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import SingleEdits
-from modelrepair.evaluation.measures.knowledge import edits_apart
+from modelrepair.evaluation.edits_in_a_row import edits_in_a_row, looks
+from modelrepair.evaluation.evidence import EditsInARow, SingleEdits
+from modelrepair.evaluation.measures.knowledge import edits_apart, edits_together
 from modelrepair.evaluation.single_edits import single_edits
 from modelrepair.knowledge.editing import Editor, moved
 from modelrepair.knowledge.files import load_editor, save_editor
@@ -480,6 +481,57 @@ def test_single_edits_are_measured_by_hand() -> None:
     }
 
 
+def test_edits_in_a_row_go_on_from_each_other() -> None:
+    """Against models that are edited one by one, in float64; looked at after 1, 10 and all 12 edits."""
+    editor = make_editor(MODEL)
+    tests = Examples(INPUTS, WANTED_OF)
+    edits, probes = np.flatnonzero(FACTS % 5 == 0), np.arange(1, 72, 2)
+    found = edits_in_a_row(
+        editor, tests, FACTS, edits=edits, probes=probes, most=12, loops=2, rng=np.random.default_rng(0)
+    )
+    assert found.after.tolist() == [1, 10, 12]
+    assert len({*found.edited.tolist()}) == 12
+    assert {*found.edited.tolist()} <= {*edits.tolist()}
+    assert found.asked.tolist() == probes.tolist()
+    values: Any = editor.given
+    for number, place in enumerate(found.edited, 1):
+        sentence, word = tests.batch([place])
+        for _ in range(2):
+            answer = at(values).network(sentence).argmax(dim=1)
+            if int(answer) != int(word):
+                values = moved(values, one_by_one(editor, values, sentence, answer, word))
+        if number in found.after:
+            look = found.after.tolist().index(number)
+            now = at(values)
+            assert found.said[look].tolist() == now.outputs(tests.subset(found.edited)).argmax(dim=1).tolist()
+            assert found.answers[look].tolist() == now.outputs(tests.subset(probes)).argmax(dim=1).tolist()
+    assert any((editor.given[name] != value).any() for name, value in values.items())
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"), [(0, []), (1, [1]), (9, [1, 9]), (10, [1, 10]), (250, [1, 10, 100, 250])]
+)
+def test_after_how_many_edits_one_looks(edits: int, expected: list[int]) -> None:
+    assert looks(edits) == expected
+
+
+def test_edits_in_a_row_are_measured_by_hand() -> None:
+    # Facts 0, 0, 1, 2, 2 are asked for, and 3; first 0 is edited, then 2.
+    edits = EditsInARow(
+        edited=np.array([0, 3]),
+        asked=np.array([1, 2, 4, 5]),
+        after=np.array([1, 2]),
+        said=np.array([[7, 5], [6, 8]]),
+        answers=np.array([[7, 3, 9, 1], [7, 4, 8, 1]]),
+    )
+    measured = edits_together(edits, [0, 0, 1, 2, 2, 3], [7, 7, 3, 8, 8, 2], before=[6, 6, 3, 5, 9, 1])
+    assert measured == {
+        "after_1": {"success": 1.0, "success_of_last": 1.0, "equivalence": 1.0, "retain": 1.0},
+        # The first edit is undone in its own words, not in others; one of two facts that nobody edits has changed.
+        "after_2": {"success": 1 / 2, "success_of_last": 1.0, "equivalence": 1.0, "retain": 1 / 2},
+    }
+
+
 def test_an_editor_comes_back_to_the_byte(tmp_path: Path) -> None:
     editor = make_editor(MODEL)
     save_editor(tmp_path / "editor.safetensors", editor, loops=3)
@@ -533,10 +585,9 @@ def test_only_facts_are_edited() -> None:
             RepairError, match=r"the treatment 'knowledge-editor' edits facts, and datasets\."
         ):
             stage_settings(read_parameters(ROOT / "params.yaml", changes))
-    with pytest.raises(
-        RepairError, match=r"evaluation\.single_edits is 5, and the treatment 'mend' makes no"
-    ):
-        stage_settings(read_parameters(ROOT / "params.yaml", {"evaluation.single_edits": 5}))
+    for wish in ("single_edits", "edits_in_a_row"):
+        with pytest.raises(RepairError, match=rf"evaluation\.{wish} is 5, and the treatment 'mend' makes no"):
+            stage_settings(read_parameters(ROOT / "params.yaml", {f"evaluation.{wish}": 5}))
     for name, value, message in (
         ("edits", "all", "choose one of sequential, together"),
         ("loops", 0, "give a whole number of 1 or more"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from modelrepair.models.trained_model import TrainedModel
 
 Array = NDArray[Any]
+LIKELIEST = 3
+"""So many words that a sentence could be completed by are kept."""
 
 
 class Inputs(Protocol):
@@ -56,6 +58,8 @@ class Answers:
         contrasted: (t,) mean probability of the object in relations that contradict the probe's; NaN where there are
             none. None where examples are no facts.
         adversarial: (t,) log p in nats of another object of the relation; NaN and None likewise.
+        likeliest, likeliest_probabilities: (t, 3) the words that are likeliest in the blank, first the answer, and how
+            likely they are; None where inputs are no sentences.
     """
 
     training_log_likelihoods: NDArray[np.float64]
@@ -69,6 +73,8 @@ class Answers:
     relearning_steps: float | None = None
     contrasted: NDArray[np.float64] | None = None
     adversarial: NDArray[np.float64] | None = None
+    likeliest: NDArray[np.int64] | None = None
+    likeliest_probabilities: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +90,25 @@ class SingleEdits:
 
     edited: NDArray[np.int64]
     asked: NDArray[np.int64]
+    said: NDArray[np.int64]
+    answers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EditsInARow:
+    """What becomes of the base model when k facts are edited one after another.
+
+    Attributes:
+        edited: (k,) the test examples whose right answers were edits, in their order.
+        asked: (a,) the test examples that the model was asked on the way.
+        after: (m,) after how many edits.
+        said: (m, k) what it then said of all sentences that are edited in the end.
+        answers: (m, a) what it then said of those that were asked.
+    """
+
+    edited: NDArray[np.int64]
+    asked: NDArray[np.int64]
+    after: NDArray[np.int64]
     said: NDArray[np.int64]
     answers: NDArray[np.int64]
 
@@ -122,9 +147,11 @@ class Evidence:
         training_numbers, test_numbers: (n,), (t,) the examples' numbers in the data set; None where they have none.
         training_facts, test_facts: (n,), (t,) numbers of the facts that sentences state or ask for; None where examples
             are no such.
+        test_relations: (t,) the names of those facts' relations.
         vocabulary: the words that inputs are numbers of; None where they are none.
         cka: how facts are assessed; None where they are not.
         single_edits: what each of some edits does by itself; None where none were made.
+        edits_in_a_row: what edits do one after another; None where none were made.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -156,9 +183,11 @@ class Evidence:
     test_numbers: NDArray[np.int64] | None = None
     training_facts: NDArray[np.int64] | None = None
     test_facts: NDArray[np.int64] | None = None
+    test_relations: Array | None = None
     vocabulary: tuple[str, ...] | None = None
     cka: CkaSettings | None = None
     single_edits: SingleEdits | None = None
+    edits_in_a_row: EditsInARow | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -184,6 +213,8 @@ class Evidence:
                 "marks of the domain": self.in_domain,
                 "numbers": self.test_numbers,
                 "facts": self.test_facts,
+                "relations": self.test_relations,
+                **{f"likeliest words {when}": of.likeliest for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
                 **{f"marks of additions {when}": of.additions_on for when, of in answers.items()},
@@ -249,9 +280,11 @@ def gather(
     corrections: ArrayLike | None = None,
     training_facts: ArrayLike | None = None,
     test_facts: ArrayLike | None = None,
+    test_relations: ArrayLike | None = None,
     in_words: bool = False,
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
+    edits_in_a_row: EditsInARow | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -262,13 +295,13 @@ def gather(
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
-            in_domain, attacker_class, corrections, training_facts, test_facts: as in `Evidence`. Where no example is
-            corrupted there are no true causes to find, so no truth is known.
+            in_domain, attacker_class, corrections, training_facts, test_facts, test_relations: as in `Evidence`. Where
+            no example is corrupted there are no true causes to find, so no truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         assessment: against what facts are assessed; None where they are not.
-        single_edits: as in `Evidence`.
+        single_edits, edits_in_a_row: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -280,6 +313,9 @@ def gather(
 
     def answers(model: TrainedModel, *, relearned: bool) -> Answers:
         made = _answers(model, training, tests, probable)
+        if in_words:
+            words, likely = _likeliest(model, tests)
+            made = replace(made, likeliest=words, likeliest_probabilities=likely)
         if assessment is not None:
             made = replace(made, **assessment.answers(model, tests))
         if not (relearned and relearning and len(deleted)):
@@ -318,9 +354,11 @@ def gather(
         test_numbers=tests.rows,
         training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
         test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
+        test_relations=None if test_relations is None else np.asarray(test_relations, dtype=str),
         vocabulary=tuple(str(name) for name in class_names) if in_words else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
+        edits_in_a_row=edits_in_a_row,
     )
 
 
@@ -395,6 +433,22 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
         test_probabilities=foreseen,
         additions_on=_additions_on(model, tests),
     )
+
+
+def _likeliest(model: TrainedModel, tests: Examples) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(t, 3) the likeliest words of each sentence and their probabilities, in descending order."""
+    import torch
+
+    from modelrepair.models.passes import PerExample
+
+    words, likely = PerExample(len(tests)), PerExample(len(tests))
+    with torch.no_grad():
+        for positions, inputs, _ in model.batches(tests, shared=True):
+            outputs = model.network(inputs).double()
+            best = model.likelihood.probabilities(outputs).topk(min(LIKELIEST, outputs.shape[1]))
+            words.put(positions, best.indices)
+            likely.put(positions, best.values)
+    return words.whole().cpu().numpy(), likely.whole().cpu().numpy()
 
 
 def _additions_on(model: TrainedModel, examples: Examples) -> NDArray[np.bool_] | None:

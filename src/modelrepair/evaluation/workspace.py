@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from modelrepair.data.randomness import generator
-from modelrepair.evaluation.evidence import Assessment, SingleEdits
+from modelrepair.evaluation.edits_in_a_row import edits_in_a_row
+from modelrepair.evaluation.evidence import Assessment, EditsInARow, SingleEdits
 from modelrepair.evaluation.single_edits import single_edits
 from modelrepair.knowledge.contrast import adversaries, contrasts_of
 from modelrepair.knowledge.files import load_editor
@@ -70,4 +71,23 @@ def read_single_edits(
         most=settings.measured.single_edits,
         loops=loops,
         rng=generator(settings.seed, "single edits"),
+    )
+
+
+def read_edits_in_a_row(
+    root: Path, settings: Description, base: TrainedModel, unseen: Examples, tests: pd.DataFrame
+) -> EditsInARow | None:
+    """What edits of some failures do one after another, likewise."""
+    if not settings.measured.edits_in_a_row:
+        return None
+    editor, loops = load_editor(root / "models/repaired/editor.safetensors", base)
+    return edits_in_a_row(
+        editor,
+        unseen,
+        tests["fact"].to_numpy(),
+        edits=np.flatnonzero(tests["role"] == "query"),
+        probes=np.flatnonzero(tests["part"] == "assessment"),
+        most=settings.measured.edits_in_a_row,
+        loops=loops,
+        rng=generator(settings.seed, "edits in a row"),
     )

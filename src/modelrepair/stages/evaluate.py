@@ -8,7 +8,7 @@ from modelrepair.evaluation.links import connect
 from modelrepair.evaluation.measures import intervals, measure_all
 from modelrepair.evaluation.page import Run, write_page
 from modelrepair.evaluation.pictures import draw_all
-from modelrepair.evaluation.workspace import make_assessment, read_single_edits
+from modelrepair.evaluation.workspace import make_assessment, read_edits_in_a_row, read_single_edits
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import (
     corrupted_domain,
@@ -51,6 +51,7 @@ def main(stage: Stage) -> None:
     evidence = gather(
         base=base,
         single_edits=read_single_edits(root, settings, base, unseen, tests),
+        edits_in_a_row=read_edits_in_a_row(root, settings, base, unseen, tests),
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=unseen,
@@ -58,6 +59,7 @@ def main(stage: Stage) -> None:
         in_words=described.get("in_words", False),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
+        test_relations=tests.get("relation"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],

@@ -18,6 +18,7 @@ from modelrepair.splits.failures import (
     split_failures,
 )
 from modelrepair.splits.listed import listed_failures
+from modelrepair.splits.prompts import answers_in_words
 
 
 def main(stage: Stage) -> None:
@@ -32,6 +33,11 @@ def main(stage: Stage) -> None:
         other, table = int((labels != table["label"]).sum()), table.assign(label=labels)
     examples = test_examples(stage.root, table)
     correct = model.correct(examples).cpu().numpy() == 1
+    if file is None and "is_own" in table:
+        listed = table["is_own"].to_numpy(bool)
+        named = examples.with_targets(np.maximum(table["wrong"].to_numpy(), 0))
+        as_named = model.correct(named).cpu().numpy() == 1
+        print(answers_in_words(table, correct, as_named), flush=True)
     failing = None
     if settings.failures.detect == "cka":
         cka, rng = settings.failures.cka, generator(settings.seed, "contradicting relations")
@@ -49,7 +55,7 @@ def main(stage: Stage) -> None:
             f"{int((~correct).sum())} wrongly, and the two agree on {np.mean(failing == ~correct):.1%}",
             flush=True,
         )
-    if listed is not None:
+    if listed is not None and file is not None:
         print(
             f"{file} lists {int(listed.sum())} test examples, {other} with another label than the data have: "
             f"{int((listed & correct).sum())} of them the model has right, which are no failures",

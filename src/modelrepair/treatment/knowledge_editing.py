@@ -121,12 +121,7 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
         ends = {round(len(order) * point / points) for point in range(1, points + 1)}
         for number, place in enumerate(order, 1):
             one = pending[place : place + 1]
-            for _ in range(self.loops):
-                said = editor.answers(values, inputs[one])
-                if bool(said == wanted[one]):
-                    break
-                with torch.no_grad():
-                    values = moved(values, editor.shift(values, inputs[one], said, wanted[one]))
+            values = editor.edited(values, inputs[one], wanted[one], self.loops)
             if number in ends:
                 yield values, number
 

@@ -80,7 +80,7 @@ def repair_of_facts(
         facts: (t,) the fact that each probe asks for.
         right_before, right_after: (t,) whether the base and the repaired model answer it rightly.
         roles, parts: (t,) as in `repair_metrics`. A fact is asked for once at most in discovery and reserved together,
-            and once in assessment.
+            and once in assessment, unless a user's own prompts ask for it several times, each of which then counts.
         training_facts: (n,) the fact that each training sentence states.
         training_before, training_after: (n,) whether the models fill its blank as it is given.
         is_corrupted: (n,) whether it states its fact wrongly.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import Answers, Evidence, SingleEdits
+from modelrepair.evaluation.evidence import Answers, EditsInARow, Evidence, SingleEdits
 from modelrepair.evaluation.measures.identification import area_under_roc
 from modelrepair.evaluation.measures.repair import share_of
 from modelrepair.knowledge.contrast import contrastive_assessment
@@ -63,6 +63,50 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
         measured["single_edits"] = edits_apart(
             evidence.single_edits, evidence.test_facts, evidence.test_labels, evidence.before.test_predictions
         )
+    if evidence.edits_in_a_row is not None:
+        measured["edits_in_a_row"] = edits_together(
+            evidence.edits_in_a_row,
+            evidence.test_facts,
+            evidence.test_labels,
+            evidence.before.test_predictions,
+        )
+    return measured
+
+
+def edits_together(
+    edits: EditsInARow, facts: ArrayLike, labels: ArrayLike, before: ArrayLike
+) -> dict[str, Numbers]:
+    """What is left of edits that were made one after another, and of all else.
+
+    Args:
+        edits: k of them, looked at m times.
+        facts: (t,) the fact that each test example asks for.
+        labels: (t,) the right answers.
+        before: (t,) the base model's answers.
+
+    Returns:
+        By "after_1", "after_10" and so on:
+        success: share of the edits so far whose sentence is answered as wanted;
+        success_of_last: whether the last of them is, as 0 or 1;
+        equivalence: share of the other sentences that ask for the facts edited so far and are answered as wanted;
+        retain: share of the sentences of facts that are never edited whose answer is as before.
+        None where there are no such sentences.
+    """
+    fact, label, was = (np.asarray(values) for values in (facts, labels, before))
+    wanted = dict(zip(fact[edits.edited].tolist(), label[edits.edited].tolist(), strict=True))
+    never = ~np.isin(fact[edits.asked], fact[edits.edited])
+    measured: dict[str, Numbers] = {}
+    for count, said, answers in zip(edits.after.tolist(), edits.said, edits.answers, strict=True):
+        so_far = edits.edited[:count]
+        taken = said[:count] == label[so_far]
+        same = np.isin(fact[edits.asked], fact[so_far])
+        right = np.array([wanted[one] for one in fact[edits.asked][same].tolist()], dtype=np.int64)
+        measured[f"after_{count}"] = {
+            "success": share_of(taken),
+            "success_of_last": float(taken[-1]),
+            "equivalence": share_of(answers[same] == right),
+            "retain": share_of((answers == was[edits.asked])[never]),
+        }
     return measured
 
 

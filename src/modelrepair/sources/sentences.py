@@ -1,0 +1,148 @@
+"""Facts in words: sentences with a blank, whose missing word is the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelrepair.data.sentences import BLANK, OBJECT, PADDING, SUBJECT, tokens
+from modelrepair.errors import RepairError
+from modelrepair.settings.data import SentencesSettings
+from modelrepair.sources.base import Dataset
+from modelrepair.sources.prompts import Prompt, read_prompts
+from modelrepair.sources.relations import Fact, Relation, require_one_object
+
+
+def sentences(
+    known: Sequence[Fact],
+    rng: np.random.Generator,
+    settings: SentencesSettings,
+    *,
+    origin: str,
+) -> Dataset:
+    """Facts in the wordings of their relations, as examples whose inputs are the numbers of words.
+
+    A prompt of the user's own takes the place of what would ask for its fact in discovery or reserved, and its
+    paraphrases of what would ask for it in assessment, where they all stand; what the user says is right is the right
+    answer wherever the fact is asked for.
+
+    Args:
+        known: m facts.
+        rng: draws who is asked where.
+        settings: how many are asked for, and where.
+        origin: of the facts, in words.
+
+    Returns:
+        The data, whose columns are `fact` (its number), `relation`, `subject` and `wording`; where there are prompts of
+        the user's own, also `is_own` of the test examples, and `wrong`, the number of the word that the user says the
+        model answers, or -1.
+
+    Raises:
+        RepairError: if a subject has two objects in a relation, there are too few facts, or a prompt asks for none.
+    """
+    require_one_object(known)
+    shown, reserved, assessment = settings.shown, settings.reserved, settings.assessment
+    count = len(known)
+    seen = int(shown * count + 0.5 + 1e-9)
+    if reserved >= seen:
+        raise RepairError(
+            f"reserved is {reserved} of the {seen} facts that are shown ({shown:g} of {count}), which leaves none to "
+            "discover failures in: make reserved smaller or shown larger"
+        )
+    if assessment > count:
+        raise RepairError(
+            f"assessment is {assessment} and there are {count} facts, each asked for once: make assessment smaller, or "
+            "take more facts_per_relation"
+        )
+    order = rng.permutation(count)
+    reserved_facts, discovered, hidden = order[:reserved], order[reserved:seen], order[seen:]
+    half = min(len(hidden), max(assessment // 2, assessment - seen))
+    assessed = np.concatenate([hidden[:half], rng.permutation(order[:seen])[: assessment - half]])
+    validated = rng.permutation(count)[: int(settings.validation_fraction * count + 0.5 + 1e-9)]
+
+    training = [(number, text, "train") for number, f in enumerate(known) for text in f.relation.wordings]
+    training += [
+        (int(n), text, "validation")
+        for n in np.sort(validated)
+        if (text := known[n].relation.validation) is not None
+    ]
+    tests = [
+        (int(number), known[number].relation.probes[which], part)
+        for part, which, chosen in (
+            ("reserved", 0, reserved_facts),
+            ("discovery", 0, discovered),
+            ("assessment", 1, assessed),
+        )
+        for number in np.sort(chosen)
+    ]
+    words = vocabulary(known, [text for relation in _relations(known) for text in relation.every_wording])
+    numbers = {word: number for number, word in enumerate(words)}
+    answers = {number: numbers[fact.object] for number, fact in enumerate(known)}
+    own: list[Prompt] = []
+    if settings.prompts is not None:
+        own = read_prompts(Path(settings.prompts), known, numbers)
+        taken = {prompt.fact for prompt in own}
+        tests = [asked for asked in tests if asked[0] not in taken]
+        tests += [(prompt.fact, prompt.wording, "discovery") for prompt in own]
+        tests += [(prompt.fact, text, "assessment") for prompt in own for text in prompt.paraphrases]
+    told = {prompt.fact: numbers[prompt.right] for prompt in own}
+    length = max(len(tokens(text, known[n].subject, numbers)) for n, text, _ in training + tests)
+    sides = {}
+    for side, asked in (("train", training), ("test", tests)):
+        inputs = np.zeros((len(asked), length), dtype=np.int32)
+        for row, (number, text, _) in zip(inputs, asked, strict=True):
+            words_of = tokens(text, known[number].subject, numbers)
+            row[: len(words_of)] = [numbers[word] for word in words_of]
+        right = answers if side == "train" else answers | told
+        labels = np.array([right[number] for number, _, _ in asked], dtype=np.int64)
+        sides[side] = inputs, labels, _columns(asked, known)
+    return Dataset(
+        *sides["train"][:2],
+        *sides["test"][:2],
+        words,
+        f"{count:,} {origin} in {len(training):,} sentences, asked for in {len(tests):,} others; a vocabulary of "
+        f"{len(words):,} words" + (f"; {len(own):,} prompts of the user's own" if own else ""),
+        np.ones(len(training), dtype=bool),
+        split=np.array([split for _, _, split in training]),
+        part=np.array([part for _, _, part in tests]),
+        train_columns=sides["train"][2],
+        test_columns={**sides["test"][2], **(_own_columns(tests, own, numbers) if own else {})},
+    )
+
+
+def vocabulary(known: Iterable[Fact], wordings: Iterable[str]) -> tuple[str, ...]:
+    """The words: padding, the blank, all objects whole, and the words of wordings and of the other subjects."""
+    objects, others = set(), set()
+    for fact in known:
+        objects.add(fact.object)
+        others.add(fact.subject)
+    parts = {word for text in wordings for word in text.split() if word not in (SUBJECT, OBJECT)}
+    parts |= {word for subject in others - objects for word in subject.split()}
+    return (PADDING, BLANK, *sorted(objects), *sorted(parts - objects))
+
+
+def _columns(asked: Sequence[tuple[int, str, str]], known: Sequence[Fact]) -> dict[str, Sequence[Any]]:
+    return {
+        "fact": [number for number, _, _ in asked],
+        "relation": [known[number].relation.name for number, _, _ in asked],
+        "subject": [known[number].subject for number, _, _ in asked],
+        "wording": [text for _, text, _ in asked],
+    }
+
+
+def _own_columns(
+    asked: Sequence[tuple[int, str, str]], own: Sequence[Prompt], numbers: Mapping[str, int]
+) -> dict[str, Sequence[Any]]:
+    """Which of the questions are the user's own, and the wrong answers to them."""
+    wrong = {prompt.fact: -1 if prompt.wrong is None else numbers[prompt.wrong] for prompt in own}
+    return {
+        "is_own": [number in wrong for number, _, _ in asked],
+        "wrong": [wrong.get(number, -1) for number, _, _ in asked],
+    }
+
+
+def _relations(known: Iterable[Fact]) -> list[Relation]:
+    return [*{fact.relation.name: fact.relation for fact in known}.values()]
