@@ -21,6 +21,7 @@ from modelrepair.sources.labels import further_labels
 from modelrepair.sources.mnist import fashion_mnist, mnist
 from modelrepair.sources.mnist_sample import mnist_sample
 from modelrepair.sources.npz import npz
+from modelrepair.sources.table import table
 
 SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "cifar10": cifar10,
@@ -30,6 +31,7 @@ SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "mnist": mnist,
     "mnist-sample": mnist_sample,
     "npz": npz,
+    "table": table,
 }
 
 __all__ = ["SOURCES", "Dataset", "input_file", "load_source"]
