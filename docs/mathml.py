@@ -30,7 +30,9 @@ def inline(translator: Any, node: nodes.Node) -> None:
 
 def block(translator: Any, node: nodes.Node) -> None:
     """A formula by itself."""
-    translator.body.append(f'<div class="formula">{formula(node, "block")}</div>\n')
+    # Without room above and below, the theme's box around it gets a scroll bar: accents reach beyond what is measured.
+    body = formula(node, "block")
+    translator.body.append(f'<div class="formula" style="padding: 0.5em 0">{body}</div>\n')
     raise nodes.SkipNode
 
 
