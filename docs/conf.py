@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "modelrepair"
 release = importlib.metadata.version("modelrepair")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"modelrepair {release}"
 exclude_patterns = ["_build"]
@@ -40,6 +45,9 @@ def take_literally(app: Any, what: str, name: str, documented: Any, options: Any
             formula = None
         if formula is not None:
             continue
+        if line.strip() == "Returns:" and number + 1 < len(lines):
+            # Napoleon would take what stands before a colon for a type.
+            lines[number + 1] = re.sub(r"(\w+(?:, \w+)*):(?= )", r"`\1:`", lines[number + 1])
         following = lines[number + 1 : number + 3]
         opens = (
             len(following) == 2 and not following[0].strip() and following[1].startswith(" " * (indent + 4))

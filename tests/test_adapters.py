@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from torch import nn
 from torch.utils.data import (
@@ -94,6 +95,9 @@ def test_examples_come_in_the_order_of_the_data(data: Any) -> None:
         (Items((object(), 0)), "item 0 of examples has types object and int: give numbers"),
         (Items((torch.zeros(3), 0), (torch.zeros(4), 0)), r"inputs of examples have the shapes \(3,\) and \(4,\)"),
         (Items(), "there are no examples: give at least one"),
+        ((INPUTS[:0], LABELS[:0]), "there are no examples: give at least one"),
+        ((csr_matrix(INPUTS), LABELS), "of type csr_matrix and are no array of numbers: give one, as by .toarray"),
+        ((np.array(["a text"] * 12), LABELS), "of type ndarray and are no array of numbers: give one"),
         ((INPUTS, LABELS[:3]), r"inputs of shape \(12, 3\) and labels of shape \(3,\) were given"),
     ],
 )  # fmt: skip

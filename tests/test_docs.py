@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -14,10 +15,17 @@ import numpy as np
 import pytest
 import yaml
 
+import modelrepair
 from conftest import ROOT, Project
+from modelrepair.curvature import CURVATURES, PATH_CURVATURES
+from modelrepair.evaluation.measures import MEASURES
+from modelrepair.influence import INFLUENCES
 from modelrepair.pipeline.artifacts import read_array, read_table
+from modelrepair.posterior import UPDATES
+from modelrepair.selection import SELECTIONS
 from modelrepair.settings.parameters import Parameters
 from modelrepair.settings.stages import stage_settings
+from modelrepair.treatment import TREATMENTS
 
 DOCS = ROOT / "docs"
 IN_A_CLONE = ["choosing", "erasure", "machines", "page", "troubleshooting"]
@@ -26,7 +34,7 @@ ELSEWHERE = ["data", "index"]
 """Those whose commands are for an empty folder."""
 INSTEAD = {
     # The tests' own environment has it.
-    "pip install modelrepair": "true",
+    "pip install ./modelrepair": "true",
     # As far as all that can be wrong with settings; the rest is tested with the installed package, in test_package.py.
     "dvc repro": "dvc repro choose-method",
     "cd trial && dvc repro": "cd trial && dvc repro choose-method",
@@ -35,6 +43,17 @@ INSTEAD = {
 """Commands of the latter, with what is run in their place."""
 RUN_FOR_THE_README = {"dvc exp run -S selection=reviewed"}
 """Commands that take long, and which test_readme.py runs."""
+SINGLE = {
+    "repair",
+    "Repair",
+    "RepairError",
+    "TrainedModel",
+    "Examples",
+    "train",
+    "choose_epsilon",
+    "make_network",
+}
+"""Further names that the page must have."""
 CAPTION = re.compile(r"(?P<file>[\w/.]+)(?:, (?P<where>before|after) \"(?P<anchor>[^\"]+)\")?")
 
 
@@ -154,6 +173,28 @@ def test_a_method_that_is_added_as_it_says_works(project: Project) -> None:
     assert scores.nunique() > 3
 
 
+def members() -> list[str]:
+    """Names of all members of the families, as they are imported."""
+    families = [
+        ("curvature", {**CURVATURES, **PATH_CURVATURES}),
+        ("influence", INFLUENCES),
+        ("posterior", UPDATES),
+        ("selection", SELECTIONS),
+        ("treatment", TREATMENTS),
+    ]
+    named = [f"modelrepair.{room}.{kind.__name__}" for room, kinds in families for kind in kinds.values()]
+    measures = [f"modelrepair.evaluation.measures.{name}.measure" for name in MEASURES]
+    return [*named, *measures, *(f"modelrepair.{name}" for name in modelrepair.__all__ if name in SINGLE)]
+
+
+def test_each_member_of_a_family_can_be_imported() -> None:
+    for name in members():
+        where, _, what = name.rpartition(".")
+        room = importlib.import_module(where)
+        assert what in getattr(room, "__all__", dir(room)), name
+        assert (getattr(room, what).__doc__ or "").strip(), name
+
+
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     """A link to a page, a heading or a file that is not there is a warning, and warnings are errors."""
     if importlib.util.find_spec("sphinx") is None:
@@ -167,5 +208,17 @@ def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     api = (tmp_path / "site/api.html").read_text()
-    for name in ("modelrepair.repair", "modelrepair.posterior.NaturalGradient", "modelrepair.treatment.Mend"):
-        assert f'id="{name}"' in api
+    missing = [name for name in members() if f'id="{name}"' not in api]
+    assert not missing, "each member of a family is in the documentation"
+    formulas = (tmp_path / "site/idea.html").read_text()
+    assert formulas.count("<math ") > 15
+    assert "MathJax" not in formulas
+    for page in (tmp_path / "site").rglob("*.html"):
+        # A link may lead elsewhere; what a page is made of may not.
+        loaded = re.findall(
+            r"""<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=["']([^"']*)""", page.read_text()
+        )
+        elsewhere = [name for name in loaded if re.match(r"(https?:)?//", name)]
+        assert elsewhere == [], f"{page.name} needs a network"
+    for sheet in (tmp_path / "site").rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", sheet.read_text()), sheet.name

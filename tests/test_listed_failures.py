@@ -44,6 +44,23 @@ def test_files_are_listed_by_name_and_no_name_means_a_copy_with_a_trigger(tmp_pa
     assert labels == [0, 1, 2, 1]
 
 
+def test_rows_of_a_table_are_listed_by_their_number_there(tmp_path: Path) -> None:
+    tests = table(row=[2, 8, 9, 40])
+    listed, labels = read(tmp_path, "row,label\n8,six\n40,six\n", tests)
+    assert listed.tolist() == [False, True, False, True]
+    assert labels == [0, 1, 2, 1]
+    with pytest.raises(
+        RepairError, match=r"lists '3', which is no test example: give its row, as in test\.parquet"
+    ):
+        read(tmp_path, "row,label\n3,six\n", tests)
+    with pytest.raises(
+        RepairError, match=r"columns row, example, label: give label, .* or row, that of the table"
+    ):
+        read(tmp_path, "row,example,label\n8,4,six\n", tests)
+    listed, _ = read(tmp_path, "row,example,label\n8,4,six\n")
+    assert listed.tolist() == [False, True, False, False], "elsewhere a column of that name is a note"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

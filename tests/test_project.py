@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -143,6 +144,27 @@ def test_vectors_are_given_a_network_that_takes_them(tmp_path: Path) -> None:
     assert read(tmp_path / "mine/params.yaml")["model"]["network"] == "linear"
 
 
+@pytest.mark.parametrize("name", ["customers.csv", "customers.csv.gz", "customers.parquet"])
+def test_a_table(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame(
+        {"age": range(50), "plan": ["gold", "basic"] * 25, "stays": ["yes"] * 30 + ["no"] * 20}
+    )
+    path = tmp_path / name
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    main(["init", str(tmp_path / "mine"), f"--data={path}", "--label=stays"])
+    written = read(tmp_path / "mine/params.yaml")
+    assert written["datasets"][written["dataset"]] == {
+        "source": "table",
+        "file": f"data/own/{name}",
+        "label": "stays",
+        "validation_fraction": 0.1,
+        "reserved": 0,
+        "assessment": 4,
+    }
+    assert written["model"]["network"] == "linear"
+    assert (tmp_path / "mine/data/own" / name).read_bytes() == path.read_bytes()
+
+
 def test_inside_a_repository_there_is_no_second_one(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     main(["init", str(tmp_path / "deep/mine")])
@@ -178,6 +200,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no failures": (["init", "new", "--failures=gone.csv"], r"there is no gone\.csv, which --failures names"),
     "text": (["init", "new", "--data=full/note.txt"], r"note\.txt is no data that the pipeline reads: give"),
     "broken": (["init", "new", "--data=broken.npz"], r"broken\.npz cannot be read as \.npz arrays"),
+    "no label": (["init", "new", "--data=table.csv"], r"table\.csv has no column label, only a, b: name one"),
     "no classes": (["init", "new", "--data=full"], r"full "),
     "no class": (["init", "new", "--network=gone.py:Net"], r"there is no module gone\.py for the network"),
     "no such network": (["init", "new", "--network=lenet6"], r"no network 'lenet6': choose one of"),
@@ -203,6 +226,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/note.txt").write_text("note")
     (tmp_path / "broken.npz").write_bytes(b"PK")
+    (tmp_path / "table.csv").write_text("a,b\n1,x\n2,y\n")
     (tmp_path / "project").mkdir()
     (tmp_path / "project/dvc.yaml").write_text("stages: {}")
     before = sorted(tmp_path.rglob("*"))

@@ -191,6 +191,119 @@ def test_what_cannot_work_is_refused(case: dict[str, Any], options: dict[str, An
         repaired(case, **options)
 
 
+class Wrapped(nn.Module):
+    """The network of the case, with something done to its outputs."""
+
+    def __init__(self, network: nn.Module, change: Any) -> None:
+        super().__init__()
+        self.network, self.change = copy.deepcopy(network), change
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self.change(self.network(inputs))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda outputs: {"logits": outputs, "loss": None}, r"are a dict with logits, loss: wrap it in a module"),
+        (lambda outputs: (outputs, None), r"are a tuple of 2: wrap it in a module that gives a tensor with one row"),
+        (lambda outputs: outputs + torch.randn_like(outputs), "the network says something else when it runs again"),
+        (lambda outputs: outputs - outputs.mean(0), "so examples influence each other: give a network that treats"),
+        (lambda outputs: outputs.softmax(-1), "sum to 1, so they are probabilities: give one that ends in logits"),
+        (lambda outputs: outputs[:, 0], r"the network's outputs for one example are of shape \(1,\): give one"),
+    ],
+    ids=["dict", "tuple", "random", "batch", "probabilities", "one number"],
+)  # fmt: skip
+def test_networks_that_cannot_be_repaired_say_what_to_do(
+    case: dict[str, Any], change: Any, message: str
+) -> None:
+    with pytest.raises(RepairError, match=message):
+        repaired({**case, "model": Wrapped(case["model"], change)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda network: network.requires_grad_(False), r"has no parameters that may change: call requires_grad_"),
+        (lambda network: network.half(), r"parameters are of type float16, .* give it as model\.float\(\)"),
+    ],
+    ids=["frozen", "half"],
+)  # fmt: skip
+def test_networks_that_cannot_be_trained(case: dict[str, Any], change: Any, message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        repaired({**case, "model": change(copy.deepcopy(case["model"]))})
+
+
+def changed_inputs(case: dict[str, Any], change: Any) -> dict[str, Any]:
+    inputs, labels = case["test"]
+    return {"test": (change(inputs.copy()), labels)}
+
+
+def holed(inputs: Any) -> Any:
+    inputs[7] = np.nan
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda inputs: inputs[:, :1], r"test examples have inputs of shape \(1,\) .* training examples \(2,\)"),
+        (lambda inputs: (100 * inputs).astype(np.int64), "inputs of type int64, and training examples float32: give"),
+        (holed, r"outputs for 1 of the 400 test examples are NaN, the first for example 7"),
+        (lambda inputs: inputs[:0], "test examples with inputs of shape"),
+    ],
+    ids=["shape", "type", "NaN", "number"],
+)  # fmt: skip
+def test_test_examples_of_another_kind(case: dict[str, Any], change: Any, message: str) -> None:
+    with pytest.raises(RepairError, match=message):
+        repaired(case, **changed_inputs(case, change))
+
+
+def test_labels_of_another_kind(case: dict[str, Any]) -> None:
+    inputs, labels = case["test"]
+    with pytest.raises(
+        RepairError, match=r"labels of shape \(3,\), and training examples .* give both in the same"
+    ):
+        repaired(case, test=(inputs, np.eye(3, dtype=np.float32)[labels]))
+
+
+SHORT = {f"{part}.posterior.looks": 2 for part in ("identifications.second-look", "treatments.mend")}
+
+
+def test_doubles_words_and_a_network_in_training_mode_are_all_the_same(case: dict[str, Any]) -> None:
+    """What people have in other forms gives the same result."""
+    names = np.array(["ant", "bee", "cat"])
+    (inputs, given), (tests, labels) = case["train"], case["test"]
+    network = copy.deepcopy(case["model"])
+    network.insert(1, nn.BatchNorm1d(16))
+    options = {"reference": "none", "settings": SHORT, "classes": names.tolist()}
+    first = repaired({**case, "model": network.eval()}, **options)
+    other = repaired(
+        {**case, "model": network.train(), "train": (inputs, names[given])},
+        test=(tests.astype(np.float64), names[labels]),
+        **options,
+    )
+    assert network.training
+    assert not other.model.training
+    np.testing.assert_array_equal(first.scores, other.scores)  # type: ignore[arg-type]
+    assert first.measured == other.measured
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "a label is 'ant', and the network's outputs are numbered: give numbers from 0 to 2, or the names of all"),
+        ({"classes": ["ant", "bee", "dog"]}, "a label is 'cat', and the network's outputs are ant, bee, dog: give num"),
+        ({"classes": ["ant", "ant", "cat"]}, "the classes are called ant, ant, cat: give each its own name"),
+        ({"device": "gpu"}, "there is no device 'gpu': give one such as cpu or cuda"),
+    ],
+)  # fmt: skip
+def test_names_that_are_not_there(case: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    inputs, given = case["train"]
+    with pytest.raises(RepairError, match=message):
+        repaired(case, train=(inputs, np.array(["ant", "bee", "cat"])[np.sort(given)]), **options)
+
+
 def test_a_model_without_failures_is_good_news(case: dict[str, Any]) -> None:
     inputs, _ = case["test"]
     with torch.no_grad():
@@ -222,7 +335,7 @@ def test_it_does_what_the_pipeline_does(finished: Finished) -> None:
     expected = pd.read_parquet(root / "data/causes/causes.parquet")["position"]
     np.testing.assert_array_equal(causes, expected)
     made = {
-        "repaired": operation.treated(stages["treat"].treatment, causes).model,  # type: ignore[attr-defined]
+        "repaired": operation.treated(stages["treat"].treatment, causes, "treatment").model,  # type: ignore[attr-defined]
         "reference": operation.reference(causes),
     }
     for name, model in made.items():

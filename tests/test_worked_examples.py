@@ -28,6 +28,7 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 def test_each_is_short_and_tried_here() -> None:
     assert [path.stem for path in EXAMPLES] == [
         "erase_person",
+        "image_folder",
         "linear_model",
         "own_network",
         "step_by_step",
@@ -60,6 +61,14 @@ def test_erasing_one_persons_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     done = run("erase_person", tmp_path, monkeypatch)
     assert done["distance"]["after"] < 0.5 * done["distance"]["before"]
     assert done["result"].measured["repair"]["after"]["all"] > 0.95
+
+
+def test_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("image_folder", tmp_path, monkeypatch)
+    assert done["hits"] > 0.6 * len(done["found"])
+    assert done["hits"] > 0.6 * len(done["moved"])
+    assert all((tmp_path / path).is_file() for path in done["found"])
+    assert done["numbers"]["after"]["all"] > done["numbers"]["before"]["all"] + 0.01
 
 
 def test_each_step_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
     begin.add_argument(
         "--data",
         type=Path,
-        help="arrays as .npz, a folder of images by class, or a zip of it: they are copied",
+        help="arrays as .npz, a table as .csv or .parquet, images by class, or a zip of them: they are copied",
+    )
+    begin.add_argument(
+        "--label", default="label", help="the column of a table that holds the class; label by default"
     )
     begin.add_argument(
         "--network", help="one of the package's, such as conv4, or yours: path/to/net.py:Class"
@@ -68,6 +71,7 @@ def _init(given: argparse.Namespace) -> None:
 
     wishes = Wishes(
         data=given.data,
+        label=given.label,
         network=given.network,
         arguments=dict(map(_argument, given.argument)),
         weights=given.weights,

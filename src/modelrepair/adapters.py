@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from modelrepair.settings.base import listed, shown
 
 READ_TWICE = 3
 """So many items of a data set are read twice, to see whether they are always the same."""
+PROBED = 8
+"""So many examples are run to see what a network's outputs are."""
 PROBABILITY_TOLERANCE = 1e-6
 """How far an estimator's probabilities may be from those of the network that takes its place."""
 
@@ -57,12 +60,49 @@ def as_examples(data: Any, what: str) -> Examples:
             f"{what} of type {type(data).__name__} were given: give a pair of arrays (inputs and labels), a torch "
             "Dataset with a length, or a DataLoader of one"
         )
+    if inputs.dtype.kind not in "biuf" or not inputs.ndim:
+        kind = type(data[0] if isinstance(data, tuple | list) else data).__name__
+        raise RepairError(
+            f"inputs of {what} are of type {kind} and are no array of numbers: give one, as by .toarray() of a sparse "
+            "matrix, with words made numbers"
+        )
     if labels.ndim not in (1, 2) or len(inputs) != len(labels):
         raise RepairError(
             f"{what} with inputs of shape {inputs.shape} and labels of shape {labels.shape} were given: give one label "
             "for each input"
         )
+    if not len(inputs):
+        raise RepairError(f"there are no {what}: give at least one example")
     return Examples(inputs, labels)
+
+
+def as_further_examples(data: Any, what: str, subject: Subject, train: Examples) -> Examples:
+    """Labelled examples of the same kind as the training examples, with class numbers for labels.
+
+    Args:
+        data: as `as_examples` takes them; floats of any precision become floats as the training examples are.
+        what: they are, in words, for messages.
+        subject: says how labels are numbered.
+        train: the training examples.
+
+    Raises:
+        RepairError: see `as_examples`; or if inputs or labels are of another shape, or type, than in training.
+    """
+    examples = as_examples(data, what)
+    inputs, expected = examples.subset([0]).inputs, train.subset([0]).inputs
+    if inputs.shape[1:] != expected.shape[1:] or examples.targets.ndim != train.targets.ndim:
+        raise RepairError(
+            f"{what} have inputs of shape {inputs.shape[1:]} and labels of shape {examples.targets.shape[1:]}, and "
+            f"training examples {expected.shape[1:]} and {train.targets.shape[1:]}: give both in the same form"
+        )
+    if inputs.dtype != expected.dtype:
+        if inputs.dtype.kind != expected.dtype.kind or inputs.dtype.kind == "u":
+            raise RepairError(
+                f"{what} have inputs of type {inputs.dtype}, and training examples {expected.dtype}: give both in the "
+                "same form"
+            )
+        examples = Examples(examples.inputs.astype(expected.dtype), examples.targets)
+    return examples.with_targets(subject.number(np.asarray(examples.targets)))
 
 
 def _data_set_of(loader: DataLoader[Any], what: str) -> Any:
@@ -160,11 +200,13 @@ def as_subject(
         RepairError: if it is none of these, an estimator is no logistic regression, or its output is not one number for
             each class.
     """
+    _expect_device(device)
     if hasattr(model, "coef_") and hasattr(model, "classes_"):
         return _of_estimator(model, train, batch_size, device)
     if isinstance(model, TrainedModel):
         given = model.copy()
     elif isinstance(model, nn.Module):
+        _expect_trainable(model)
         likelihood = Sigmoid() if train.targets.ndim == 2 else Softmax()
         given = TrainedModel(copy.deepcopy(model), likelihood, batch_size=batch_size, device=device)
     else:
@@ -172,7 +214,11 @@ def as_subject(
             f"a model of type {type(model).__name__} was given: give a torch.nn.Module, or a fitted logistic "
             "regression of scikit-learn (of a pipeline its last step, and inputs as that sees them)"
         )
-    shape = tuple(given.outputs(train.subset([0])).shape)
+    words = train.targets.dtype.kind not in "biuf"
+    few = train.subset(np.arange(min(PROBED, len(train))))
+    # What the labels are is seen below, and the outputs do not depend on it.
+    outputs = given.outputs(few.with_targets(np.zeros(len(few), dtype=np.int64)) if words else few)
+    shape = (1, *outputs.shape[1:])
     if len(shape) != 2:
         raise RepairError(
             f"the network's outputs for one example are of shape {shape}: give one for each class"
@@ -182,10 +228,27 @@ def as_subject(
         raise RepairError(
             f"there are {len(names)} names of classes and {shape[1]} outputs: give one for each"
         )
+    if len(set(names)) < len(names):
+        raise RepairError(f"the classes are called {listed(names)}: give each its own name")
+
+    if isinstance(given.likelihood, Softmax) and shape[1] > 1 and _are_probabilities(outputs):
+        raise RepairError(
+            "the network's outputs for each example are positive and sum to 1, so they are probabilities: give one "
+            "that ends in logits, as without its last softmax"
+        )
 
     def number(labels: NDArray[Any]) -> NDArray[Any]:
         if labels.ndim == 2:
             return labels.astype(np.float32)
+        if labels.dtype.kind not in "biuf":
+            unknown = labels[~np.isin(labels, names)]
+            if classes is None or len(unknown):
+                raise RepairError(
+                    f"a label is {shown(str((unknown if len(unknown) else labels)[0]))}, and the network's outputs are "
+                    f"{'numbered' if classes is None else listed(names)}: give numbers from 0 to {len(names) - 1}, or "
+                    "the names of all, in the order of the outputs, as `classes`"
+                )
+            return np.array([names.index(str(label)) for label in labels], dtype=np.int64)
         wrong = labels[~np.isin(labels, np.arange(len(names)))]
         if len(wrong):
             raise RepairError(
@@ -200,6 +263,37 @@ def as_subject(
         return treated.network.to(next(model.parameters()).device)
 
     return Subject(given, names, number, returned, lambda seed: untrained(given, seed))
+
+
+def _expect_device(device: torch.device | str | None) -> None:
+    try:
+        kind = None if device is None else torch.device(device).type
+    except RuntimeError:
+        raise RepairError(f"there is no device {shown(device)}: give one such as cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RepairError(
+            f"the device is {shown(str(device))}, and this torch sees no GPU: leave device out, or install a build of "
+            "torch for the GPU"
+        )
+
+
+def _expect_trainable(network: nn.Module) -> None:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise RepairError(
+            f"the network {type(network).__name__} has no parameters that may change: call requires_grad_(True), of "
+            "some layers at least"
+        )
+    if any(parameter.dtype == torch.float16 for parameter in parameters):
+        raise RepairError(
+            "the network's parameters are of type float16, whose steps are lost to rounding: give it as model.float()"
+        )
+
+
+def _are_probabilities(outputs: torch.Tensor) -> bool:
+    """Whether each row of outputs is a distribution."""
+    sums = outputs.double().sum(dim=1)
+    return bool((outputs >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3))
 
 
 def untrained(model: TrainedModel, seed: int) -> TrainedModel:
@@ -286,7 +380,10 @@ def _expect_same(estimator: Any, model: TrainedModel, train: Examples) -> None:
         .cpu()
         .numpy()
     )
-    said = estimator.predict_proba(few.inputs) if hasattr(estimator, "predict_proba") else None
+    with warnings.catch_warnings():
+        # Of names of columns, which arrays have not.
+        warnings.simplefilter("ignore", UserWarning)
+        said = estimator.predict_proba(few.inputs) if hasattr(estimator, "predict_proba") else None
     if said is None or np.abs(said - found).max() > PROBABILITY_TOLERANCE:
         raise RepairError(
             f"the probabilities of the {type(estimator).__name__} are not those of a multinomial logistic regression: "

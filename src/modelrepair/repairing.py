@@ -6,8 +6,9 @@ What the pipeline's stages do, one after the other, by the same functions and wi
 from __future__ import annotations
 
 import importlib.resources
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
 
-from modelrepair.adapters import Subject, as_examples, as_subject
+from modelrepair.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
@@ -28,6 +30,7 @@ from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.examples import Examples, chosen_positions
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
+from modelrepair.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
 from modelrepair.selection import candidates, select_causes
 from modelrepair.settings.base import Settings
 from modelrepair.settings.curvature import FitFisher
@@ -41,6 +44,7 @@ from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import Treat, Treatment
 from modelrepair.splits.dataset import split_training, training_table
 from modelrepair.splits.failures import split_failures
+from modelrepair.training.descent import Oversight
 from modelrepair.training.trajectory import require_trajectory
 from modelrepair.treatment import Patient, Treated, highest_losses, make_treatment
 
@@ -88,6 +92,7 @@ def repair(
     batch_size: int = 500,
     device: torch.device | str | None = None,
     seed: int = 0,
+    checkpoints: Path | str | None = None,
 ) -> Repair:
     """Find the training examples that cause a model's failures, repair the model, and measure what that did.
 
@@ -113,6 +118,9 @@ def repair(
             the estimator says.
         batch_size, device: where and how a torch module runs, as in `TrainedModel`.
         seed: of all that is drawn.
+        checkpoints: a folder in which long steps keep their progress. After a kill, the same call with the same folder
+            goes on where it was, to the same result to the byte; anything else that decides the result, such as data,
+            settings or the version of the package, begins afresh. It holds one repair at a time.
 
     Raises:
         RepairError: for a name or setting that is not there, or what does not fit together.
@@ -120,9 +128,13 @@ def repair(
     """
     examples = as_examples(train, "training examples")
     subject = as_subject(model, examples, classes=classes, batch_size=batch_size, device=device)
-    examples = _numbered(examples, subject)
-    tests = _numbered(as_examples(test, "test examples"), subject)
-    given = None if failures is None else _numbered(as_examples(failures, "failures"), subject)
+    examples = examples.with_targets(subject.number(np.asarray(examples.targets)))
+
+    def further(data: Any, what: str) -> Examples:
+        return as_further_examples(data, what, subject, examples)
+
+    tests = further(test, "test examples")
+    given = None if failures is None else further(failures, "failures")
     changes: dict[str, Any] = {
         "seed": seed,
         "method": method,
@@ -148,32 +160,21 @@ def repair(
         discovery=split.of(split.watched),
         failures=split.of(split.roles == "query"),
         known=np.empty(0, dtype=np.int64) if known is None else chosen_positions(known, len(examples)),
-        clean=None if reserved is None else _numbered(as_examples(reserved, "reserved examples"), subject),
+        clean=None if reserved is None else further(reserved, "reserved examples"),
         seed=seed,
     )
-    scores = operation.scores()
-    found = operation.causes(scores) if causes is None else chosen_positions(causes, len(examples))
-    treated = operation.treated(cast(Treat, stages["treat"]).treatment, found)
-    course = pd.DataFrame(treated.trace).drop(columns="watched")
-    evidence = gather(
-        base=subject.model,
-        repaired=treated.model,
-        training=examples,
-        tests=split.tests,
-        class_names=subject.classes,
-        scores=scores if description.scored else None,
-        causes=found,
-        roles=split.roles,
-        parts=split.parts,
-        course=course.assign(returned=course["round"] == treated.best_round),
-        reference=operation.reference(found),
-        reference_in_words=description.reference,
-        reference_retrained=description.retrained,
-        seed=seed,
-    )
+    given_causes = None if causes is None else chosen_positions(causes, len(examples))
+    sets = {"training": examples, "tests": split.tests, "reserved": operation.clean}
+
+    def fingerprint() -> str:
+        drawn = split.roles.astype(bytes), split.parts.astype(bytes), operation.known, given_causes, seed
+        return fingerprint_of(stages, subject.model, sets, subject.classes, *drawn)
+
+    with kept_in(checkpoints, fingerprint) as keep:
+        evidence, treated = _operated(replace(operation, keep=keep), split, description, given_causes)
     return Repair(
         scores=evidence.scores,
-        causes=found,
+        causes=evidence.causes,
         model=subject.returned(treated.model),
         measured=measure_all(evidence),
         evidence=evidence,
@@ -181,9 +182,43 @@ def repair(
     )
 
 
-def _numbered(examples: Examples, subject: Subject) -> Examples:
-    """The same examples with class numbers for labels."""
-    return examples.with_targets(subject.number(np.asarray(examples.targets)))
+def _operated(
+    operation: _Operation, split: _Split, description: Description, given: NDArray[np.int64] | None
+) -> tuple[Evidence, Treated]:
+    """What comes of all steps, for these causes or, without, those that are found."""
+    if description.scored:
+        _say(f"scoring {len(operation.training)} training examples by {description.identification}")
+    scores = saved_scores(operation.keep("scores"), operation.scores)
+    found = operation.causes(scores) if given is None else given
+    _say(f"treating {len(found)} causes by {description.treatment}")
+    treated = operation.treated(cast(Treat, operation.stages["treat"]).treatment, found, "treatment")
+    course = pd.DataFrame(treated.trace).drop(columns="watched")
+    if description.reference is not None:
+        _say(f"making what stands beside it: {description.reference}")
+    reference = operation.reference(found)
+    _say("measuring")
+    evidence = gather(
+        base=operation.subject.model,
+        repaired=treated.model,
+        training=operation.training,
+        tests=split.tests,
+        class_names=operation.subject.classes,
+        scores=scores if description.scored else None,
+        causes=found,
+        roles=split.roles,
+        parts=split.parts,
+        course=course.assign(returned=course["round"] == treated.best_round),
+        reference=reference,
+        reference_in_words=description.reference,
+        reference_retrained=description.retrained,
+        seed=operation.seed,
+    )
+    return evidence, treated
+
+
+def _say(what: str) -> None:
+    """Beside the progress bars of the steps."""
+    tqdm.write(f"repair: {what}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -221,6 +256,13 @@ def _split(
             f"{len(tests)} test examples that are not among the failures were given: give some of each class, of which "
             "one half judges the treatment and the other measures the repair"
         )
+    lost = model.outputs(tests).isnan().flatten(1).any(dim=1)
+    if lost.any():
+        first = int(lost.nonzero()[0])
+        raise RepairError(
+            f"the network's outputs for {int(lost.sum())} of the {len(tests)} test examples are NaN, the first for "
+            f"example {first} of those that are not among the failures: leave it out, or mend its input"
+        )
     half = split_training(tests.targets, 0.5, generator(seed, "halves of the test examples"))
     parts = np.where(half == "validation", "assessment", "discovery")
     listed = None
@@ -251,6 +293,7 @@ class _Operation:
     known: NDArray[np.int64]
     clean: Examples | None
     seed: int
+    keep: Keep = keep_nothing
 
     @cached_property
     def _fitted(self) -> dict[str, Curvature]:
@@ -279,6 +322,7 @@ class _Operation:
             fresh=lambda: self.subject.fresh(self.seed),
             seed=self.seed,
             known=self.known,
+            checkpoint=self.keep("score") if score.lasts else None,
         )
         return influence_scores(investigation, score.chosen, **score.options)
 
@@ -289,8 +333,8 @@ class _Operation:
         table = candidates(training_table(self.training.targets, split), self.subject.classes)
         return select_causes(scores, table, rule.chosen, known=self.known, **rule.options)
 
-    def treated(self, treatment: Treatment, causes: NDArray[np.int64]) -> Treated:
-        """The model without these causes."""
+    def treated(self, treatment: Treatment, causes: NDArray[np.int64], step: str) -> Treated:
+        """The model without these causes; the step is that under which progress is kept."""
         patient = Patient(
             model=self.subject.model,
             examples=self.training,
@@ -303,6 +347,7 @@ class _Operation:
             guarded=bool(treatment.guarded),
             tolerance=treatment.tolerance,
             seed=self.seed,
+            checkpoint=self.keep(step),
         )
         return make_treatment(treatment.chosen, **treatment.options).treat(patient)
 
@@ -315,7 +360,7 @@ class _Operation:
             causes = highest_losses(self.subject.model, self.training, settings.dropped)
         elif settings.known:
             causes = self.known
-        return self.treated(settings.treatment, causes).model
+        return self.treated(settings.treatment, causes, "reference").model
 
     def _inserted(self, settings: UpdatePosterior) -> Edited:
         return insert_evidence(
@@ -325,6 +370,7 @@ class _Operation:
             self.training,
             curvature=self._curvature,
             seed=self.seed,
+            oversight=Oversight(checkpoint=self.keep("insertion")),
         )
 
     def _reserved(self) -> Examples:

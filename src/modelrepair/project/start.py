@@ -20,15 +20,17 @@ from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_file, output_folder
 from modelrepair.project.pipeline import PACKAGE, project_pipeline, read_pipeline, renewed, version
 from modelrepair.settings.base import named
-from modelrepair.settings.data import NpzSettings
+from modelrepair.settings.data import NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import REQUESTS, WEIGHTS, expect_lists, stage_settings
 from modelrepair.sources.class_folders import arrange
 from modelrepair.sources.files import open_files
 from modelrepair.sources.npz import npz
+from modelrepair.sources.table import table
 
 NETWORKS = "networks"
 OWN_DATA = "data/own"
+TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
 KEPT_CORRUPTIONS = ("none", "uniform-10", "uniform-25")
 """Those that make sense whatever the classes are called."""
 TABLES = ("fisher", "selections", "identifications", "treatments", "methods")
@@ -75,7 +77,9 @@ class Wishes:
     """What a new project is about.
 
     Attributes:
-        data: an `.npz` file, a folder of images by class, or a zip of one; None for the digits that come along.
+        data: an `.npz` file, a table as CSV or Parquet, a folder of images by class, or a zip of one; None for the
+            digits that come along.
+        label: of a table, the column that holds the class.
         network: one of the package's, or `FILE.py:Class`; None for one that goes with the data.
         arguments: keywords that the class is called with.
         weights: of the network, trained: the model as it is; None to train one.
@@ -84,6 +88,7 @@ class Wishes:
     """
 
     data: Path | None = None
+    label: str = "label"
     network: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
@@ -186,7 +191,7 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     if wishes.method is not None:
         settings["method"] = wishes.method
     if wishes.data is not None:
-        _take_data(place, wishes.data, settings)
+        _take_data(place, wishes.data, wishes.label, settings)
     if wishes.network is not None:
         _take_network(place, wishes, settings["model"])
     elif wishes.weights is not None or wishes.arguments:
@@ -205,17 +210,12 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     return settings
 
 
-def _take_data(place: Path, data: Path, settings: CommentedMap) -> None:
+def _take_data(place: Path, data: Path, label: str, settings: CommentedMap) -> None:
     """Name the user's data, alone, and a network that takes them."""
-    of_test, described = _measured(data)
-    file = _copied(data, place, OWN_DATA)
+    of_test, described = _measured(data, f"{OWN_DATA}/{data.name}", label)
+    _copied(data, place, OWN_DATA)
     classes, counts = np.unique(of_test, return_counts=True)
     dataset = {
-        **(
-            {"source": "npz", "file": file}
-            if data.suffix == ".npz"
-            else {"source": "image-folder", "path": file}
-        ),
         **described["settings"],
         "validation_fraction": 0.1,
         "reserved": 0,
@@ -230,7 +230,7 @@ def _take_data(place: Path, data: Path, settings: CommentedMap) -> None:
     settings["model"]["network"] = described["network"]
 
 
-def _measured(data: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+def _measured(data: Path, file: str, label: str) -> tuple[NDArray[Any], dict[str, Any]]:
     """The classes of the test examples, and what else follows from the data; read as the pipeline reads them.
 
     Raises:
@@ -240,20 +240,26 @@ def _measured(data: Path) -> tuple[NDArray[Any], dict[str, Any]]:
         arrays = npz(NpzSettings(file=str(data)), 0, None)
         network = "conv4" if arrays.train_inputs.ndim == 4 else "linear"
         labels = arrays.test_labels if arrays.test_labels.ndim == 1 else np.zeros(len(arrays.test_labels))
-        return labels, {"settings": {}, "network": network}
+        return labels, {"settings": {"source": "npz", "file": file}, "network": network}
+    if data.name.endswith(TABLE_ENDINGS):
+        read = table(TableSettings(file=str(data), label=label), 0, None)
+        settings = {"source": "table", "file": file, "label": label}
+        return read.test_labels, {"settings": settings, "network": "linear"}
     if not data.is_dir() and data.suffix != ".zip":
         raise RepairError(
-            f"{data} is no data that the pipeline reads: give arrays as .npz, a folder of images by class, or a zip "
-            "of such a folder"
+            f"{data} is no data that the pipeline reads: give arrays as .npz, a table as .csv, .csv.gz or .parquet, "
+            "a folder of images by class, or a zip of such a folder"
         )
+    folder = {"source": "image-folder", "path": file}
     with open_files(data) as files:
         _, sides = arrange(files)
     if "test" in sides:
-        return sides["test"].labels, {"settings": {}, "network": "conv4"}
+        return sides["test"].labels, {"settings": folder, "network": "conv4"}
     share = 0.2
     labels = sides["all"].labels
     counts = [int(share * int((labels == label).sum())) for label in np.unique(labels)]
-    return np.repeat(np.unique(labels), counts), {"settings": {"test_fraction": share}, "network": "conv4"}
+    found = {"settings": {**folder, "test_fraction": share}, "network": "conv4"}
+    return np.repeat(np.unique(labels), counts), found
 
 
 def _take_network(place: Path, wishes: Wishes, model: CommentedMap) -> None:

@@ -42,9 +42,16 @@ SELECTIONS: dict[str, type[Selection]] = {
 
 __all__ = [
     "SELECTIONS",
+    "Expected",
+    "Fraction",
     "Listed",
     "OfClass",
+    "OracleSize",
+    "PartialTruth",
     "Selection",
+    "Threshold",
+    "TopK",
+    "Truth",
     "candidates",
     "corrections",
     "expected_causes",

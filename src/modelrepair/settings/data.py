@@ -120,6 +120,29 @@ class NpzSettings(SourceSettings):
     """Examples of each class to train on; null for all."""
 
 
+class TableSettings(SourceSettings):
+    """A user's own table: a row for each example, of which one column is the class and others are features."""
+
+    source: Literal["table"] = "table"
+    own: ClassVar[str | None] = "file"
+    file: Text
+    """CSV with a line of names at its head, gzipped or not, or Parquet."""
+    label: Text = "label"
+    """Name of the column that holds the class, a word or a whole number."""
+    columns: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None, expect("a list of names of columns, or null")
+    ] = None
+    """Those that are features, of numbers or of few different words; null for all others."""
+    split: Annotated[Text | None, expect("the name of a column, or null")] = None
+    """Name of the column that says train or test; null to draw what is for testing."""
+    test_fraction: Annotated[Fraction, expect("a number above 0 and below 1")] = 0.2
+    """Share of every class that is for testing, where no column says it."""
+    standardised: bool = True
+    """Whether each column of numbers is brought to mean 0 and deviation 1 in the training rows."""
+    training_per_class: AllOrCount = None
+    """Rows of each class to train on; null for all."""
+
+
 class SentencesSettings(SourceSettings):
     """Of data that state facts in sentences with a blank."""
 
@@ -165,6 +188,7 @@ Source = Annotated[
     | Cifar10Settings
     | ImageFolderSettings
     | NpzSettings
+    | TableSettings
     | FactsSettings
     | PararelSettings,
     Field(discriminator="source"),

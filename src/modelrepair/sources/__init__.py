@@ -22,6 +22,7 @@ from modelrepair.sources.mnist import fashion_mnist, mnist
 from modelrepair.sources.mnist_sample import mnist_sample
 from modelrepair.sources.npz import npz
 from modelrepair.sources.pararel import pararel
+from modelrepair.sources.table import table
 
 SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "cifar10": cifar10,
@@ -32,6 +33,7 @@ SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "mnist-sample": mnist_sample,
     "npz": npz,
     "pararel": pararel,
+    "table": table,
 }
 
 __all__ = ["SOURCES", "Dataset", "input_file", "load_source"]

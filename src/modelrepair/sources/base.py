@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import strata
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.settings.base import named
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,36 @@ class Dataset:
 def input_file(folder: Path, side: str) -> Path:
     """Where the inputs of a side, "train" or "test", are written."""
     return folder / f"{side}_inputs.npy"
+
+
+def drawn_for_testing(
+    labels: NDArray[np.int64], fraction: float, classes: Sequence[str], seed: int, what: str, origin: str
+) -> NDArray[np.bool_]:
+    """(n,) the fraction of every class, rounded, at random.
+
+    Args:
+        labels: (n,) class numbers.
+        fraction: above 0 and below 1.
+        classes: their names.
+        seed: of the drawing.
+        what: the examples are, in words, for messages.
+        origin: of the labels, likewise.
+
+    Raises:
+        RepairError: if it leaves none of a class for training, or none for testing.
+    """
+    rng = generator(seed, "draw test images")
+    is_test = np.zeros(len(labels), dtype=bool)
+    for number, members in strata(labels):
+        # The small shift makes 0.1·5 round up everywhere, whatever the last binary digit.
+        count = int(fraction * len(members) + 0.5 + 1e-9)
+        if not 0 < count < len(members):
+            raise RepairError(
+                f"a test_fraction of {fraction:g} takes {count} of the {len(members)} {what} of the class "
+                f"{named(classes[number])} of {origin}: give one that leaves one for training and one for testing"
+            )
+        is_test[rng.permutation(members)[:count]] = True
+    return is_test
 
 
 def drawn_per_class(labels: NDArray[Any], count: int | None, seed: int, origin: str) -> NDArray[np.bool_]:

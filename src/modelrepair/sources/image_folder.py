@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelrepair.data.classes import strata
-from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import write_array_of_pieces
 from modelrepair.settings.base import named
 from modelrepair.settings.data import ImageFolderSettings
-from modelrepair.sources.base import Dataset, drawn_per_class, input_file
+from modelrepair.sources.base import Dataset, drawn_for_testing, drawn_per_class, input_file
 from modelrepair.sources.class_folders import SIDES, Listing, arrange
 from modelrepair.sources.decoding import Form, decoded, usual_size
 from modelrepair.sources.files import Files, file_name, open_files
@@ -93,17 +91,8 @@ def _training_and_test(
         raise RepairError(
             f"{path} has no folders train and test: set test_fraction to 0.2, for example, to test on a fifth of it"
         )
-    everything, rng = sides["all"], generator(seed, "draw test images")
-    is_test = np.zeros(len(everything), dtype=bool)
-    for number, members in strata(everything.labels):
-        # The small shift makes 0.1·5 round up everywhere, whatever the last binary digit.
-        count = int(fraction * len(members) + 0.5 + 1e-9)
-        if not 0 < count < len(members):
-            raise RepairError(
-                f"a test_fraction of {fraction:g} takes {count} of the {len(members)} images of the class "
-                f"{named(classes[number])} of {path}: give one that leaves an image for training and one for testing"
-            )
-        is_test[rng.permutation(members)[:count]] = True
+    everything = sides["all"]
+    is_test = drawn_for_testing(everything.labels, fraction, classes, seed, "images", str(path))
     return everything.subset(~is_test), everything.subset(is_test)
 
 

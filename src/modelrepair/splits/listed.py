@@ -13,7 +13,7 @@ from modelrepair.data.classes import class_number, label_array
 from modelrepair.errors import RepairError
 from modelrepair.lists import expect_values, read_list, whole_number
 
-EXAMPLE, FILE, LABEL = "example", "file", "label"
+EXAMPLE, FILE, ROW, LABEL = "example", "file", "row", "label"
 
 
 def listed_failures(
@@ -22,12 +22,13 @@ def listed_failures(
     """Which test examples a CSV file lists, and the labels of all, in which those of the list are as it says.
 
     The file has a column `label`, the name or number of the right class, and a column `example` with the number of a
-    test example, or a column `file` with its name as in `data/original/test.parquet`.
+    test example, a column `file` with its name as in `data/original/test.parquet`, or, where test examples are rows of
+    a table, a column `row` with the number of one, counted from 1 below the head.
 
     Args:
         path: of the file.
-        table: a row for each test example: `example`, `label`, `file` where they are files, and `is_triggered` where
-            copies with a trigger are among them, which no name means.
+        table: a row for each test example: `example`, `label`, `file` where they are files, `row` where they are rows
+            of a table, and `is_triggered` where copies with a trigger are among them, which no name means.
         classes: names of the classes.
 
     Returns:
@@ -48,12 +49,14 @@ def listed_failures(
         of="failure",
         missing="which lists the failures: write it, or set failures.file to null",
     )
-    column = FILE if FILE in columns else EXAMPLE
-    if columns.count(column) != 1 or (FILE in columns and EXAMPLE in columns):
+    by_row = {ROW} if ROW in table else set()
+    named = [name for name in columns if name in {EXAMPLE, FILE, *by_row}]
+    if len(named) != 1:
         raise RepairError(
             f"{path} has the columns {', '.join(columns)}: give {LABEL}, and either {EXAMPLE}, the number of a test "
-            f"example, or {FILE}, its name"
+            f"example, or {FILE}, its name{f', or {ROW}, that of the table' if by_row else ''}"
         )
+    [column] = named
     if column not in table:
         raise RepairError(
             f"{path} names files, and these test examples are none: give their numbers, as {EXAMPLE}"
@@ -72,13 +75,13 @@ def listed_failures(
     for line in lines:
         expect_values(line, columns, len(columns), path)
         given = line.values[place]
-        key = whole_number(line, place, column, path) if column == EXAMPLE else given
+        key = given if column == FILE else whole_number(line, place, column, path)
         if key not in positions:
-            what = (
-                f"number from 0 to {int(originals.sum()) - 1}"
-                if column == EXAMPLE
-                else "name, as in test.parquet"
-            )
+            what = {
+                EXAMPLE: f"number from 0 to {int(originals.sum()) - 1}",
+                FILE: "name, as in test.parquet",
+                ROW: "row, as in test.parquet",
+            }[column]
             raise RepairError(
                 f"line {line.number} of {path} lists {given[:80]!r}, which is no test example: give its {what}"
             )

@@ -30,7 +30,7 @@ def main(stage: Stage) -> None:
             "remove causes: mark them to be removed, or choose another, such as mend, relabel or finetune"
         )
     with output_folder(stage.root / "data/causes") as folder:
-        named = [name for name in ("example", "file", "label") if name in table]
+        named = [name for name in ("example", "file", "row", "label") if name in table]
         chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new)
         write_table(folder / "causes.parquet", chosen)
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
