@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelrepair.data.sentences import in_words as sentence
 from modelrepair.errors import RepairError
 from modelrepair.settings.failures import CkaSettings
+from modelrepair.splits.clusters import numbered_names
 
 if TYPE_CHECKING:
     from modelrepair.knowledge.contrast import Contrasts
@@ -125,6 +126,10 @@ class Evidence:
         vocabulary: the words that inputs are numbers of; None where they are none.
         cka: how facts are assessed; None where they are not.
         single_edits: what each of some edits does by itself; None where none were made.
+        clusters: what each cluster of failures is (`splits.clusters.describe_clusters`); nothing where they are not
+            divided.
+        failure_clusters: (t,) the cluster of each test example that fails, -1 of others; None likewise.
+        driven_clusters: (n,) the cluster that each training example drives most; None where scores are not by cluster.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -159,6 +164,9 @@ class Evidence:
     vocabulary: tuple[str, ...] | None = None
     cka: CkaSettings | None = None
     single_edits: SingleEdits | None = None
+    clusters: tuple[dict[str, Any], ...] = ()
+    failure_clusters: NDArray[np.int64] | None = None
+    driven_clusters: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -173,6 +181,7 @@ class Evidence:
                 "scores": self.scores,
                 "numbers": self.training_numbers,
                 "facts": self.training_facts,
+                "driven clusters": self.driven_clusters,
                 **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
@@ -184,6 +193,7 @@ class Evidence:
                 "marks of the domain": self.in_domain,
                 "numbers": self.test_numbers,
                 "facts": self.test_facts,
+                "clusters": self.failure_clusters,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
                 **{f"marks of additions {when}": of.additions_on for when, of in answers.items()},
@@ -205,6 +215,11 @@ class Evidence:
     def has_attributes(self) -> bool:
         """Whether an example has k yes/no attributes instead of one class."""
         return self.test_labels.ndim == 2
+
+    @property
+    def cluster_names(self) -> list[str]:
+        """Numbered names of the clusters of failures."""
+        return numbered_names(self.clusters)
 
     @property
     def training_shown(self) -> Inputs:
@@ -252,6 +267,9 @@ def gather(
     in_words: bool = False,
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
+    clusters: Sequence[dict[str, Any]] = (),
+    failure_clusters: ArrayLike | None = None,
+    driven_clusters: ArrayLike | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -268,7 +286,7 @@ def gather(
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         assessment: against what facts are assessed; None where they are not.
-        single_edits: as in `Evidence`.
+        single_edits, clusters, failure_clusters, driven_clusters: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -321,6 +339,9 @@ def gather(
         vocabulary=tuple(str(name) for name in class_names) if in_words else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
+        clusters=tuple(clusters),
+        failure_clusters=None if failure_clusters is None else np.asarray(failure_clusters, dtype=np.int64),
+        driven_clusters=None if driven_clusters is None else np.asarray(driven_clusters, dtype=np.int64),
     )
 
 

@@ -93,6 +93,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             f"evaluation.single_edits is {parameters.evaluation.single_edits}, and the treatment "
             f"{names['treatment']!r} makes no edits: set it to 0, or choose knowledge-editor"
         )
+    if parameters.failures.clustered and not scored:
+        raise RepairError(
+            f"failures.clusters is {parameters.failures.clusters}, and the identification {name!r} scores no examples by "
+            "which causes of each cluster could be told: set it to none, or choose another identification"
+        )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
