@@ -103,7 +103,9 @@ def test_one_cluster_is_all_of_them_and_failures_without_structure_are_one() -> 
 
 def test_more_clusters_than_failures_are_refused() -> None:
     places = np.eye(4)[[0, 1, 2, 2]]
-    with pytest.raises(RepairError, match=r"failures\.clusters is 5, and there are 4 failures.*3 of them differ"):
+    with pytest.raises(
+        RepairError, match=r"failures\.clusters is 5, and there are 4 failures.*3 of them differ"
+    ):
         find_clusters(places, 5, seed=0)
     with pytest.raises(RepairError, match="3 of them different: give a smaller number, or auto"):
         find_clusters(places, 4, seed=0)

@@ -1,4 +1,4 @@
-"""One ranking of several: each kind of failure has scores of its own, and a rare kind counts as much as a frequent one."""
+"""One ranking of several: each kind of failure has its own scores, and a rare kind counts as much as a frequent one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Investigation
@@ -19,8 +20,8 @@ class Combined:
     """Scores of n training examples, of the k clusters together.
 
     Attributes:
-        scores: (n,) positive means harmful, for one cluster at least.
-        clusters: (n,) the cluster that each example drives most.
+        scores: (n,) positive means harmful.
+        clusters: (n,) the cluster that each example drives most: in which its rank is best, the larger of equals.
         each: (k, n) the scores of each cluster as they were.
     """
 
@@ -39,8 +40,8 @@ def of_each_cluster(
     Args:
         whole: of all failures.
         clusters: (m,) from 0, the cluster of each failure.
-        updates: for each cluster, the model with its failures inserted and, where the update knows more than a mode, the
-            posteriors; None where a score looks at the failures themselves.
+        updates: for each cluster, the model with its failures inserted and, where the update knows more than a mode,
+            the posteriors; None where a score looks at the failures themselves.
     """
     assert whole.failures is not None
     parts = []
@@ -59,25 +60,26 @@ def of_each_cluster(
     return parts
 
 
-def combine(each: ArrayLike, *, alike: bool = False) -> Combined:
-    """The scores of k clusters as one.
+def combine(each: ArrayLike) -> Combined:
+    """The scores of k clusters as one, in which the first of every cluster come first, then the second, and so on.
 
-    Each cluster's scores are divided by their root mean square, and the largest of the quotients counts, times the smallest
-    of the root mean squares.
+    An example is ranked by the best of its ranks in the clusters: the first m hold the first m/k of any cluster, however
+    few failures it has and however small its scores are. Its score is the mean over the clusters of the scores of that
+    rank (as in quantile normalisation, Bolstad et al. 2003): 0 lies where it lies for the clusters, and the scores of a
+    single one are as they were. Equal scores of a cluster share their mean rank.
 
     Args:
-        each: (k, n) scores.
-        alike: whether scores mean the same whatever the cluster.
+        each: (k, n) scores, positive means harmful.
 
     Raises:
         RepairError: if there are no scores.
     """
     scores = np.asarray(each, dtype=np.float64)
-    if scores.ndim != 2 or not len(scores):
+    if scores.ndim != 2 or not scores.size:
         raise RepairError(
             f"scores of shape {scores.shape} were given: give a row for each cluster of failures"
         )
-    scale = np.ones(len(scores)) if alike else np.sqrt((scores**2).mean(axis=1))
-    standard = scores / np.where(scale > 0, scale, 1.0)[:, None]
-    clusters = standard.argmax(axis=0)
-    return Combined(standard.max(axis=0), clusters, scores)
+    ranks = rankdata(-scores, axis=1)
+    of_ranks = np.sort(scores, axis=1)[:, ::-1].mean(axis=0)
+    combined = np.interp(ranks.min(axis=0), np.arange(1, scores.shape[1] + 1), of_ranks)
+    return Combined(combined, ranks.argmin(axis=0), scores)

@@ -50,9 +50,9 @@ class FailuresSettings(Settings):
     clusters: Annotated[
         Count | Literal["auto", "none"], expect("a whole number of 1 or more, auto, or none")
     ] = "none"
-    """Into so many clusters the failures that methods are shown are divided, by how they fail, and causes are sought for
-    each, so that a rare kind of failure counts as much as a frequent one. auto: as many as lie apart best, 8 at most.
-    none, as 1: all failures are one."""
+    """Into so many clusters the failures that methods are shown are divided, by how they fail, and causes are sought
+    for each, so that a rare kind of failure counts as much as a frequent one. auto: as many as lie apart best, 8 at
+    most. none, as 1: all failures are one."""
     cka: CkaSettings = CkaSettings()
     """How facts are assessed, as failures and when results are measured."""
 

@@ -95,8 +95,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         )
     if parameters.failures.clustered and not scored:
         raise RepairError(
-            f"failures.clusters is {parameters.failures.clusters}, and the identification {name!r} scores no examples by "
-            "which causes of each cluster could be told: set it to none, or choose another identification"
+            f"failures.clusters is {parameters.failures.clusters}, and the identification {name!r} scores no "
+            "examples, by which the causes of each could be told: set it to none, or choose another identification"
         )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)

@@ -131,8 +131,8 @@ def describe_clusters(
 
     Returns:
         For each cluster: name, its most frequent confusion, the one of the lowest classes of equals; label and
-        taken_for, the classes of that; share, of its members; size; typical, numbers of up to 8 members, those nearest to
-        its centre, nearest first.
+        taken_for, the classes of that; share, of its members; size; typical, numbers of up to 8 members, those nearest
+        to its centre, nearest first.
     """
     described = []
     for number in range(len(clusters)):

@@ -1,7 +1,5 @@
 """Score how harmful each training example is: positive means that removing it should lower the failure loss."""
 
-import numpy as np
-
 from modelrepair.influence import Investigation, combine, influence_scores, of_each_cluster
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.trained_model import TrainedModel
@@ -57,10 +55,7 @@ def main(stage: Stage) -> None:
         table = table.assign(score=scores)
     else:
         parts = of_each_cluster(investigation, clusters, updates if len(updates) > 1 else None)
-        combined = combine(
-            np.stack([influence_scores(part, score.chosen, **score.options) for part in parts]),
-            alike=score.even_odds,
-        )
+        combined = combine([influence_scores(part, score.chosen, **score.options) for part in parts])
         scores = combined.scores
         each = {f"score_of_cluster_{number}": values for number, values in enumerate(combined.each)}
         table = table.assign(score=scores, cluster=combined.clusters, **each)

@@ -152,8 +152,8 @@ def divide(
     for number, one in enumerate(described):
         one["held_out"] = int((numbers[held_out] == number).sum())
         print(
-            f"cluster {number + 1}: {one['size']} failures, {one['share']:.0%} of them {one['name']}; of those held out "
-            f"{one['held_out']} are nearest to it"
+            f"cluster {number + 1}: {one['size']} failures, {one['share']:.0%} of them {one['name']}; of those held "
+            f"out {one['held_out']} are nearest to it"
         )
     return numbers, described
 

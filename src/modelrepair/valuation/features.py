@@ -1,4 +1,4 @@
-"""The features on which the last linear layer of a network decides, its gradients, and what valuations check of such."""
+"""The features on which a network's last linear layer decides, its gradients, and what valuations check of such."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
 def last_layer_gradients(model: TrainedModel, examples: Examples) -> tuple[Tensor, Tensor]:
     """(n, f) φ and (n, k) e, of which the gradients of the log-likelihood by the last layer's weights W are made.
 
-    With φ the input of that layer and e = ∂ log p / ∂ outputs, ∇_W log p(z | θ̂) = e φᵀ, so the product of two of these is
-    ⟨eᵢ, eⱼ⟩⟨φᵢ, φⱼ⟩, and nobody need write the (k, f) matrices down.
+    With φ the input of that layer and e = ∂ log p / ∂ outputs, ∇_W log p(z | θ̂) = e φᵀ, so the product of two of these
+    is ⟨eᵢ, eⱼ⟩⟨φᵢ, φⱼ⟩, and nobody need write the (k, f) matrices down.
 
     Args:
         model: at θ̂, with a network whose outputs are those of its last linear layer.
