@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import Project
 from evidence_cases import BEFORE, CLASSES, DIGITS, TRUE
+from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.measures import clusters as measures
 from modelrepair.evaluation.measures import measure_all
-from modelrepair.influence import combine
+from modelrepair.influence import Investigation, combine, influence_scores, of_each_cluster
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.artifacts import read_table
+from modelrepair.posterior import NaturalGradient
+from modelrepair.settings.failures import FailuresSettings
 from modelrepair.splits.clusters import (
     Clusters,
     GradientSpace,
@@ -172,3 +177,123 @@ def test_what_became_of_each_cluster_is_counted() -> None:
     assert {one["causes"] for one in unscored.values()} == {None}
     assert measures.measure(CLASSES) is None
     assert "clusters" not in measure_all(CLASSES)
+
+
+def test_scores_are_combined_by_the_best_rank() -> None:
+    each = np.array([[9.0, 1.0, -2.0, -1.0, 5.0], [0.001, -0.004, 0.003, -0.002, -0.003]])
+    combined = combine(each)
+    # Ranks 1, 3, 5, 4, 2 and 2, 5, 1, 3, 4, so the best are 1, 3, 1, 3, 2; the means of what has rank 1, 2 and 3:
+    first, second, third = (9 + 0.003) / 2, (5 + 0.001) / 2, (1 - 0.002) / 2
+    np.testing.assert_allclose(combined.scores, [first, third, first, third, second], rtol=1e-12)
+    assert combined.clusters.tolist() == [0, 0, 1, 1, 0]
+    np.testing.assert_array_equal(combined.each, each)
+    # How large the scores of a cluster are is no part of the order.
+    larger = combine(each * [[1.0], [1e6]])
+    assert np.argsort(-larger.scores, kind="stable").tolist() == [0, 2, 4, 1, 3]
+    assert larger.clusters.tolist() == combined.clusters.tolist()
+
+
+def test_equal_scores_share_their_rank() -> None:
+    combined = combine([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    # Ranks 1.5, 1.5, 3 and 2, 2, 2: halfway between what has the first rank and what has the second, and the second.
+    np.testing.assert_allclose(combined.scores, [0.5, 0.5, 0.5], rtol=1e-12)
+    assert combined.clusters.tolist() == [0, 0, 1]
+
+
+def test_one_cluster_leaves_the_scores_as_they_are() -> None:
+    scores = np.random.default_rng(0).normal(size=1000).round(2) + 0.0
+    combined = combine(scores[None])
+    assert combined.scores.tobytes() == scores.tobytes()
+    assert not combined.clusters.any()
+    with pytest.raises(RepairError, match="give a row for each cluster"):
+        combine(scores)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 40))
+def test_the_first_of_every_cluster_are_among_the_first(seed: int, clusters: int, count: int) -> None:
+    each = np.random.default_rng(seed).normal(size=(clusters, 40)) * 10.0 ** np.arange(clusters)[:, None]
+    taken = np.argsort(-combine(each).scores, kind="stable")[:count]
+    for scores in each:
+        assert set(np.argsort(-scores)[: count // clusters]) <= set(taken)
+
+
+def test_each_cluster_is_scored_by_its_own_failures() -> None:
+    """By linear influence: the sum of the scores of the clusters is that of all failures, but for the step's length."""
+    torch.manual_seed(0)
+    model = TrainedModel(torch.nn.Linear(4, 3).double(), Softmax())
+    draw = np.random.default_rng(0)
+    training = Examples(draw.normal(size=(30, 4)), draw.integers(0, 3, 30))
+    failures = Examples(draw.normal(size=(7, 4)), draw.integers(0, 3, 7))
+    curvature = fit_curvature("gram", model, training).damped(0.1)
+
+    def inserted(evidence: Examples) -> TrainedModel:
+        return NaturalGradient().insert(model, evidence, curvature=curvature, count=len(training)).model
+
+    clusters = np.array([1, 0, 0, 1, 0, 2, 0])
+    updates = [(inserted(failures.subset(clusters == number)), None) for number in range(3)]
+    whole = Investigation(model, inserted(failures), training, failures=failures)
+    parts = of_each_cluster(whole, clusters, updates)
+    assert [part.failures.targets.tolist() for part in parts if part.failures is not None] == [
+        failures.targets[clusters == number].tolist() for number in range(3)
+    ]
+    each = np.stack([influence_scores(part, "linear") for part in parts])
+    steps = len(training) + np.array([4, 2, 1])
+    np.testing.assert_allclose(
+        steps @ each, (len(training) + 7) * influence_scores(whole, "linear"), rtol=1e-9, atol=1e-12
+    )
+    # Scores that look at the failures themselves are given those of the cluster.
+    assert [part.updated is whole.updated for part in of_each_cluster(whole, clusters)] == [True] * 3
+
+
+@pytest.mark.parametrize("clusters", [0, -1, 2.5, "some", True, None])
+def test_other_numbers_of_clusters_are_refused(clusters: Any) -> None:
+    with pytest.raises(RepairError, match=r"clusters is .*: give a whole number of 1 or more, auto, or none"):
+        FailuresSettings(clusters=clusters)
+
+
+def test_clusters_run_through_the_pipeline(project: Project) -> None:
+    """Two kinds of failure, from the failures to the page; one cluster is none, to the byte."""
+    before = project.artefacts()
+    project.set_parameters({"failures.clusters": 1})
+    project.repro().succeeded()
+    assert project.artefacts() == before | project.files("data/method")
+
+    project.set_parameters({"failures.clusters": 3})
+    ran = project.repro().succeeded().stages_run
+    assert "train-base" not in ran
+    discovery, held_out = (
+        read_table(project.root / f"data/failures/{part}.parquet") for part in ("discovery", "assessment")
+    )
+    query = discovery[discovery["is_query"]]
+    sizes = query["cluster"].value_counts().sort_index()
+    assert sizes.index.tolist() == [0, 1, 2]
+    assert (discovery.loc[~discovery["is_query"], "cluster"] == -1).all()
+    assert ((held_out["cluster"] >= 0) == (held_out["role"] == "holdout")).all()
+    told = json.loads((project.root / "metrics/failures.json").read_text())["clusters"]
+    assert [one["query"] for one in told.values()] == sizes.tolist()
+
+    scores = read_table(project.root / "data/scores/scores.parquet")
+    combined = combine(scores[[f"score_of_cluster_{number}" for number in range(3)]].to_numpy().T)
+    np.testing.assert_array_equal(scores["score"], combined.scores)
+    np.testing.assert_array_equal(scores["cluster"], combined.clusters)
+    causes = read_table(project.root / "data/causes/causes.parquet")
+    np.testing.assert_array_equal(causes["cluster"], scores["cluster"].to_numpy()[causes["position"]])
+
+    measured = json.loads((project.root / "metrics/repair.json").read_text())["clusters"]
+    assert list(measured) == list(told)
+    assert sum(one["causes"] for one in measured.values()) == len(causes)
+    for name, one in measured.items():
+        assert one["fixed"] + one["remaining"] == one["holdout"] == told[name]["holdout"]
+    page = (project.root / "metrics/page.html").read_text()
+    assert "Kinds of failure" in page
+    assert page.count('class="kind"') == 3
+
+    # What looks at no failures has one ranking for all clusters, and says so.
+    project.set_parameters({"identification": "loss"})
+    scored = project.repro("score-influence").succeeded()
+    assert "the score loss is of no failures: one ranking serves all clusters of them" in scored.stdout
+    assert "cluster" not in read_table(project.root / "data/scores/scores.parquet")
+    project.set_parameters({"identification": "request", "selection": "class"})
+    refused = project.stage("choose-method")
+    assert "failures.clusters is 3, and the identification 'request' scores no examples" in refused.stderr

@@ -63,10 +63,10 @@ def of_each_cluster(
 def combine(each: ArrayLike) -> Combined:
     """The scores of k clusters as one, in which the first of every cluster come first, then the second, and so on.
 
-    An example is ranked by the best of its ranks in the clusters: the first m hold the first m/k of any cluster, however
-    few failures it has and however small its scores are. Its score is the mean over the clusters of the scores of that
-    rank (as in quantile normalisation, Bolstad et al. 2003): 0 lies where it lies for the clusters, and the scores of a
-    single one are as they were. Equal scores of a cluster share their mean rank.
+    An example is ranked by the best of its ranks in the clusters: the first m hold the first m/k of any cluster,
+    however few failures it has and however small its scores are. Its score is the mean over the clusters of the scores
+    of that rank (as in quantile normalisation, Bolstad et al. 2003): 0 lies where it lies for the clusters on average,
+    and the scores of a single one are as they were. Equal scores of a cluster share their mean rank.
 
     Args:
         each: (k, n) scores, positive means harmful.

@@ -50,8 +50,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Kind:
-    """A cluster of failures: how the models answer those held out that are nearest to it, how many it has, of what share
-    its name is, and how many of the causes drive it most, None where nothing was scored by cluster."""
+    """A cluster of failures: how the models answer those held out that are nearest to it, how many it has, of what
+    share of them its name is, and how many causes drive it most, None where nothing was scored by cluster."""
 
     row: Row
     size: int
