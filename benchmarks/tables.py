@@ -299,21 +299,21 @@ ASKED = (
 )
 """Treatments, with causes found by what goes with them, by what somebody has."""
 
-CHOICES = ("case", "setting", "identification", "treatment", "causes", "uses", "metric")
-"""The columns of text of choices.csv."""
-
 
 def divided(identification: str, clusters: str) -> Row:
     """An identification whose failures are in so many clusters."""
-    where = {"setting": f"failures.clusters={clusters}", "identification": identification}
-    return Row((f"`{identification}`", f"`{clusters}`"), {**where, "treatment": "", "causes": "found"})
+    return Row(
+        (f"`{identification}`", f"`{clusters}`"), {"identification": identification, "clusters": clusters}
+    )
 
 
 def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Column, ...]:
     """Share found and area under the ROC curve, of each of several corruptions."""
     metrics = {"selected_recall": "found", "auroc": "AUROC"}
     return tuple(
-        Column(f"{heading}, {words}", {"case": case, "metric": f"{metric}:{name}"}, mean_and_spread(2))
+        Column(
+            f"{heading}, {words}", {"case": case, "corruption": name, "metric": metric}, mean_and_spread(2)
+        )
         for name, words in corruptions.items()
         for metric, heading in metrics.items()
     )
@@ -321,8 +321,8 @@ def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Colum
 
 TABLES = {
     "clusters": Table(
-        file="choices.csv",
-        names=CHOICES,
+        file="clusters.csv",
+        names=("case", "identification", "clusters", "corruption", "metric"),
         labels=("identification", "`failures.clusters`"),
         columns=of_each_corruption("two-kinds", {"few": "few", "many": "many"}),
         rows=tuple(

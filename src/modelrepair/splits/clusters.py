@@ -61,7 +61,7 @@ class GradientSpace:
         seen, confused = (
             _unit(values) @ basis for values, basis in zip((features, slopes), self._bases, strict=True)
         )
-        return np.einsum("ni,nj->nij", confused, seen).reshape(len(seen), -1)
+        return np.asarray(np.einsum("ni,nj->nij", confused, seen).reshape(len(seen), -1), dtype=np.float64)
 
 
 def find_clusters(places: NDArray[np.float64], count: int | Literal["auto"], seed: int) -> Clusters:

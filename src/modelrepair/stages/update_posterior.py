@@ -65,8 +65,9 @@ def insert(
             if (name, damping) not in fetched:
                 place = stage.root / "models/fisher" / name
                 fetched[name, damping] = load_curvature(name, place, model, training, damping)
-            if damping:
-                say_sensitivity(settings, model, evidence, training, fetched[name, damping])
+                # Of several clusters for the largest alone: it takes two solutions more.
+                if damping:
+                    say_sensitivity(settings, model, evidence, training, fetched[name, damping])
             return fetched[name, damping]
 
         edited = insert_evidence(
