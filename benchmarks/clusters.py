@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from cases import PlannedCase, changed, read_cases
+from cases import PlannedCase, changed, read_cases, read_yaml
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.measures.identification import area_under_roc
 from modelrepair.pipeline.artifacts import read_table
@@ -78,8 +78,13 @@ def of_seed(
         for clusters in options.clusters:
             number = int(clusters) if clusters.isdigit() else clusters
             parameters = changed(
-                planned.runs[0].with_seed(seed),
-                {"identification": identification, "failures.clusters": number},
+                read_yaml(PROJECT / "params.yaml"),
+                {
+                    **planned.case.parameters,
+                    "seed": seed,
+                    "identification": identification,
+                    "failures.clusters": number,
+                },
             )
             YAML(typ="safe", pure=True).dump(parameters, root / "params.yaml")
             for stage in ("choose-method", *(() if trained else MODEL), *SEARCH):

@@ -183,22 +183,32 @@ def test_what_became_of_each_cluster_is_counted() -> None:
 def test_scores_are_combined_by_the_best_rank() -> None:
     each = np.array([[9.0, 1.0, -2.0, -1.0, 5.0], [0.001, -0.004, 0.003, -0.002, -0.003]])
     combined = combine(each)
-    # Ranks 1, 3, 5, 4, 2 and 2, 5, 1, 3, 4, so the best are 1, 3, 1, 3, 2; the means of what has rank 1, 2 and 3:
-    first, second, third = (9 + 0.003) / 2, (5 + 0.001) / 2, (1 - 0.002) / 2
-    np.testing.assert_allclose(combined.scores, [first, third, first, third, second], rtol=1e-12)
+    # Ranks 1, 3, 5, 4, 2 and 2, 5, 1, 3, 4, so the best are 1, 3, 1, 3, 2. Of the two that are first somewhere, one is
+    # second in the other cluster and one last; of the two that are third, one is fourth and one last.
+    first, second, third, last = (9 + 0.003) / 2, (5 + 0.001) / 2, (1 - 0.002) / 2, (-2 - 0.004) / 2
+    expected = [first, (third + last) / 2, (first + second) / 2, third, second]
+    np.testing.assert_allclose(combined.scores, expected, rtol=1e-12)
     assert combined.clusters.tolist() == [0, 0, 1, 1, 0]
     np.testing.assert_array_equal(combined.each, each)
     # How large the scores of a cluster are is no part of the order.
     larger = combine(each * [[1.0], [1e6]])
-    assert np.argsort(-larger.scores, kind="stable").tolist() == [0, 2, 4, 1, 3]
+    assert np.argsort(-larger.scores).tolist() == [0, 2, 4, 3, 1]
     assert larger.clusters.tolist() == combined.clusters.tolist()
 
 
 def test_equal_scores_share_their_rank() -> None:
-    combined = combine([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    # Ranks 1.5, 1.5, 3 and 2, 2, 2: halfway between what has the first rank and what has the second, and the second.
-    np.testing.assert_allclose(combined.scores, [0.5, 0.5, 0.5], rtol=1e-12)
-    assert combined.clusters.tolist() == [0, 0, 1]
+    combined = combine([[1.0, 1.0, 0.0, -4.0], [0.0, 0.0, 2.0, 0.0]])
+    # Ranks 1.5, 1.5, 3, 4 and 3, 3, 1, 3: halfway from what has the second rank to what has the first, in the mean of
+    # 1, 1, 0, -4 and 2, 0, 0, 0.
+    np.testing.assert_allclose(combined.scores, [1.0, 1.0, 1.5, 0.0], rtol=1e-12)
+    assert combined.clusters.tolist() == [0, 0, 1, 1]
+
+
+def test_none_but_equal_examples_have_equal_scores() -> None:
+    """A selection of so many could not tell them apart."""
+    each = np.random.default_rng(0).normal(size=(4, 500))
+    assert len(np.unique(combine(each).scores)) == 500
+    assert len(np.unique(combine(np.repeat(each, 2, axis=1)).scores)) == 500
 
 
 def test_one_cluster_leaves_the_scores_as_they_are() -> None:

@@ -63,10 +63,12 @@ def of_each_cluster(
 def combine(each: ArrayLike) -> Combined:
     """The scores of k clusters as one, in which the first of every cluster come first, then the second, and so on.
 
-    An example is ranked by the best of its ranks in the clusters: the first m hold the first m/k of any cluster,
-    however few failures it has and however small its scores are. Its score is the mean over the clusters of the scores
-    of that rank (as in quantile normalisation, Bolstad et al. 2003): 0 lies where it lies for the clusters on average,
-    and the scores of a single one are as they were. Equal scores of a cluster share their mean rank.
+    An example is ranked by the best of its ranks in the clusters, among equals by the second best, and so on: the first
+    m hold the first m/k of any cluster, however few failures it has and however small its scores are. Its score is the
+    mean over the clusters of the scores of that rank (as in quantile normalisation, Bolstad et al. 2003), and between
+    that and the next one for those that come later among equals: 0 lies where it lies for the clusters on average, and
+    the scores of a single one are as they were. Equal scores of a cluster share their mean rank, and examples that are
+    equal in all clusters stay so.
 
     Args:
         each: (k, n) scores, positive means harmful.
@@ -80,6 +82,11 @@ def combine(each: ArrayLike) -> Combined:
             f"scores of shape {scores.shape} were given: give a row for each cluster of failures"
         )
     ranks = rankdata(-scores, axis=1)
+    places, group = np.unique(np.sort(ranks, axis=0).T, axis=0, return_inverse=True)
+    best, first, equals = np.unique(places[:, 0], return_index=True, return_counts=True)
     of_ranks = np.sort(scores, axis=1)[:, ::-1].mean(axis=0)
-    combined = np.interp(ranks.min(axis=0), np.arange(1, scores.shape[1] + 1), of_ranks)
+    there = np.interp(best, np.arange(1, scores.shape[1] + 1), of_ranks)
+    step = np.diff(there, append=of_ranks[-1]) / equals
+    behind = np.arange(len(places)) - np.repeat(first, equals)
+    combined = (np.repeat(there, equals) + behind * np.repeat(step, equals))[group.ravel()]
     return Combined(combined, ranks.argmin(axis=0), scores)

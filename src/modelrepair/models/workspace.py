@@ -78,7 +78,8 @@ def failure_clusters(root: Path) -> NDArray[np.int64] | None:
     table = failures(root, "discovery")
     if "cluster" not in table:
         return None
-    return table.loc[table["is_query"].to_numpy(bool), "cluster"].to_numpy(dtype=np.int64)
+    clusters: NDArray[np.int64] = table.loc[table["is_query"], "cluster"].to_numpy(dtype=np.int64)
+    return clusters
 
 
 def reserved_examples(root: Path) -> Examples:

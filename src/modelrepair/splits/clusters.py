@@ -64,7 +64,7 @@ class GradientSpace:
         return np.asarray(np.einsum("ni,nj->nij", confused, seen).reshape(len(seen), -1), dtype=np.float64)
 
 
-def find_clusters(places: NDArray[np.float64], count: int | Literal["auto"], seed: int) -> Clusters:
+def find_clusters(places: NDArray[np.float64], count: int | Literal["auto", "none"], seed: int) -> Clusters:
     """k-means on what `GradientSpace` gives: of ten starts the one with the least sum of squared distances.
 
     The same for the rows in any order. With `auto` the number is the one from 2 to 8 with the largest mean silhouette
@@ -72,7 +72,7 @@ def find_clusters(places: NDArray[np.float64], count: int | Literal["auto"], see
 
     Args:
         places: (n, d), at least one.
-        count: of clusters, or "auto".
+        count: of clusters; "none" is 1.
         seed: of the starts.
 
     Raises:
@@ -83,6 +83,7 @@ def find_clusters(places: NDArray[np.float64], count: int | Literal["auto"], see
     ordered = places[order]
     different = len(np.unique(ordered, axis=0))
     silhouettes: dict[int, float] = {}
+    count = 1 if count == "none" else count
     if count == "auto":
         from sklearn.metrics import silhouette_score
 
@@ -116,8 +117,8 @@ def nearest_clusters(places: NDArray[np.float64], clusters: Clusters) -> NDArray
 
 def describe_clusters(
     clusters: Clusters,
-    labels: NDArray[np.int64],
-    predictions: NDArray[np.int64],
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
     examples: NDArray[np.int64],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:

@@ -40,12 +40,14 @@ def main(stage: Stage) -> None:
     edited = insert(stage, settings, model, oversight) if settings.posterior.inserts else []
     effects = each_alone(stage, settings, model) if settings.posterior.alone else None
     with output_folder(stage.root / "models/posterior") as folder:
+        if not edited:
+            save_model(folder, model, description)
         # Of several clusters of failures each has a folder of its own.
         places = posterior_folders(folder, len(edited)) if len(edited) > 1 else [folder]
-        for place, one in zip(places, edited or [None], strict=True):
+        for place, one in zip(places, edited, strict=False):
             place.mkdir(exist_ok=True)
-            save_model(place, one.model if one else model, description)
-            if one and one.gaussians:
+            save_model(place, one.model, description)
+            if one.gaussians:
                 save_precisions(place, *one.gaussians)
         if effects is not None:
             write_array(folder / "own_effects.npy", effects)
