@@ -163,6 +163,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 "reference": parameters.reference,
                 "seed": str(seed),
                 **({} if parameters.known is None else {"known": parameters.known}),
+                **(
+                    {"failures.clusters": str(parameters.failures.clusters)}
+                    if parameters.failures.clustered
+                    else {}
+                ),
             },
         ),
     }
