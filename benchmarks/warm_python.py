@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IMPORTED = (
+    "PIL.Image",
+    "jinja2",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "numpy",
@@ -36,6 +38,8 @@ IMPORTED = (
     "safetensors.torch",
     "scipy.stats",
     "torch",
+    # Which the first optimiser or transformation of a function imports.
+    "torch._dynamo",
     "tqdm",
 )
 """What stages import of other packages, as far as it takes long."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dvc.utils.serialize import dump_yaml
 from ruamel.yaml import YAML
 
 from modelrepair.settings.data import MnistSampleSettings
@@ -127,7 +128,8 @@ class Project:
         return YAML().load(self.root / name)
 
     def write_yaml(self, name: str, content: Any) -> None:
-        YAML().dump(content, self.root / name)
+        """In the layout of `dvc exp run -S`."""
+        dump_yaml(self.root / name, content)
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Change params.yaml: dotted names with their new values."""

@@ -918,12 +918,11 @@ def test_every_selection_of_params_finds_causes(name: str, monkeypatch: pytest.M
 
 def test_dvc_writes_params_as_they_stand(tmp_path: Path) -> None:
     """So that `dvc exp run -S` changes one line, and git sees it."""
-    from dvc.utils.serialize import modify_yaml
+    from dvc.utils.hydra import apply_overrides
 
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
-    with modify_yaml(path) as content:
-        content["method"] = "ssse"
+    apply_overrides(path, ["method=ssse"])
     before, after = (file.read_text().splitlines() for file in (ROOT / "params.yaml", path))
     assert [line for line in after if line not in before] == ["method: ssse"]
     assert len(before) == len(after)
