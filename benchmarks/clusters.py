@@ -4,7 +4,8 @@
     python benchmarks/clusters.py two-kinds --identifications linear --clusters none 4 --seeds 100
 
 The stages themselves run, as far as the causes, in one process and a folder of their own, without DVC: a training that
-was ended goes on where it was, and a model that is there is taken (remove `--work` after a change of training). Rows of other identifications and numbers of clusters in the file are kept.
+was ended goes on where it was, and a model that is there is taken (remove `--work` after a change of training). Rows of
+other identifications and numbers of clusters in the file are kept.
 """
 
 from __future__ import annotations
