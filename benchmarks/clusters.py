@@ -31,7 +31,7 @@ from results_table import RESULTS, merge, show, summarise, write
 PROJECT = Path(__file__).parents[1]
 LINKED = ("src", "networks", "weights", "requests", "dvc.yaml")
 MODEL = ("prepare-data", "train-victim", "corrupt-data", "know-causes", "train-base")
-SEARCH = ("split-failures", "fit-fisher", "update-posterior", "score-influence", "select-causes")
+SEARCH = ("split-failures", "update-posterior", "score-influence", "select-causes")
 NAMES = ["case", "identification", "clusters", "corruption", "metric"]
 
 
@@ -76,7 +76,7 @@ def of_seed(
             (root / name).symlink_to(PROJECT / name)
     trained = (root / "models/base").is_dir()
     for identification in options.identifications:
-        for clusters in options.clusters:
+        for place, clusters in enumerate(options.clusters):
             number = int(clusters) if clusters.isdigit() else clusters
             parameters = changed(
                 read_yaml(PROJECT / "params.yaml"),
@@ -88,7 +88,8 @@ def of_seed(
                 },
             )
             YAML(typ="safe", pure=True).dump(parameters, root / "params.yaml")
-            for stage in ("choose-method", *(() if trained else MODEL), *SEARCH):
+            fitted = () if place else ("fit-fisher",)
+            for stage in ("choose-method", *(() if trained else MODEL), *fitted, *SEARCH):
                 print(f"{planned.name}, seed {seed}, {identification}, {clusters}: {stage}", flush=True)
                 importlib.import_module(f"modelrepair.stages.{stage.replace('-', '_')}").main(
                     Stage(stage, root)

@@ -319,18 +319,24 @@ def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Colum
     )
 
 
-TABLES = {
-    "clusters": Table(
+def kinds(case: str, few: str) -> Table:
+    """What was found of two kinds of wrong labels, with failures in so many clusters."""
+    return Table(
         file="clusters.csv",
         names=("case", "identification", "clusters", "corruption", "metric"),
         labels=("identification", "`failures.clusters`"),
-        columns=of_each_corruption("two-kinds", {"few": "few", "many": "many"}),
+        columns=of_each_corruption(case, {"few": few, "many": "2↔3, 7↔9"}),
         rows=tuple(
             divided(identification, clusters)
             for identification in ("linear", "ewc", "second-look")
-            for clusters in ("none", "4", "auto")
+            for clusters in ("none", "4", "8", "auto")
         ),
-    ),
+    )
+
+
+TABLES = {
+    "clusters": kinds("two-kinds", "5↔8, 10 %"),
+    "clusters-30": kinds("two-kinds-30", "8→5, 30 %"),
     "choosing-identification": Table(
         file="repair.csv",
         names=REPAIRS,
