@@ -24,7 +24,7 @@ from modelrepair.curvature.base import (
     right_hand_sides,
     save_fit,
 )
-from modelrepair.curvature.memory import HOLES, Estimate
+from modelrepair.curvature.memory import HOLES, HOLES_OF_CONVOLUTIONS, Estimate
 from modelrepair.curvature.solvers import euclidean, largest_eigenvalue, largest_share, refined_gradients
 from modelrepair.errors import RepairError
 from modelrepair.gradients.footprint import in_small_batches, product_bytes
@@ -73,7 +73,9 @@ class _ByProducts(Curvature):
         chosen = cls.options_type(**options)
         recorder, d = Recorder(model, examples), dimension(model)
         batch = min(len(examples), in_small_batches(model, examples).batch_size)
-        passes = HOLES * product_bytes(chosen.matrix, model, examples, batch)
+        patches = model.device.type == "cpu" and recorder.footprint.patches > 0
+        holes = HOLES_OF_CONVOLUTIONS if patches else HOLES
+        passes = holes * product_bytes(chosen.matrix, model, examples, batch)
         # In float64: the right-hand side, the answer of before and the one sought, its change, a direction and a
         # rest; and the model in float64.
         vectors = 8 * d * (6 + (recorder.footprint.element != 8))

@@ -122,7 +122,7 @@ class Gradients:
         """What products in float64 with these pieces take beside them and the vectors."""
         if not self.fits(layouts):
             # A pass forth and back in float64, with a model of that type, what it is copied from, and the gradient.
-            batch = min(len(self._examples), self.recorder.footprint.small_batch(self._model.batch_size))
+            batch = min(len(self._examples), self.recorder.footprint.small_batch(self._model))
             d, size = len(self._model.parameter_vector), self.like.element_size()
             return batch * self.recorder.footprint.plain(8) + d * (8 * (3 + (size != 8)))
         widest = max((sum(layout.sizes) - layout.sizes[2] for layout in layouts if layout.sizes), default=0)

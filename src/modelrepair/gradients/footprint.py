@@ -17,6 +17,12 @@ from modelrepair.models.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 4
 PASS_BYTES = 64 * 2**20
+PASS_BYTES_ON_CPU = 12 * 2**20
+"""What glibc keeps of freed memory between what is held grows with it, three- to fourfold, and larger batches are not
+faster there: products of LeNet-5, a transformer and a normalised CNN took as long by a fifth of 64 MiB, in a third of
+the memory."""
+LEAST_BATCH = 8
+"""Of fewer examples, what is done once a batch takes longer than what is done for each."""
 
 
 @dataclass
@@ -29,7 +35,9 @@ class Footprint:
         saved: what autograd keeps of a forward pass for the backward pass, without parameters.
         received: what the watched layers received.
         sent: what they sent on, and so the gradients by it.
-        largest: the largest of these.
+        between: what they received of operations that are not watched, and so the gradients that a backward pass makes
+            of it and frees.
+        largest: the largest of what the watched layers received and sent.
         patches: what a convolution meets, cut out, at most.
         rows: the rows of one parameter, at most, as they come from its layer, with what they are made of; without
             products, which are written out a few at a time.
@@ -41,6 +49,7 @@ class Footprint:
     saved: int = 0
     received: int = 0
     sent: int = 0
+    between: int = 0
     largest: int = 0
     patches: int = 0
     rows: int = 0
@@ -52,6 +61,12 @@ class Footprint:
         count = len(inputs)
         received = {call.inputs.data_ptr(): call.inputs.numel() for call in noted}
         sent = [call.outputs_shape.numel() for call in noted]
+        edges = {call.edge for call in noted}
+        between = {
+            call.inputs.data_ptr(): call.inputs.numel()
+            for call in noted
+            if call.source is not None and call.source not in edges
+        }
         patches = [
             call.outputs_shape[2:].numel() * call.module.weight[0].numel() * call.module.groups
             for call in noted
@@ -63,6 +78,7 @@ class Footprint:
             saved=sum(saved) // count,
             received=sum(received.values()) * element // count,
             sent=sum(sent) * element // count,
+            between=sum(between.values()) * element // count,
             largest=max([*received.values(), *sent], default=0) * element // count,
             patches=max(patches, default=0) * element,
         )
@@ -81,11 +97,15 @@ class Footprint:
     @property
     def touched(self) -> int:
         """All that a pass allocates and frees one after the other, where nothing freed is used again."""
-        return max(self.held, self._forward + self.sent + self.rows + self.single)
+        return max(self.held, self._forward + self.sent + self.between + self.rows + self.single)
 
-    def small_batch(self, size: int) -> int:
-        """How many examples, up to this size, a pass in float64 takes if it is to hold about `PASS_BYTES`."""
-        return min(size, max(1, PASS_BYTES // max(1, self.plain(8))))
+    def small_batch(self, model: TrainedModel) -> int:
+        """How many examples, up to the model's batch size, a pass in float64 takes if it is to be small.
+
+        It holds about `PASS_BYTES`, or `PASS_BYTES_ON_CPU` there.
+        """
+        held = PASS_BYTES_ON_CPU if model.device.type == "cpu" else PASS_BYTES
+        return min(model.batch_size, max(LEAST_BATCH, held // max(1, self.plain(8))))
 
     def plain(self, element: int) -> int:
         """At the worst moment of a forward and a backward pass in a type of so many bytes a number."""
@@ -95,13 +115,13 @@ class Footprint:
 
 
 def in_small_batches(model: TrainedModel, examples: Examples) -> TrainedModel:
-    """The same network, run in batches so small that a pass in float64 holds about `PASS_BYTES`.
+    """The same network, run in batches so small that a pass in float64 holds little.
 
     Passes in which every operation makes new tensors leave holes between those that others keep, and larger ones the
     larger the batch is.
     """
     other = copy.copy(model)
-    other.batch_size = _seen(model, examples).small_batch(model.batch_size)
+    other.batch_size = _seen(model, examples).small_batch(model)
     return other
 
 

@@ -35,7 +35,7 @@ from modelrepair.gradients.rows import (
     layer_rows,
     written_out,
 )
-from modelrepair.gradients.watching import Operations, Use, calls, saved_bytes
+from modelrepair.gradients.watching import Allocations, Operations, Use, calls, saved_bytes
 from modelrepair.models.differentiable import ExactDerivatives, plain_kernels
 from modelrepair.models.examples import Examples
 from modelrepair.models.passes import own
@@ -366,10 +366,22 @@ class Recorder:
                 self.biases[slots["weight"]] = bias
         if self._single:
             sizes = [self.model.parameters[name].numel() for name in self._single]
-            # All of them at once, and the rows that one is summed into; a ragged row is filled up in a copy.
+            # The rows that one is summed into; a ragged row is filled up in a copy.
             summed = max(sizes) if len(examples) % self.minibatch else -(-max(sizes) // self.minibatch)
-            entries = sum(sizes) + (summed if self.minibatch > 1 else 0)
-            self.footprint.single = self.footprint.saved + entries * self.footprint.element
+            self.footprint.single = self._held_one_by_one(inputs, slopes, objective)
+            self.footprint.single += summed * self.footprint.element if self.minibatch > 1 else 0
+
+    def _held_one_by_one(self, inputs: Tensor, targets: Tensor, objective: Objective) -> int:
+        """Bytes that another example adds where `_one_by_one` holds most."""
+        most = []
+        # A first run may make what later ones find there.
+        for repeats in (1, 1, 2):
+            chosen = inputs.repeat(repeats, *[1] * (inputs.ndim - 1)), targets.repeat(repeats, 1)
+            with Allocations() as allocations:
+                for _ in self._one_by_one(self._single, *chosen, 1, objective):
+                    pass
+            most.append(max(allocations.course, default=0))
+        return max(0, most[2] - most[1]) // len(inputs)
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether `torch.func` can map the network over these examples, of which a batch gave these outputs.

@@ -37,10 +37,11 @@ PICKING = (
 
 @dataclass(frozen=True)
 class Call:
-    """One run of a layer: what it received, the shape of what it sent on, and the edge of the graph that sent it."""
+    """One run of a layer: what it received, the shape of what it sent on, and the edges of the graph that sent both."""
 
     module: nn.Module
     inputs: Tensor
+    source: Any
     outputs_shape: torch.Size
     edge: Any
 
@@ -82,8 +83,8 @@ def calls(modules: list[nn.Module]) -> Iterator[list[Call]]:
             # The network maps the layer itself, and what it saw has no place in memory.
             return
         # The edge stands for the output as it is now, also if the network then overwrites it in place.
-        edge = get_gradient_edge(outputs) if outputs.requires_grad else None
-        noted.append(Call(module, inputs.detach(), outputs.shape, edge))
+        source, edge = (get_gradient_edge(sent) if sent.requires_grad else None for sent in (inputs, outputs))
+        noted.append(Call(module, inputs.detach(), source, outputs.shape, edge))
 
     # First, so that what hooks of the network's own make of the outputs is not taken for them.
     handles = [module.register_forward_hook(note, with_kwargs=True, prepend=True) for module in modules]
