@@ -30,8 +30,8 @@ from results_table import RESULTS, merge, show, summarise, write
 
 PROJECT = Path(__file__).parents[1]
 LINKED = ("src", "networks", "weights", "requests", "dvc.yaml")
-MODEL = ("prepare-data", "train-victim", "corrupt-data", "know-causes", "train-base")
-SEARCH = ("split-failures", "update-posterior", "score-influence", "select-causes")
+MODEL = ("prepare-data", "train-victim", "corrupt-data", "train-base")
+SEARCH = ("know-causes", "split-failures", "update-posterior", "score-influence", "select-causes")
 NAMES = ["case", "identification", "clusters", "corruption", "metric"]
 
 
