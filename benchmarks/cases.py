@@ -55,6 +55,8 @@ RANKINGS = (
     "selected_recall",
 )
 """Of an identification, and its selection of causes."""
+BY_CORRUPTION = ("auroc", "selected_recall")
+"""Of the same, of each of several corruptions."""
 
 
 class PartialRuns(Settings):

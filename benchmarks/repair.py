@@ -35,7 +35,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cases import ACCURACIES, CORRECTIONS, FACTS, RANKINGS, PlannedCase, Run, read_cases
+from cases import ACCURACIES, BY_CORRUPTION, CORRECTIONS, FACTS, RANKINGS, PlannedCase, Run, read_cases
 from modelrepair.errors import RepairError
 from modelrepair.settings.base import choose
 from modelrepair.settings.parameters import Parameters
@@ -365,6 +365,8 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         if "causes" in facts:
             # The causes of the failures that were shown; of others nothing can be known.
             ranked["auroc_of_edited"] = facts["causes"]["by_score"]["auroc_of_edited"]
+        for corruption, of_it in metrics["identification"].get("by_corruption", {}).items():
+            ranked |= {f"{name}:{corruption}": of_it[name] for name in BY_CORRUPTION}
         known = {name: value for name, value in ranked.items() if value is not None}
         parts.append((found, known | costs(IDENTIFICATION_STAGES)))
     if run.causes != "right-labels":

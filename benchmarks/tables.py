@@ -299,7 +299,44 @@ ASKED = (
 )
 """Treatments, with causes found by what goes with them, by what somebody has."""
 
+
+def divided(identification: str, clusters: str) -> Row:
+    """An identification whose failures are in so many clusters."""
+    return Row(
+        (f"`{identification}`", f"`{clusters}`"), {"identification": identification, "clusters": clusters}
+    )
+
+
+def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Column, ...]:
+    """Share found and area under the ROC curve, of each of several corruptions."""
+    metrics = {"selected_recall": "found", "auroc": "AUROC"}
+    return tuple(
+        Column(
+            f"{heading}, {words}", {"case": case, "corruption": name, "metric": metric}, mean_and_spread(2)
+        )
+        for name, words in corruptions.items()
+        for metric, heading in metrics.items()
+    )
+
+
+def kinds(case: str, few: str) -> Table:
+    """What was found of two kinds of wrong labels, with failures in so many clusters."""
+    return Table(
+        file="clusters.csv",
+        names=("case", "identification", "clusters", "corruption", "metric"),
+        labels=("identification", "`failures.clusters`"),
+        columns=of_each_corruption(case, {"few": few, "many": "2↔3, 7↔9"}),
+        rows=tuple(
+            divided(identification, clusters)
+            for identification in ("linear", "ewc", "second-look")
+            for clusters in ("none", "4", "8", "auto")
+        ),
+    )
+
+
 TABLES = {
+    "clusters": kinds("two-kinds", "5↔8, 10 %"),
+    "clusters-30": kinds("two-kinds-30", "8→5, 30 %"),
     "choosing-identification": Table(
         file="repair.csv",
         names=REPAIRS,

@@ -87,6 +87,26 @@ def evidence(count: int, tests: int = 120, *, side: int = 28, seed: int = 0) -> 
     )
 
 
+def with_clusters(of: Evidence) -> Evidence:
+    """The same with its failures in three clusters, the last of which nothing drives, and with causes by cluster."""
+    failing = of.before.test_predictions != of.test_labels
+    numbers = np.where(failing, np.minimum(of.test_labels // 2, 2), -1)
+    assert of.test_numbers is not None
+    described = []
+    for number in range(3):
+        members = np.flatnonzero((numbers == number) & (of.roles == "query"))
+        described.append(
+            {
+                "name": f"{NAMES[2 * number]} taken for {NAMES[(2 * number + 2) % 5]}",
+                "share": 0.5,
+                "size": len(members),
+                "typical": of.test_numbers[members[:4]].tolist(),
+            }
+        )
+    driven = np.arange(len(of.given_labels)) % 2
+    return replace(of, clusters=tuple(described), failure_clusters=numbers, driven_clusters=driven)
+
+
 def blobs(labels: Any, side: int, draw: np.random.Generator) -> Any:
     """(n, 1, side, side) bytes: a disc whose place is the class's, with some noise within it."""
     rows, columns = np.mgrid[0:side, 0:side] / side

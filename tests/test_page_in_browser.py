@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from modelrepair.evaluation.links import Links
-from page_cases import NAMES, evidence, links, page
+from page_cases import NAMES, evidence, links, page, with_clusters
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
@@ -38,7 +38,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-EVIDENCE = evidence(400)
+EVIDENCE = with_clusters(evidence(400))
 Browser = Any
 
 
@@ -254,6 +254,25 @@ def test_a_failure_shows_what_drives_it(opened: Browser) -> None:
     assert active(opened) == example(tied.suspects[strongest[1]])
     element(opened, "forget-failure").click()
     assert element(opened, "count").text == "400 shown"
+
+
+def test_a_kind_of_failure_shows_its_typical_members_and_its_causes(opened: Browser) -> None:
+    kinds = opened.find_elements(By.CLASS_NAME, "kind")
+    assert len(kinds) == 3
+    for kind, described in zip(kinds, EVIDENCE.clusters, strict=True):
+        words = [tile.get_attribute("title") for tile in kind.find_elements(By.CLASS_NAME, "tile")]
+        assert [int(text.split(",")[0].split()[-1]) for text in words] == described["typical"]
+    buttons = [kind.find_element(By.CSS_SELECTOR, ":scope > button") for kind in kinds]
+    assert [button.is_enabled() for button in buttons] == [True, True, False]
+    choose(opened, "by-given", "3")
+    buttons[1].click()
+    assert EVIDENCE.driven_clusters is not None
+    causes = [place for place in EVIDENCE.causes if EVIDENCE.driven_clusters[place] == 1]
+    until(lambda: element(opened, "count").text == f"{len(causes)} shown")
+    press(opened, Keys.HOME)
+    assert active(opened) == example(causes[0])
+    choose(opened, "by-mark", "")
+    assert element(opened, "count").text == "200 shown"
 
 
 def test_only_rows_in_sight_exist_and_the_last_one_can_be_reached(opened: Browser) -> None:

@@ -712,6 +712,10 @@ def test_a_reference_gets_the_curvature_that_it_asks_for() -> None:
         ),
         ({"method": "erase"}, "identification 'request' scores no examples: say which causes"),
         (
+            {"method": "erase", "selection": "class", "failures__clusters": 3},
+            "failures.clusters is 3, and the identification 'request' scores no examples, by which the causes",
+        ),
+        (
             {"identifications__loss__selection": None, "method": "loss-ssse"},
             "identification 'loss' names no selection: say which causes",
         ),

@@ -35,6 +35,7 @@ from modelrepair.selection import candidates, select_causes
 from modelrepair.settings.base import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
+from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.posterior import UpdatePosterior
@@ -151,6 +152,11 @@ def repair(
         "training.weight_decay": subject.weight_decay or 0.0 if weight_decay is None else weight_decay,
     }
     stages = stage_settings(read_parameters(PARAMETERS, {**changes, **settings}))
+    if (clusters := cast(SplitFailures, stages["split-failures"]).failures).clustered:
+        raise RepairError(
+            f"failures.clusters is {clusters.clusters}, and failures are divided by the pipeline alone: leave it "
+            "out, or give the failures of one kind at a time"
+        )
     description = cast(Description, stages["evaluate"])
     split = _split(subject.model, given, tests, required=description.scored, seed=seed)
     operation = _Operation(

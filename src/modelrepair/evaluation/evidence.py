@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelrepair.data.sentences import in_words as sentence
 from modelrepair.errors import RepairError
 from modelrepair.settings.failures import CkaSettings
+from modelrepair.splits.clusters import numbered_names
 
 if TYPE_CHECKING:
     from modelrepair.knowledge.contrast import Contrasts
@@ -152,6 +153,10 @@ class Evidence:
         cka: how facts are assessed; None where they are not.
         single_edits: what each of some edits does by itself; None where none were made.
         edits_in_a_row: what edits do one after another; None where none were made.
+        clusters: what each cluster of failures is (`splits.clusters.describe_clusters`); nothing where they are not
+            divided.
+        failure_clusters: (t,) the cluster of each test example that fails, -1 of others; None likewise.
+        driven_clusters: (n,) the cluster that each training example drives most; None where scores are not by cluster.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -188,6 +193,9 @@ class Evidence:
     cka: CkaSettings | None = None
     single_edits: SingleEdits | None = None
     edits_in_a_row: EditsInARow | None = None
+    clusters: tuple[dict[str, Any], ...] = ()
+    failure_clusters: NDArray[np.int64] | None = None
+    driven_clusters: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}
@@ -202,6 +210,7 @@ class Evidence:
                 "scores": self.scores,
                 "numbers": self.training_numbers,
                 "facts": self.training_facts,
+                "driven clusters": self.driven_clusters,
                 **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
                 **{f"marks of what is right {when}": of.training_correct for when, of in answers.items()},
@@ -215,6 +224,7 @@ class Evidence:
                 "facts": self.test_facts,
                 "relations": self.test_relations,
                 **{f"likeliest words {when}": of.likeliest for when, of in answers.items()},
+                "clusters": self.failure_clusters,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},
                 **{f"predictions {when}": of.test_predictions for when, of in answers.items()},
                 **{f"marks of additions {when}": of.additions_on for when, of in answers.items()},
@@ -236,6 +246,11 @@ class Evidence:
     def has_attributes(self) -> bool:
         """Whether an example has k yes/no attributes instead of one class."""
         return self.test_labels.ndim == 2
+
+    @property
+    def cluster_names(self) -> list[str]:
+        """Numbered names of the clusters of failures."""
+        return numbered_names(self.clusters)
 
     @property
     def training_shown(self) -> Inputs:
@@ -285,6 +300,9 @@ def gather(
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
     edits_in_a_row: EditsInARow | None = None,
+    clusters: Sequence[dict[str, Any]] = (),
+    failure_clusters: ArrayLike | None = None,
+    driven_clusters: ArrayLike | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -301,7 +319,7 @@ def gather(
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         assessment: against what facts are assessed; None where they are not.
-        single_edits, edits_in_a_row: as in `Evidence`.
+        single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -359,6 +377,9 @@ def gather(
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
         edits_in_a_row=edits_in_a_row,
+        clusters=tuple(clusters),
+        failure_clusters=None if failure_clusters is None else np.asarray(failure_clusters, dtype=np.int64),
+        driven_clusters=None if driven_clusters is None else np.asarray(driven_clusters, dtype=np.int64),
     )
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.valuation.features import penultimate_features
+from modelrepair.valuation.features import last_layer_gradients
 
 MOST_SUSPECTS, MOST_FAILURES = 10_000, 500
 
@@ -80,23 +78,8 @@ def pull(model: TrainedModel, suspects: Examples, failures: Examples) -> NDArray
     Raises:
         RepairError: if the network ends in no linear layer, or that is not applied to one vector an example.
     """
-    (features, slopes), (others, their_slopes) = (_factors(model, side) for side in (suspects, failures))
+    (features, slopes), (others, their_slopes) = (
+        last_layer_gradients(model, side) for side in (suspects, failures)
+    )
     products: NDArray[np.float32] = (-(slopes @ their_slopes.T) * (features @ others.T)).float().cpu().numpy()
     return products
-
-
-def _factors(model: TrainedModel, examples: Examples) -> tuple[Tensor, Tensor]:
-    """(n, f) φ and (n, k) e of n examples."""
-    slopes = []
-    for _, inputs, targets in model.batches(examples):
-        with torch.no_grad():
-            outputs = model.network(inputs)
-        if outputs.ndim != 2:
-            raise RepairError(
-                f"the network's outputs for {len(inputs)} examples are of shape {tuple(outputs.shape)}: the last layer "
-                "is looked at where it makes one vector for each"
-            )
-        outputs.requires_grad_()
-        with torch.enable_grad():
-            slopes += torch.autograd.grad(model.log_likelihood(outputs, targets).sum(), outputs)
-    return penultimate_features(model, examples), torch.cat(slopes)

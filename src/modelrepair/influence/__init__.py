@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
+from modelrepair.influence.clusters import Combined, combine, of_each_cluster
 from modelrepair.influence.confident_learning import ConfidentLearning
 from modelrepair.influence.expectation import ExpectedLossChange
 from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
@@ -39,6 +40,7 @@ INFLUENCES: dict[str, type[Influence]] = {
 
 __all__ = [
     "INFLUENCES",
+    "Combined",
     "ConfidentLearning",
     "ExpectedLossChange",
     "Influence",
@@ -56,8 +58,10 @@ __all__ = [
     "SelfInfluence",
     "SgdInfluence",
     "TruncatedMonteCarlo",
+    "combine",
     "influence_scores",
     "mixture_log_odds",
+    "of_each_cluster",
 ]
 
 

@@ -72,6 +72,16 @@ def discovery_examples(root: Path) -> tuple[Examples, Examples]:
     )
 
 
+def failure_clusters(root: Path) -> NDArray[np.int64] | None:
+    """(m,) from 0, the cluster of each failure that methods may see, as `discovery_examples` has them; None where they
+    are not divided."""
+    table = failures(root, "discovery")
+    if "cluster" not in table:
+        return None
+    clusters: NDArray[np.int64] = table.loc[table["is_query"], "cluster"].to_numpy(dtype=np.int64)
+    return clusters
+
+
 def reserved_examples(root: Path) -> Examples:
     """The test examples that were set aside as clean, for methods that need some."""
     return test_examples(root, failures(root, "reserved"))
@@ -85,6 +95,11 @@ def failures(root: Path, part: str) -> pd.DataFrame:
 def known_causes(root: Path) -> NDArray[np.int64]:
     """Positions, among the training examples, of the causes that are known beforehand."""
     return read_table(root / "data" / "known" / "causes.parquet")["position"].to_numpy(dtype=np.int64)
+
+
+def posterior_folders(folder: Path, count: int) -> list[Path]:
+    """Where, below the folder of the posteriors, that of each of several clusters of failures is."""
+    return [folder / f"cluster-{number}" for number in range(count)]
 
 
 def dataset_description(root: Path) -> dict[str, Any]:

@@ -47,8 +47,19 @@ class FailuresSettings(Settings):
     detect: Literal["answer", "cka"] = "answer"
     """What a failure is. answer: an example that the model has wrong. cka: of facts, one that it does not hold by
     `cka`, whatever it answers."""
+    clusters: Annotated[
+        Count | Literal["auto", "none"], expect("a whole number of 1 or more, auto, or none")
+    ] = "none"
+    """Into so many clusters the failures that methods are shown are divided, by how they fail, and causes are sought
+    for each, so that a rare kind of failure counts as much as a frequent one. auto: as many as lie apart best, 8 at
+    most. none, as 1: all failures are one."""
     cka: CkaSettings = CkaSettings()
     """How facts are assessed, as failures and when results are measured."""
+
+    @property
+    def clustered(self) -> bool:
+        """Whether there may be several clusters."""
+        return self.clusters not in ("none", 1)
 
 
 class SplitFailures(Settings):

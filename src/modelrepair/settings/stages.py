@@ -95,6 +95,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 f"evaluation.{wish} is {count}, and the treatment {names['treatment']!r} makes no edits: set it to 0, "
                 "or choose knowledge-editor"
             )
+    if parameters.failures.clustered and not scored:
+        raise RepairError(
+            f"failures.clusters is {parameters.failures.clusters}, and the identification {name!r} scores no "
+            "examples, by which the causes of each could be told: set it to none, or choose another identification"
+        )
     known = _known(parameters, identification, name, corruption)
     _check_trajectory(identification, parameters)
 
@@ -160,6 +165,11 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 "reference": parameters.reference,
                 "seed": str(seed),
                 **({} if parameters.known is None else {"known": parameters.known}),
+                **(
+                    {"failures.clusters": str(parameters.failures.clusters)}
+                    if parameters.failures.clustered
+                    else {}
+                ),
             },
         ),
     }

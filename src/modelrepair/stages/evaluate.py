@@ -47,6 +47,8 @@ def main(stage: Stage) -> None:
     base, unseen = load_model(root / "models/base")[0], test_examples(root, tests)
     described = dataset_description(root)
     causes = read_table(root / "data/causes/causes.parquet")
+    ranked = read_table(root / "data/scores/scores.parquet") if scored else pd.DataFrame()
+    divided = root / "data/failures/clusters.json"
     corruption = read_json(root / "data/corrupted/corruption.json")
     evidence = gather(
         base=base,
@@ -64,7 +66,7 @@ def main(stage: Stage) -> None:
         true_labels=label_array(training["true_label"]),
         is_corrupted=training["is_corrupted"],
         corrupted_by=training.get("corruption"),
-        scores=read_table(root / "data/scores/scores.parquet")["score"] if scored else None,
+        scores=ranked.get("score"),
         causes=causes["position"],
         corrections=causes.get("new_label"),
         roles=tests["role"],
@@ -76,6 +78,9 @@ def main(stage: Stage) -> None:
         attacker_class=attacker_class,
         assessment=make_assessment(settings, tests, training, described),
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
+        clusters=read_json(divided) if divided.exists() else (),
+        failure_clusters=tests.get("cluster"),
+        driven_clusters=ranked.get("cluster"),
         relearning=settings.measured.relearning_steps,
         seed=settings.seed,
     )

@@ -15,7 +15,8 @@ def main(stage: Stage) -> None:
     rule = settings.selection
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
     table = candidates(read_table(stage.root / "data/corrupted/train.parquet"), classes)
-    scores = read_table(stage.root / "data/scores/scores.parquet")["score"].to_numpy()
+    ranked = read_table(stage.root / "data/scores/scores.parquet")
+    scores = ranked["score"].to_numpy()
     known = read_table(stage.root / "data/known/causes.parquet")
     causes = select_causes(scores, table, rule.chosen, known=known["position"].to_numpy(), **rule.options)
     told = corrections(table, classes, rule.chosen, **rule.options)
@@ -31,7 +32,9 @@ def main(stage: Stage) -> None:
         )
     with output_folder(stage.root / "data/causes") as folder:
         named = [name for name in ("example", "file", "row", "label") if name in table]
-        chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new)
+        # Where failures are divided, the cluster that each cause drives most.
+        driven = {name: ranked[name].to_numpy()[causes] for name in ("cluster",) if name in ranked}
+        chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new, **driven)
         write_table(folder / "causes.parquet", chosen)
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
     shared = {"position": causes, **new} if settings.for_reference else {"position": causes[:0]}

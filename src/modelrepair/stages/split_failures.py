@@ -1,15 +1,30 @@
 """Find the base model's failures on the test set, and keep some of them from every method."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
+from modelrepair.errors import RepairError
 from modelrepair.knowledge.contrast import assess, contrasts_of
+from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model
+from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import dataset_description, test_examples, test_rows, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
+from modelrepair.splits.clusters import (
+    GradientSpace,
+    cluster_counts,
+    describe_clusters,
+    find_clusters,
+    nearest_clusters,
+)
 from modelrepair.splits.failures import (
     NoFailures,
     failure_counts,
@@ -19,6 +34,7 @@ from modelrepair.splits.failures import (
 )
 from modelrepair.splits.listed import listed_failures
 from modelrepair.splits.prompts import answers_in_words
+from modelrepair.valuation.features import last_layer_gradients
 
 
 def main(stage: Stage) -> None:
@@ -78,6 +94,10 @@ def main(stage: Stage) -> None:
         with output_file(stage.root / "metrics/failures.json") as path:
             write_json(path, {"query": 0, "accuracy": correct.mean(), "note": str(good_news)}, checksum=False)
         raise
+    clusters: list[dict[str, Any]] = []
+    if settings.failures.clustered:
+        numbers, clusters = divide(settings, model, examples, table, split, classes)
+        split = split.assign(cluster=numbers) if clusters else split
     tables = failure_tables(table, split)
     if settings.failures.most_reserved is not None:
         reserved, most = tables["reserved"], settings.failures.most_reserved
@@ -88,12 +108,60 @@ def main(stage: Stage) -> None:
     with output_folder(stage.root / "data/failures") as folder:
         for part, rows in tables.items():
             write_table(folder / f"{part}.parquet", rows)
+        if clusters:
+            write_json(folder / "clusters.json", clusters)
     counts = failure_counts(table, split, classes)
     with output_file(stage.root / "metrics/failures.json") as path:
-        write_json(path, {"accuracy": correct.mean(), **counts}, checksum=False)
+        write_json(path, {"accuracy": correct.mean(), **counts, **cluster_counts(clusters)}, checksum=False)
     print(
         f"{counts['query']} failures to find the causes of, {counts['holdout']} held out to judge the repair by"
     )
+
+
+def divide(
+    settings: SplitFailures,
+    model: TrainedModel,
+    examples: Examples,
+    table: pd.DataFrame,
+    split: pd.DataFrame,
+    classes: Sequence[str],
+) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+    """The cluster of each failure, -1 of other examples, and what each cluster is; none of them if there is but one.
+
+    Found among the failures that methods are shown; those that are held out belong to the nearest.
+    """
+    if examples.targets.ndim == 2:
+        raise RepairError(
+            f"failures.clusters is {settings.failures.clusters}, which tells failures apart by the classes that are "
+            "confused, but these examples have attributes: set it to none"
+        )
+    query, held_out = (np.flatnonzero(split["role"] == role) for role in ("query", "holdout"))
+    numbers = np.full(len(split), -1, dtype=np.int64)
+    if not len(query):
+        return numbers, []
+    features, slopes = (part.cpu().numpy() for part in last_layer_gradients(model, examples.subset(query)))
+    space = GradientSpace(features, slopes)
+    clusters = find_clusters(space.place(features, slopes), settings.failures.clusters, settings.seed)
+    for number, silhouette in clusters.silhouettes.items():
+        print(f"{number} clusters: mean silhouette {silhouette:.3f}")
+    if len(clusters) == 1:
+        print("the failures are one cluster: causes are sought for all together")
+        return numbers, []
+    numbers[query] = clusters.numbers
+    if len(held_out):
+        apart = (part.cpu().numpy() for part in last_layer_gradients(model, examples.subset(held_out)))
+        numbers[held_out] = nearest_clusters(space.place(*apart), clusters)
+    answers = model.likelihood.predictions(model.outputs(examples.subset(query))).cpu().numpy()
+    described = describe_clusters(
+        clusters, examples.targets[query], answers, table["example"].to_numpy()[query], classes
+    )
+    for number, one in enumerate(described):
+        one["held_out"] = int((numbers[held_out] == number).sum())
+        print(
+            f"cluster {number + 1}: {one['size']} failures, {one['share']:.0%} of them {one['name']}; of those held "
+            f"out {one['held_out']} are nearest to it"
+        )
+    return numbers, described
 
 
 if __name__ == "__main__":

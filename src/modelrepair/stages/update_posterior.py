@@ -1,5 +1,7 @@
 """Insert the failures, or other evidence of what is right, into the base model's posterior."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,13 @@ from modelrepair.curvature.sensitivity import in_words
 from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model, save_model
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.models.workspace import discovery_examples, reserved_examples, training_examples
+from modelrepair.models.workspace import (
+    discovery_examples,
+    failure_clusters,
+    posterior_folders,
+    reserved_examples,
+    training_examples,
+)
 from modelrepair.pipeline.artifacts import output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.posterior import (
@@ -29,33 +37,58 @@ def main(stage: Stage) -> None:
     model, description = load_model(stage.root / "models/base")
     oversight = Oversight(checkpoint=stage.checkpoint())
     # Scores that look at no posterior, such as the plain loss, need none.
-    edited = insert(stage, settings, model, oversight) if settings.posterior.inserts else None
+    edited = insert(stage, settings, model, oversight) if settings.posterior.inserts else []
     effects = each_alone(stage, settings, model) if settings.posterior.alone else None
     with output_folder(stage.root / "models/posterior") as folder:
-        save_model(folder, edited.model if edited else model, description)
-        if edited and edited.gaussians:
-            save_precisions(folder, *edited.gaussians)
+        if not edited:
+            save_model(folder, model, description)
+        # Of several clusters of failures each has a folder of its own.
+        places = posterior_folders(folder, len(edited)) if len(edited) > 1 else [folder]
+        for place, one in zip(places, edited, strict=False):
+            place.mkdir(exist_ok=True)
+            save_model(place, one.model, description)
+            if one.gaussians:
+                save_precisions(place, *one.gaussians)
         if effects is not None:
             write_array(folder / "own_effects.npy", effects)
 
 
-def insert(stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight) -> Edited:
+def insert(
+    stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight
+) -> list[Edited]:
+    """The posterior with the evidence, or with that of each cluster of failures alone."""
     _, failures = discovery_examples(stage.root)
-    evidence = evidence_of(settings, failures, lambda: reserved_examples(stage.root))
     training, _ = training_examples(stage.root)
+    clusters = failure_clusters(stage.root) if settings.evidence == "failures" else None
+    fetched: dict[tuple[str, float], Curvature] = {}
 
-    def curvature(name: str, damping: float) -> Curvature:
-        fitted = load_curvature(name, stage.root / "models/fisher" / name, model, training, damping)
-        if damping:
-            say_sensitivity(settings, model, evidence, training, fitted)
-        return fitted
+    def insert_one(evidence: Examples, oversight: Oversight) -> Edited:
+        def curvature(name: str, damping: float) -> Curvature:
+            if (name, damping) not in fetched:
+                place = stage.root / "models/fisher" / name
+                fetched[name, damping] = load_curvature(name, place, model, training, damping)
+                # Of several clusters for the largest alone: it takes two solutions more.
+                if damping:
+                    say_sensitivity(settings, model, evidence, training, fetched[name, damping])
+            return fetched[name, damping]
 
-    edited = insert_evidence(
-        settings, model, evidence, training, curvature=curvature, seed=settings.seed, oversight=oversight
-    )
-    for name, loss in edited.candidates.items():
-        print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))
-    return edited
+        edited = insert_evidence(
+            settings, model, evidence, training, curvature=curvature, seed=settings.seed, oversight=oversight
+        )
+        for name, loss in edited.candidates.items():
+            print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))
+        return edited
+
+    if clusters is None:
+        return [insert_one(evidence_of(settings, failures, lambda: reserved_examples(stage.root)), oversight)]
+    each = []
+    for number in range(int(clusters.max()) + 1):
+        evidence = failures.subset(clusters == number)
+        print(f"cluster {number + 1}: {len(evidence)} failures", flush=True)
+        assert oversight.checkpoint is not None
+        part = replace(oversight, checkpoint=oversight.checkpoint.part(f"cluster-{number}"))
+        each.append(insert_one(evidence, part))
+    return each
 
 
 def each_alone(stage: Stage, settings: UpdatePosterior, model: TrainedModel) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The features on which the last linear layer of a network decides, and what all valuations check of such."""
+"""The features on which a network's last linear layer decides, its gradients, and what valuations check of such."""
 
 from __future__ import annotations
 
@@ -64,6 +64,34 @@ def penultimate_features(model: TrainedModel, examples: Examples) -> Tensor:
         for hook in hooks:
             hook.remove()
     return rows.whole()
+
+
+def last_layer_gradients(model: TrainedModel, examples: Examples) -> tuple[Tensor, Tensor]:
+    """(n, f) φ and (n, k) e, of which the gradients of the log-likelihood by the last layer's weights W are made.
+
+    With φ the input of that layer and e = ∂ log p / ∂ outputs, ∇_W log p(z | θ̂) = e φᵀ, so the product of two of these
+    is ⟨eᵢ, eⱼ⟩⟨φᵢ, φⱼ⟩, and nobody need write the (k, f) matrices down.
+
+    Args:
+        model: at θ̂, with a network whose outputs are those of its last linear layer.
+        examples: n of them, at least one.
+
+    Raises:
+        RepairError: if the network ends in no linear layer, or that is not applied to one vector an example.
+    """
+    slopes = []
+    for _, inputs, targets in model.batches(examples):
+        with torch.no_grad():
+            outputs = model.network(inputs)
+        if outputs.ndim != 2:
+            raise RepairError(
+                f"the network's outputs for {len(inputs)} examples are of shape {tuple(outputs.shape)}: the last layer "
+                "is looked at where it makes one vector for each"
+            )
+        outputs.requires_grad_()
+        with torch.enable_grad():
+            slopes += torch.autograd.grad(model.log_likelihood(outputs, targets).sum(), outputs)
+    return penultimate_features(model, examples), torch.cat(slopes)
 
 
 def labelled_features(

@@ -11,6 +11,7 @@ from typing import Any
 
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.measures import (
+    clusters,
     correction,
     erasure,
     facts,
@@ -26,6 +27,7 @@ Measure = Callable[[Evidence], dict[str, Any] | None]
 MEASURES: dict[str, Measure] = {
     "identification": identification.measure,
     "repair": repair.measure,
+    "clusters": clusters.measure,
     "reference": reference.measure,
     "correction": correction.measure,
     "erasure": erasure.measure,

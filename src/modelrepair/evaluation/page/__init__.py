@@ -24,7 +24,7 @@ from modelrepair.evaluation.page import columns, overview
 from modelrepair.evaluation.page.sprites import COLUMNS, draw_sheets
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("marks.js", "suspects.js", "list.js", "record.js", "failures.js", "page.js")
+SCRIPTS = ("marks.js", "suspects.js", "list.js", "record.js", "failures.js", "kinds.js", "page.js")
 # Of PNG; as text they take a third more.
 SUSPECT_BYTES, TEST_BYTES = 1_200_000, 250_000
 
@@ -97,6 +97,8 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
         },
         "columns": COLUMNS,
     }
+    if evidence.clusters:
+        records["clusters"] = columns.clusters(evidence, links)
     records["labels"] = labels.texts
     text = _as_text(records)
     class_rows, left_out = overview.classes(evidence)
@@ -119,6 +121,7 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
         confusions=overview.confusions(evidence),
         charts=overview.charts(evidence),
         marks=overview.marks(evidence),
+        kinds=overview.kinds(evidence),
     )
     path.write_text(page, encoding="utf-8", errors="replace")
 

@@ -54,7 +54,7 @@ def suspects(evidence: Evidence, links: Links, labels: Labels) -> Columns:
         belief_before, belief_after: the probability of the given label in thousandths; score; taken: 1 for what was
         taken as a cause; new: the class that a person gave it, -1 without; wrong, true: where the truth is known;
         drives: up to 6 failures by their place in `failures`, the most driven first; text: what a vector or a list of
-        ids holds.
+        ids holds; cluster: the one that it drives most, where scores are by cluster.
     """
     rows = links.suspects
     taken = np.zeros(len(evidence.given_labels), dtype=np.int64)
@@ -78,6 +78,7 @@ def suspects(evidence: Evidence, links: Links, labels: Labels) -> Columns:
         "true": labels.numbers(_chosen(evidence.true_labels, rows)),
         "drives": None if links.pull is None else _strongest(links.pull, MOST_DRIVEN),
         "text": _in_words(evidence.training_shown, rows),
+        **({} if evidence.driven_clusters is None else {"cluster": evidence.driven_clusters[rows].tolist()}),
     }
 
 
@@ -85,6 +86,12 @@ def failures(evidence: Evidence, links: Links, labels: Labels) -> Columns:
     """A row for each failure: `tests`, and causes: up to 12 suspects by their place, the strongest first."""
     causes = None if links.pull is None else _strongest(links.pull.T, MOST_CAUSES)
     return {**tests(evidence, links.failures, labels), "causes": causes}
+
+
+def clusters(evidence: Evidence, links: Links) -> list[list[int]]:
+    """Of each cluster of failures its typical members by their place in `failures`, those of them that are there."""
+    place = {number: row for row, number in enumerate(_numbers(evidence.test_numbers, links.failures))}
+    return [[place[number] for number in one["typical"] if number in place] for one in evidence.clusters]
 
 
 def changed(evidence: Evidence) -> dict[str, tuple[NDArray[np.int64], int]]:

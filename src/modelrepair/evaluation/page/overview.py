@@ -48,6 +48,18 @@ class Row:
     broken: int | None = None
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A cluster of failures: how the models answer those held out that are nearest to it, how many it has, of what
+    share of them its name is, and how many causes drive it most, None where nothing was scored by cluster."""
+
+    row: Row
+    size: int
+    share: float
+    held_out: int
+    causes: int | None
+
+
 def models(evidence: Evidence) -> list[Answers]:
     """The base model, the repaired one and, where there is one, the reference."""
     return [
@@ -134,6 +146,26 @@ def confusions(evidence: Evidence) -> list[tuple[str, str, int, int]]:
         (evidence.class_names[pair // number], evidence.class_names[pair % number], before, after)
         for pair, (before, after) in worst
     ]
+
+
+def kinds(evidence: Evidence) -> list[Kind]:
+    """A row for each cluster of failures, on those held out that are nearest to it; none where they are not divided."""
+    if evidence.failure_clusters is None:
+        return []
+    driven = evidence.driven_clusters
+    found = []
+    for number, (name, one) in enumerate(zip(evidence.cluster_names, evidence.clusters, strict=True)):
+        held_out = np.flatnonzero((evidence.failure_clusters == number) & (evidence.roles == "holdout"))
+        found.append(
+            Kind(
+                Row(name, tuple(_share(evidence, answers, held_out) for answers in models(evidence))),
+                size=one["size"],
+                share=one["share"],
+                held_out=len(held_out),
+                causes=None if driven is None else int(np.sum(driven[evidence.causes] == number)),
+            )
+        )
+    return found
 
 
 def charts(evidence: Evidence) -> list[Chart]:

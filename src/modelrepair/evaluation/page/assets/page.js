@@ -23,6 +23,8 @@ function passes(position) {
   const given = byId("by-given").value, answer = byId("by-answer").value, mark = byId("by-mark").value;
   const wanted = byId("by-number").value.trim();
   if (wanted && !String(suspects.example[position]).startsWith(wanted)) return false;
+  const cluster = byId("by-cluster") ? byId("by-cluster").value : "";
+  if (cluster !== "" && suspects.cluster[position] !== Number(cluster)) return false;
   if (given !== "" && suspects.given[position] !== Number(given)) return false;
   if (answer && suspects.after) {
     if (answer === "same" && suspects.after[position] !== suspects.given[position]) return false;
@@ -136,6 +138,17 @@ function showFailure(row) {
   byId("list").focus({ preventScroll: true });
 }
 
+// The causes of one kind of failure, as this run took them.
+function showKind(number) {
+  byId("filters").reset();
+  byId("by-cluster").value = number;
+  byId("by-mark").value = "taken";
+  failure = null;
+  refresh();
+  byId("review").scrollIntoView();
+  byId("list").focus({ preventScroll: true });
+}
+
 function showSuspect(position) {
   if (!list.shown.includes(position)) {
     byId("filters").reset();
@@ -237,3 +250,4 @@ byId("budget").value = marks.budget;
 refresh();
 updated();
 new Failures(showFailure, showSuspect);
+new Kinds(showFailure, showKind);
