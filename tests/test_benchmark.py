@@ -201,15 +201,16 @@ class TestSeparation:
         pairs: dict[str, set[tuple[str, ...]]] = {"development": set(), "report": set()}
         for case in content:
             seeds[case["kind"]] |= set(case["seeds"])
-            name = case["parameters"]["corruption"]
-            corruption = case["parameters"][f"corruptions.{name}"]
-            if corruption["kind"] in ("input-noise", "adversarial"):
-                pairs[case["kind"]] |= {(number,) for number in corruption["classes"]}
-            if corruption["kind"] == "interclass-confusion":
-                pairs[case["kind"]].add(tuple(sorted(corruption["classes"])))
-            matrix = corruption.get("confusion_matrix")
-            if isinstance(matrix, dict):
-                pairs[case["kind"]] |= {tuple(sorted((a, b))) for a, row in matrix.items() for b in row}
+            chosen = case["parameters"]["corruption"]
+            for name in [chosen] if isinstance(chosen, str) else chosen:
+                corruption = case["parameters"][f"corruptions.{name}"]
+                if corruption["kind"] in ("input-noise", "adversarial"):
+                    pairs[case["kind"]] |= {(number,) for number in corruption["classes"]}
+                if corruption["kind"] == "interclass-confusion":
+                    pairs[case["kind"]].add(tuple(sorted(corruption["classes"])))
+                matrix = corruption.get("confusion_matrix")
+                if isinstance(matrix, dict):
+                    pairs[case["kind"]] |= {tuple(sorted((a, b))) for a, row in matrix.items() for b in row}
         assert seeds["development"]
         assert seeds["report"]
         assert not seeds["development"] & seeds["report"]

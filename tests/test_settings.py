@@ -425,7 +425,7 @@ def test_every_stage_gets_its_own() -> None:
             "seed": "0",
         },
         "seed": 0,
-        "measured": {"relearning_steps": 0, "single_edits": 0},
+        "measured": {"relearning_steps": 0, "single_edits": 0, "edits_in_a_row": 0},
         "cka": None,
     }
 
