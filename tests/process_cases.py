@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import gather
+from modelrepair.evaluation.gathering import gather
 from modelrepair.gradients.products import matrix_product
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax

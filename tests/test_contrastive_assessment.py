@@ -15,7 +15,7 @@ from conftest import ROOT
 from evidence_cases import CLASSES
 from modelrepair.data.sentences import in_words
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import Assessment, gather
+from modelrepair.evaluation.gathering import Assessment, gather
 from modelrepair.evaluation.measures.knowledge import (
     failures_told,
     knowledge_of_facts,

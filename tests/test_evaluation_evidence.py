@@ -12,7 +12,8 @@ import torch
 
 from evidence_cases import CASES, CLASSES, COURSE, MULTIPLE, answers
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import Evidence, gather
+from modelrepair.evaluation.evidence import Evidence
+from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.measures import MEASURES, measure_all
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.examples import Examples

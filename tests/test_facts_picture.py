@@ -12,7 +12,8 @@ import pytest
 
 from evidence_cases import AFTER, BEFORE, CLASSES, COUNT, NO_SCORES, NO_TRUTH, SCORES, TRUE
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import Answers, gather
+from modelrepair.evaluation.evidence import Answers
+from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.pictures import PICTURES, facts
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax

@@ -24,7 +24,8 @@ from modelrepair.adapters import Subject, as_examples, as_further_examples, as_s
 from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.evaluation.evidence import Evidence, gather
+from modelrepair.evaluation.evidence import Evidence
+from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.measures import measure_all
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.examples import Examples, chosen_positions

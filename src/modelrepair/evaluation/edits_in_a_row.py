@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import EditsInARow
-from modelrepair.evaluation.single_edits import MOST_OTHERS
+from modelrepair.evaluation.single_edits import asked_of
 from modelrepair.knowledge.editing import Editor, Values
 from modelrepair.models.examples import Examples
 
@@ -43,9 +43,7 @@ def edits_in_a_row(
         rng: draws.
     """
     chosen = rng.permutation(edits)[:most]
-    of_edited = np.isin(facts[probes], facts[chosen])
-    others = rng.permutation(probes[~of_edited])[:MOST_OTHERS]
-    asked = np.sort(np.concatenate([probes[of_edited], others]))
+    asked = asked_of(chosen, facts, probes, rng)
     model = editor.model
     sentences, wanted = tests.batch(chosen, device=model.device, dtype=model.dtype)
     questions, _ = tests.batch(asked, device=model.device, dtype=model.dtype)

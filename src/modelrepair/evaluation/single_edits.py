@@ -39,9 +39,7 @@ def single_edits(
         rng: draws.
     """
     chosen = np.sort(rng.permutation(edits)[:most])
-    of_edited = np.isin(facts[probes], facts[chosen])
-    others = rng.permutation(probes[~of_edited])[:MOST_OTHERS]
-    asked = np.sort(np.concatenate([probes[of_edited], others]))
+    asked = asked_of(chosen, facts, probes, rng)
     model = editor.model
     sentences, wanted = tests.batch(chosen, device=model.device, dtype=model.dtype)
     questions, _ = tests.batch(asked, device=model.device, dtype=model.dtype)
@@ -54,6 +52,15 @@ def single_edits(
             for place in range(len(some))
         ]
     return SingleEdits(chosen, asked, _array(torch.cat(said)), _array(torch.stack(answers)))
+
+
+def asked_of(
+    chosen: NDArray[np.int64], facts: NDArray[np.int64], probes: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Positions of the probes that ask for facts of the chosen sentences, and of 1,000 random others at most."""
+    of_edited = np.isin(facts[probes], facts[chosen])
+    others = rng.permutation(probes[~of_edited])[:MOST_OTHERS]
+    return np.sort(np.concatenate([probes[of_edited], others]))
 
 
 def _array(values: torch.Tensor) -> NDArray[np.int64]:

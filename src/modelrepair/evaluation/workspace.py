@@ -10,7 +10,8 @@ import pandas as pd
 
 from modelrepair.data.randomness import generator
 from modelrepair.evaluation.edits_in_a_row import edits_in_a_row
-from modelrepair.evaluation.evidence import Assessment, EditsInARow, SingleEdits
+from modelrepair.evaluation.evidence import EditsInARow, SingleEdits
+from modelrepair.evaluation.gathering import Assessment
 from modelrepair.evaluation.single_edits import single_edits
 from modelrepair.knowledge.contrast import adversaries, contrasts_of
 from modelrepair.knowledge.files import load_editor
@@ -44,10 +45,12 @@ def make_assessment(
     return Assessment(settings.cka, contrasts.at(asked), others)
 
 
-def read_single_edits(
+def read_edits(
     root: Path, settings: Description, base: TrainedModel, unseen: Examples, tests: pd.DataFrame
-) -> SingleEdits | None:
-    """What single edits of some failures do, by the editor that the treatment left; None if nobody wants to know.
+) -> tuple[SingleEdits | None, EditsInARow | None]:
+    """What edits of some failures do, each by itself and one after another, by the editor that the treatment left.
+
+    None of what nobody wants to know.
 
     Args:
         root: of the pipeline.
@@ -59,35 +62,22 @@ def read_single_edits(
     Raises:
         RepairError: if the editor is missing or damaged.
     """
-    if not settings.measured.single_edits:
-        return None
+    wanted = settings.measured
+    if not (wanted.single_edits or wanted.edits_in_a_row):
+        return None, None
     editor, loops = load_editor(root / "models/repaired/editor.safetensors", base)
-    return single_edits(
-        editor,
-        unseen,
-        tests["fact"].to_numpy(),
-        edits=np.flatnonzero(tests["role"] == "query"),
-        probes=np.flatnonzero(tests["part"] == "assessment"),
-        most=settings.measured.single_edits,
-        loops=loops,
-        rng=generator(settings.seed, "single edits"),
-    )
-
-
-def read_edits_in_a_row(
-    root: Path, settings: Description, base: TrainedModel, unseen: Examples, tests: pd.DataFrame
-) -> EditsInARow | None:
-    """What edits of some failures do one after another, likewise."""
-    if not settings.measured.edits_in_a_row:
-        return None
-    editor, loops = load_editor(root / "models/repaired/editor.safetensors", base)
-    return edits_in_a_row(
-        editor,
-        unseen,
-        tests["fact"].to_numpy(),
-        edits=np.flatnonzero(tests["role"] == "query"),
-        probes=np.flatnonzero(tests["part"] == "assessment"),
-        most=settings.measured.edits_in_a_row,
-        loops=loops,
-        rng=generator(settings.seed, "edits in a row"),
-    )
+    given = {
+        "edits": np.flatnonzero(tests["role"] == "query"),
+        "probes": np.flatnonzero(tests["part"] == "assessment"),
+    }
+    facts, seed = tests["fact"].to_numpy(), settings.seed
+    apart = in_a_row = None
+    if most := wanted.single_edits:
+        apart = single_edits(
+            editor, unseen, facts, **given, most=most, loops=loops, rng=generator(seed, "single edits")
+        )
+    if most := wanted.edits_in_a_row:
+        in_a_row = edits_in_a_row(
+            editor, unseen, facts, **given, most=most, loops=loops, rng=generator(seed, "edits in a row")
+        )
+    return apart, in_a_row

@@ -3,12 +3,12 @@
 import pandas as pd
 
 from modelrepair.data.classes import label_array
-from modelrepair.evaluation.evidence import gather
+from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.links import connect
 from modelrepair.evaluation.measures import intervals, measure_all
 from modelrepair.evaluation.page import Run, write_page
 from modelrepair.evaluation.pictures import draw_all
-from modelrepair.evaluation.workspace import make_assessment, read_edits_in_a_row, read_single_edits
+from modelrepair.evaluation.workspace import make_assessment, read_edits
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import (
     corrupted_domain,
@@ -50,10 +50,11 @@ def main(stage: Stage) -> None:
     ranked = read_table(root / "data/scores/scores.parquet") if scored else pd.DataFrame()
     divided = root / "data/failures/clusters.json"
     corruption = read_json(root / "data/corrupted/corruption.json")
+    single_edits, edits_in_a_row = read_edits(root, settings, base, unseen, tests)
     evidence = gather(
         base=base,
-        single_edits=read_single_edits(root, settings, base, unseen, tests),
-        edits_in_a_row=read_edits_in_a_row(root, settings, base, unseen, tests),
+        single_edits=single_edits,
+        edits_in_a_row=edits_in_a_row,
         repaired=load_model(root / "models/repaired")[0],
         training=examples,
         tests=unseen,
