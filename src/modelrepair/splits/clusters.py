@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +62,64 @@ class GradientSpace:
             _unit(values) @ basis for values, basis in zip((features, slopes), self._bases, strict=True)
         )
         return np.asarray(np.einsum("ni,nj->nij", confused, seen).reshape(len(seen), -1), dtype=np.float64)
+
+
+def divide_failures(
+    gradients: Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[Any]]],
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    roles: NDArray[np.str_],
+    count: int | Literal["auto", "none"],
+    seed: int,
+    *,
+    examples: NDArray[np.int64],
+    classes: Sequence[str],
+) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+    """Clusters of the failures that methods are shown; those that are held out belong to the nearest.
+
+    Args:
+        gradients: of positions, the factors φ and e of the last layer's gradients, as `GradientSpace` takes them.
+        labels, predictions: (m,) class numbers of test examples, right and as the model answers.
+        roles: (m,) "query" of failures that are shown, "holdout" of those that are not.
+        count, seed: as `find_clusters` takes them.
+        examples: (m,) their numbers in the data set.
+        classes: class names.
+
+    Returns:
+        (m,) the cluster of each failure, -1 of other examples; and what each cluster is, as `describe_clusters` says,
+        with how many failures that are held_out belong to it. Nothing is described if there is but one.
+
+    Raises:
+        RepairError: if examples have attributes instead of classes; see also `find_clusters`.
+    """
+    if labels.ndim == 2:
+        raise RepairError(
+            f"failures.clusters is {count}, which tells failures apart by the classes that are confused, but these "
+            "examples have attributes: set it to none"
+        )
+    query, held_out = (np.flatnonzero(roles == role) for role in ("query", "holdout"))
+    numbers = np.full(len(roles), -1, dtype=np.int64)
+    if not len(query):
+        return numbers, []
+    shown = gradients(query)
+    space = GradientSpace(*shown)
+    clusters = find_clusters(space.place(*shown), count, seed)
+    for number, silhouette in clusters.silhouettes.items():
+        print(f"{number} clusters: mean silhouette {silhouette:.3f}")
+    if len(clusters) == 1:
+        print("the failures are one cluster: causes are sought for all together")
+        return numbers, []
+    numbers[query] = clusters.numbers
+    if len(held_out):
+        numbers[held_out] = nearest_clusters(space.place(*gradients(held_out)), clusters)
+    described = describe_clusters(clusters, labels[query], predictions[query], examples[query], classes)
+    for number, one in enumerate(described):
+        one["held_out"] = int((numbers[held_out] == number).sum())
+        print(
+            f"cluster {number + 1}: {one['size']} failures, {one['share']:.0%} of them {one['name']}; of those held "
+            f"out {one['held_out']} are nearest to it"
+        )
+    return numbers, described
 
 
 def find_clusters(places: NDArray[np.float64], count: int | Literal["auto", "none"], seed: int) -> Clusters:

@@ -1,30 +1,19 @@
 """Find the base model's failures on the test set, and keep some of them from every method."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
-from modelrepair.errors import RepairError
 from modelrepair.knowledge.contrast import assess, contrasts_of
-from modelrepair.models.examples import Examples
 from modelrepair.models.files import load_model
-from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import dataset_description, test_examples, test_rows, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
-from modelrepair.splits.clusters import (
-    GradientSpace,
-    cluster_counts,
-    describe_clusters,
-    find_clusters,
-    nearest_clusters,
-)
+from modelrepair.splits.clusters import cluster_counts, divide_failures
 from modelrepair.splits.failures import (
     NoFailures,
     failure_counts,
@@ -96,7 +85,21 @@ def main(stage: Stage) -> None:
         raise
     clusters: list[dict[str, Any]] = []
     if settings.failures.clustered:
-        numbers, clusters = divide(settings, model, examples, table, split, classes)
+
+        def gradients(positions: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+            features, slopes = last_layer_gradients(model, examples.subset(positions))
+            return features.cpu().numpy(), slopes.cpu().numpy()
+
+        numbers, clusters = divide_failures(
+            gradients,
+            examples.targets,
+            model.likelihood.predictions(model.outputs(examples)).cpu().numpy(),
+            split["role"].to_numpy(str),
+            settings.failures.clusters,
+            settings.seed,
+            examples=table["example"].to_numpy(),
+            classes=classes,
+        )
         split = split.assign(cluster=numbers) if clusters else split
     tables = failure_tables(table, split)
     if settings.failures.most_reserved is not None:
@@ -116,52 +119,6 @@ def main(stage: Stage) -> None:
     print(
         f"{counts['query']} failures to find the causes of, {counts['holdout']} held out to judge the repair by"
     )
-
-
-def divide(
-    settings: SplitFailures,
-    model: TrainedModel,
-    examples: Examples,
-    table: pd.DataFrame,
-    split: pd.DataFrame,
-    classes: Sequence[str],
-) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
-    """The cluster of each failure, -1 of other examples, and what each cluster is; none of them if there is but one.
-
-    Found among the failures that methods are shown; those that are held out belong to the nearest.
-    """
-    if examples.targets.ndim == 2:
-        raise RepairError(
-            f"failures.clusters is {settings.failures.clusters}, which tells failures apart by the classes that are "
-            "confused, but these examples have attributes: set it to none"
-        )
-    query, held_out = (np.flatnonzero(split["role"] == role) for role in ("query", "holdout"))
-    numbers = np.full(len(split), -1, dtype=np.int64)
-    if not len(query):
-        return numbers, []
-    features, slopes = (part.cpu().numpy() for part in last_layer_gradients(model, examples.subset(query)))
-    space = GradientSpace(features, slopes)
-    clusters = find_clusters(space.place(features, slopes), settings.failures.clusters, settings.seed)
-    for number, silhouette in clusters.silhouettes.items():
-        print(f"{number} clusters: mean silhouette {silhouette:.3f}")
-    if len(clusters) == 1:
-        print("the failures are one cluster: causes are sought for all together")
-        return numbers, []
-    numbers[query] = clusters.numbers
-    if len(held_out):
-        apart = (part.cpu().numpy() for part in last_layer_gradients(model, examples.subset(held_out)))
-        numbers[held_out] = nearest_clusters(space.place(*apart), clusters)
-    answers = model.likelihood.predictions(model.outputs(examples.subset(query))).cpu().numpy()
-    described = describe_clusters(
-        clusters, examples.targets[query], answers, table["example"].to_numpy()[query], classes
-    )
-    for number, one in enumerate(described):
-        one["held_out"] = int((numbers[held_out] == number).sum())
-        print(
-            f"cluster {number + 1}: {one['size']} failures, {one['share']:.0%} of them {one['name']}; of those held "
-            f"out {one['held_out']} are nearest to it"
-        )
-    return numbers, described
 
 
 if __name__ == "__main__":

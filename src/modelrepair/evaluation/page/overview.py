@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import Answers, Evidence
-from modelrepair.evaluation.measures import intervals
+from modelrepair.evaluation.measures import clusters, intervals
 from modelrepair.evaluation.measures.identification import curves
 from modelrepair.evaluation.measures.repair import is_right, per_class_table
 from modelrepair.evaluation.page.charts import Chart, line_chart
@@ -150,19 +150,17 @@ def confusions(evidence: Evidence) -> list[tuple[str, str, int, int]]:
 
 def kinds(evidence: Evidence) -> list[Kind]:
     """A row for each cluster of failures, on those held out that are nearest to it; none where they are not divided."""
-    if evidence.failure_clusters is None:
-        return []
-    driven = evidence.driven_clusters
     found = []
-    for number, (name, one) in enumerate(zip(evidence.cluster_names, evidence.clusters, strict=True)):
+    counted = clusters.measure(evidence) or {}
+    for number, (one, (name, counts)) in enumerate(zip(evidence.clusters, counted.items(), strict=True)):
         held_out = np.flatnonzero((evidence.failure_clusters == number) & (evidence.roles == "holdout"))
         found.append(
             Kind(
                 Row(name, tuple(_share(evidence, answers, held_out) for answers in models(evidence))),
-                size=one["size"],
+                size=counts["query"],
                 share=one["share"],
-                held_out=len(held_out),
-                causes=None if driven is None else int(np.sum(driven[evidence.causes] == number)),
+                held_out=counts["holdout"],
+                causes=counts["causes"],
             )
         )
     return found
