@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "training set too small": (
         "prepare-data",
         {"dataset": "mnist-sample", "datasets.mnist-sample.training_per_class": 501},
-        "has only 500 images",
+        "has only 500 examples",
     ),
     "row above 1": (
         "corrupt-data",

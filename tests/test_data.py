@@ -91,7 +91,7 @@ def test_preparing_the_sample_imports_no_torch() -> None:
             "choose one of mnist-sample, mnist, fashion-mnist, cifar10, image-folder, npz",
         ),
         ({}, "dataset lacks source"),
-        ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 images"),
+        ({"source": "mnist-sample", "training_per_class": 501}, "class 0 has only 500 examples"),
         ({"source": "mnist-sample", "training_per_class": 500}, "leaves none to test on"),
         ({"source": "mnist-sample", "training_per_class": 0}, "whole number of 1 or more"),
         ({"source": "mnist", "training_per_class": 300}, "dataset lacks folder"),

@@ -444,7 +444,7 @@ def test_fractions_that_leave_nothing(tmp_path: Path) -> None:
         load(tmp_path, test_fraction=0.1)
     with pytest.raises(RepairError, match=r"test_fraction of 0\.9 takes 4 of the 4"):
         load(tmp_path, test_fraction=0.9)
-    with pytest.raises(RepairError, match="class 0 has only 3 images"):
+    with pytest.raises(RepairError, match="class 0 has only 3 examples"):
         load(tmp_path, test_fraction=0.25, training_per_class=4)
 
 

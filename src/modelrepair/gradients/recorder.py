@@ -374,14 +374,13 @@ class Recorder:
     def _held_one_by_one(self, inputs: Tensor, targets: Tensor, objective: Objective) -> int:
         """Bytes that another example adds where `_one_by_one` holds most."""
         most = []
-        # A first run may make what later ones find there.
-        for repeats in (1, 1, 2):
+        for repeats in (1, 2):
             chosen = inputs.repeat(repeats, *[1] * (inputs.ndim - 1)), targets.repeat(repeats, 1)
             with Allocations() as allocations:
                 for _ in self._one_by_one(self._single, *chosen, 1, objective):
                     pass
             most.append(max(allocations.course, default=0))
-        return max(0, most[2] - most[1]) // len(inputs)
+        return max(0, most[1] - most[0]) // len(inputs)
 
     def _maps(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether `torch.func` can map the network over these examples, of which a batch gave these outputs.

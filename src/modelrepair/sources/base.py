@@ -108,7 +108,7 @@ def drawn_per_class(labels: NDArray[Any], count: int | None, seed: int, origin: 
     for number, members in strata(labels):
         if len(members) < count:
             raise RepairError(
-                f"training_per_class is {count}, but class {number} has only {len(members)} images in {origin}: "
+                f"training_per_class is {count}, but class {number} has only {len(members)} examples in {origin}: "
                 "make it smaller"
             )
         drawn[rng.permutation(members)[:count]] = True
