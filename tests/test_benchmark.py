@@ -25,6 +25,7 @@ import markdown_tables
 import repair
 import results_table
 import tables
+import warm_python
 import working_copies
 from conftest import ROOT, Finished, Outcome, Project, finish
 from modelrepair.errors import RepairError
@@ -570,3 +571,14 @@ def test_failing_runs_say_which_they_were(finished: Finished, tmp_path: Path) ->
         last
         == f"{len(messages)} runs failed, and are in no row: see above why; the same command runs them again"
     )
+
+
+def test_what_nobody_serves_any_more_is_run_by_the_real_python(tmp_path: Path) -> None:
+    """As what a benchmark has started when it is killed."""
+    command = ["-m", "modelrepair", "--version"]
+    variables = {"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]}
+    with warm_python.warm_python(tmp_path) as folder:
+        served = subprocess.run([folder / "python3", *command], env=variables, capture_output=True, text=True)
+    alone = subprocess.run([folder / "python3", *command], env=variables, capture_output=True, text=True)
+    assert served.stdout.startswith("modelrepair ")
+    assert (alone.returncode, alone.stdout) == (0, served.stdout)
