@@ -302,18 +302,16 @@ ASKED = (
 
 def divided(identification: str, clusters: str) -> Row:
     """An identification whose failures are in so many clusters."""
-    return Row(
-        (f"`{identification}`", f"`{clusters}`"), {"identification": identification, "clusters": clusters}
-    )
+    setting = f"failures.clusters={clusters}"
+    where = {"setting": setting, "identification": identification, "treatment": "", "causes": "found"}
+    return Row((f"`{identification}`", f"`{clusters}`"), where)
 
 
 def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Column, ...]:
     """Share found and area under the ROC curve, of each of several corruptions."""
     metrics = {"selected_recall": "found", "auroc": "AUROC"}
     return tuple(
-        Column(
-            f"{heading}, {words}", {"case": case, "corruption": name, "metric": metric}, mean_and_spread(2)
-        )
+        Column(f"{heading}, {words}", {"case": case, "metric": f"{metric}:{name}"}, mean_and_spread(2))
         for name, words in corruptions.items()
         for metric, heading in metrics.items()
     )
@@ -322,14 +320,16 @@ def of_each_corruption(case: str, corruptions: Mapping[str, str]) -> tuple[Colum
 def kinds(case: str, few: str) -> Table:
     """What was found of two kinds of wrong labels, with failures in so many clusters."""
     return Table(
-        file="clusters.csv",
-        names=("case", "identification", "clusters", "corruption", "metric"),
+        file="choices.csv",
+        names=("case", "setting", "identification", "treatment", "causes", "uses", "metric"),
         labels=("identification", "`failures.clusters`"),
         columns=of_each_corruption(case, {"few": few, "many": "2↔3, 7↔9"}),
         rows=tuple(
             divided(identification, clusters)
-            for identification in ("linear", "ewc", "second-look")
+            for identification in ("linear", "ewc", "second-look", "loss", "margin")
             for clusters in ("none", "4", "8", "auto")
+            # Which look at no failures, so that dividing these changes nothing.
+            if clusters == "none" or identification not in ("loss", "margin")
         ),
     )
 
