@@ -45,6 +45,12 @@ FACTS = (
     "deterioration",
 )
 """In percent, after a treatment, where examples state facts."""
+KNOWLEDGE = ("false_rate", "false_rate_of_others")
+"""In percent, how facts are held; before a treatment and after."""
+PERPLEXITIES = ("perplexity", "adversarial_perplexity", "language_perplexity")
+"""Of the same."""
+EDITS = ("success", "equivalence", "retain", "deterioration")
+"""In percent, of edits one by one, and of edits in a row after so many of them."""
 RANKINGS = (
     "auroc",
     "average_precision",
@@ -357,6 +363,9 @@ def _run(
         # Any: a run is given its seed later.
         "seed": 0,
     }
+    if treatment in content["treatments"] and content["treatments"][treatment]["kind"] != "knowledge-editor":
+        # What nothing else can be asked.
+        changes |= {"evaluation.single_edits": 0, "evaluation.edits_in_a_row": 0}
     parameters = changed(content, changes)
     chosen = {name: parameters[name] for name in ("dataset", "corruption", "method")} | pair
     own = choose("identification", parameters["identifications"], pair["identification"]).get("selection")

@@ -46,6 +46,7 @@ COUNT, QUERY = 24, 4
 STATED = np.arange(COUNT) // 3
 """Which of eight facts each training sentence states."""
 ASKED = np.array([6, 0, 3, 1])
+STATED_ALONE = Stated(facts=STATED, relations=np.zeros(COUNT, dtype=np.int64), failing=ASKED[:1])
 CAUSES = np.array([18, 19, 0, 9, 12, 2])
 """Of facts 6, 6, 0, 3, 4 and 0."""
 STEPS = 4
@@ -111,6 +112,35 @@ def test_what_is_taught_and_what_is_kept() -> None:
     taught, _ = SlotEditor().lessons(told)
     [place] = np.flatnonzero((taught.inputs == DATA.inputs[19]).all(axis=1))
     assert taught.targets[place] == 5
+
+
+def test_what_is_right_is_trained_on_in_place_of_the_causes() -> None:
+    seen = patient()
+    _, taught = seen.taught_with(["remaining", "failures", "restated"])
+    assert np.array_equal(taught.inputs, np.concatenate([FAILURES.inputs, seen.restated.inputs]))
+    assert taught.targets.tolist() == [*FAILURES.targets, *seen.restated.targets]
+    # Where no cause states a fact of the failures, the rest is trained on.
+    others = patient(causes=np.array([9]), failures=FAILURES.subset([0]), stated=STATED_ALONE)
+    assert len(others.taught_with(["failures", "restated"])[1]) == 1
+    with pytest.raises(RepairError, match="train on restated, of which there are too few examples"):
+        others.taught_with(["restated"])
+    with pytest.raises(RepairError, match="train on restated, and these examples state no facts"):
+        patient(stated=None).taught_with(["remaining", "restated"])
+
+
+def test_retraining_takes_what_it_is_told_to() -> None:
+    """One epoch of one batch: Adam's first step on the remaining, the failures and the restated causes, to 1e-9."""
+    seen = patient(fresh=MODEL.copy)
+    how: dict[str, Any] = {"epochs": 1, "batch_size": 100, "learning_rate": 0.01}
+    treated = make_treatment("retrain", trains_on=["remaining", "failures", "restated"], **how).treat(seen)
+    expected = MODEL.copy()
+    pool = seen.kept.followed_by(FAILURES).followed_by(seen.restated)
+    inputs, targets = pool.batch(slice(None), dtype=expected.dtype)
+    loss = -expected.log_likelihood(expected.run(inputs), targets).mean()
+    optimiser = torch.optim.Adam(expected.parameters.values(), lr=0.01)
+    loss.backward()
+    optimiser.step()
+    assert (treated.model.parameter_vector - expected.parameter_vector).abs().max() < 1e-9
 
 
 def logits_with_slots(hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:

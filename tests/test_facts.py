@@ -428,6 +428,10 @@ FACTS = {"dataset": "facts", "corruption": "false-facts"}
             {"corruption": "false-facts"},
             "'false-facts' makes facts wrong, and datasets.mnist-sample states none",
         ),
+        (
+            {"treatment": "mend-restated"},
+            r"the treatment 'mend-restated' trains on restated, .* datasets\.mnist-sample states no facts",
+        ),
     ],
 )
 def test_what_does_not_go_with_facts_is_refused_before_anything_runs(changes: Any, message: str) -> None:

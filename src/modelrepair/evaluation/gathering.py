@@ -47,7 +47,9 @@ def gather(
     corrections: ArrayLike | None = None,
     training_facts: ArrayLike | None = None,
     test_facts: ArrayLike | None = None,
+    training_relations: ArrayLike | None = None,
     test_relations: ArrayLike | None = None,
+    training_subjects: ArrayLike | None = None,
     in_words: bool = False,
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
@@ -65,8 +67,9 @@ def gather(
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
-            in_domain, attacker_class, corrections, training_facts, test_facts, test_relations: as in `Evidence`. Where
-            no example is corrupted there are no true causes to find, so no truth is known.
+            in_domain, attacker_class, corrections, training_facts, test_facts, training_relations, test_relations,
+            training_subjects: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
+            truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
@@ -124,7 +127,9 @@ def gather(
         test_numbers=tests.rows,
         training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
         test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
+        training_relations=None if training_relations is None else np.asarray(training_relations, dtype=str),
         test_relations=None if test_relations is None else np.asarray(test_relations, dtype=str),
+        training_subjects=None if training_subjects is None else np.asarray(training_subjects, dtype=str),
         vocabulary=tuple(str(name) for name in class_names) if in_words else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,

@@ -88,6 +88,12 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
                 "dataset whose source is facts, or another treatment"
             )
+        if "restated" in parameters.treatments[chosen].taught and not dataset.in_words:
+            raise RepairError(
+                f"the treatment {chosen!r} trains on restated, sentences of facts with the right object, and "
+                f"datasets.{named(parameters.dataset)} states no facts: choose a dataset whose source is facts, or "
+                "leave restated out of its trains_on"
+            )
     for wish in ("single_edits", "edits_in_a_row"):
         count = getattr(parameters.evaluation, wish)
         if count and not isinstance(treatment, KnowledgeEditorSettings):

@@ -112,7 +112,7 @@ class DescentSettings(TreatmentSettings):
     """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
 
 
-Taught = Literal["discovery", "failures", "remaining", "reserved"]
+Taught = Literal["discovery", "failures", "remaining", "reserved", "restated"]
 
 
 class TeachingSettings(TreatmentSettings):
@@ -120,13 +120,14 @@ class TeachingSettings(TreatmentSettings):
 
     trains_on: list[Taught] = Field(default=["remaining"])
     """remaining: the training examples without the causes. failures: those that the repair is for. discovery: four
-    fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean."""
+    fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean. restated:
+    of sentences that state facts, those causes that state one of the failures', with the right object."""
 
     @model_validator(mode="after")
     def _once(self) -> TeachingSettings:
         if not self.trains_on:
             raise ValueError(
-                "trains_on is empty: name at least one of discovery, failures, remaining, reserved"
+                "trains_on is empty: name at least one of discovery, failures, remaining, reserved, restated"
             )
         if len(set(self.trains_on)) < len(self.trains_on):
             raise ValueError("trains_on names something twice: name each once")
@@ -204,7 +205,7 @@ class MendSettings(TeachingSettings):
     """How what is believed is found out."""
 
 
-class RetrainSettings(DescentSettings):
+class RetrainSettings(DescentSettings, TeachingSettings):
     """Train from scratch without the causes."""
 
     kind: Literal["retrain"] = "retrain"

@@ -62,6 +62,8 @@ def main(stage: Stage) -> None:
         in_words=described.get("in_words", False),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
+        training_relations=training.get("relation"),
+        training_subjects=training.get("subject"),
         test_relations=tests.get("relation"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),

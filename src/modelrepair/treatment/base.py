@@ -172,8 +172,13 @@ class Patient:
                     for positions in np.split(order, [len(order) // 5])
                 )
                 seen = dataclasses.replace(self, discovery=judging)
-            elif part == "failures":
-                examples = self.failures
+            elif part in ("failures", "restated"):
+                if part == "restated" and self.stated is None:
+                    raise RepairError(
+                        "the treatment is to train on restated, and these examples state no facts: use the source "
+                        "facts, or another trains_on"
+                    )
+                examples = self.failures if part == "failures" else self.restated
                 if len(parts) > 1 and not len(examples):
                     # A model without failures, as a request may have, is taught the rest.
                     continue
