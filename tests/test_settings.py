@@ -493,7 +493,8 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
 def with_room(treatment: Any) -> dict[str, str]:
     """What an editor needs: facts, and a network with room for what it adds."""
     facts = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
-    return facts if isinstance(treatment, EditorSettings | KnowledgeEditorSettings) else {}
+    needs = isinstance(treatment, EditorSettings | KnowledgeEditorSettings) or "restated" in treatment.taught
+    return facts if needs else {}
 
 
 def test_any_identification_goes_with_any_treatment() -> None:
