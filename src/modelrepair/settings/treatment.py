@@ -316,7 +316,8 @@ class EditorSettings(TreatmentSettings):
     """What is taught. query: the failures. causes: also those causes that state a fact of theirs, with the right
     object, where the data say which fact a sentence states."""
     retention: NonNegative = 1.0
-    """Weight of the divergence KL(before ‖ after) on the other training examples without the causes; 0: none."""
+    """Weight of the divergence KL(before ‖ after) on training examples that have nothing to do with the failures: of
+    sentences, those of other facts, elsewhere those that are no causes; 0: none."""
     learning_rate: Positive = 3e-3
     """Of Adam, at first: it falls to 0 by half a cosine."""
     steps: Count = 600
@@ -326,6 +327,9 @@ class EditorSettings(TreatmentSettings):
     """Of what is taught and, as many again, of what is retained."""
     selector: SelectorSettings | None = None
     """For which inputs the addition answers; null: for all."""
+    updates: Count = 1
+    """In so many parts the failures are taught, one after another, each by an addition of its own beside those before
+    it; what a part teaches is not shown again."""
 
     @property
     def taught(self) -> list[str]:

@@ -136,11 +136,14 @@ class Patient:
 
     @property
     def elsewhere(self) -> NDArray[np.int64]:
-        """Positions of D \\ C, but for what states a fact of the failures."""
+        """Positions of what a model that is taught the failures may go on saying as it does, ascending.
+
+        Of sentences that state facts, all but those that state a fact of the failures: also those among the causes, of
+        which nobody has said what is right. Elsewhere D \\ C.
+        """
         if self.stated is None:
             return self.remaining
-        stated, asked = self.stated.facts, self.stated.failing
-        return self.remaining[~np.isin(stated[self.remaining], asked)]
+        return np.flatnonzero(~np.isin(self.stated.facts, self.stated.failing))
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.
