@@ -140,6 +140,8 @@ class Evidence:
         training_facts, test_facts: (n,), (t,) numbers of the facts that sentences state or ask for; None where examples
             are no such.
         training_relations, test_relations: (n,), (t,) the names of those facts' relations.
+        taught_in: (t,) which of several updates taught the fact that a test example asks for, from 0; -1 of all other
+            facts. None unless there were several.
         training_subjects: (n,) the names of what the training sentences are about.
         vocabulary: the words that inputs are numbers of; None where they are none.
         cka: how facts are assessed; None where they are not.
@@ -180,6 +182,7 @@ class Evidence:
     test_numbers: NDArray[np.int64] | None = None
     training_facts: NDArray[np.int64] | None = None
     test_facts: NDArray[np.int64] | None = None
+    taught_in: NDArray[np.int64] | None = None
     training_relations: Array | None = None
     test_relations: Array | None = None
     training_subjects: Array | None = None
@@ -219,6 +222,7 @@ class Evidence:
                 "numbers": self.test_numbers,
                 "facts": self.test_facts,
                 "relations": self.test_relations,
+                "numbers of updates": self.taught_in,
                 **{f"likeliest words {when}": of.likeliest for when, of in answers.items()},
                 "clusters": self.failure_clusters,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},

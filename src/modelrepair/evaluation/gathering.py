@@ -125,6 +125,7 @@ def gather(
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
         training_numbers=training.rows,
         test_numbers=tests.rows,
+        taught_in=_taught_in(base, repaired, roles, test_facts),
         training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
         test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
         training_relations=None if training_relations is None else np.asarray(training_relations, dtype=str),
@@ -197,6 +198,25 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
         test_probabilities=foreseen,
         additions_on=_additions_on(model, tests),
     )
+
+
+def _taught_in(
+    base: TrainedModel, repaired: TrainedModel, roles: ArrayLike, facts: ArrayLike | None
+) -> NDArray[np.int64] | None:
+    """`Evidence.taught_in`, of a model with an addition for each update."""
+    from modelrepair.additions import Extended
+    from modelrepair.additions.updates import update_of
+
+    after, before = (
+        len(model.network.additions) if isinstance(model.network, Extended) else 0
+        for model in (repaired, base)
+    )
+    if facts is None or after - before < 2:
+        return None
+    asked = np.asarray(facts)
+    failing = np.unique(asked[np.asarray(roles) == "query"])
+    updates = dict(zip(failing.tolist(), update_of(failing, after - before).tolist(), strict=True))
+    return np.array([updates.get(fact, -1) for fact in asked.tolist()], dtype=np.int64)
 
 
 def _likeliest(model: TrainedModel, tests: Examples) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
