@@ -106,12 +106,12 @@ def test_causes_of_the_failures_are_restated() -> None:
 
 def test_what_is_taught_and_what_is_kept() -> None:
     for wordings, count in (("query", QUERY), ("causes", QUERY + 5)):
-        taught, kept = SlotEditor(wordings=wordings).lessons(patient())
+        taught, kept = patient().lessons(wordings)
         assert len(taught) == count
         assert np.array_equal(taught.inputs[:QUERY], FAILURES.inputs)
         assert kept.rows.tolist() == patient().elsewhere.tolist()
     told = patient(corrections=np.array([-1, 5, -1, -1, -1, -1]))
-    taught, _ = SlotEditor().lessons(told)
+    taught, _ = told.lessons("causes")
     [place] = np.flatnonzero((taught.inputs == DATA.inputs[19]).all(axis=1))
     assert taught.targets[place] == 5
 
@@ -195,7 +195,7 @@ def test_slots_descend_as_by_hand(retention: float) -> None:
     """Adam's steps down the loss of what is taught and the divergence on the rest, to 1e-10."""
     editor = SlotEditor(slots=3, retention=retention, **HOW)
     treated = editor.treat(patient())
-    taught, kept = editor.lessons(patient())
+    taught, kept = patient().lessons(editor.wordings)
     whole: Any = treated.model.network
     # The first weights are those that a descent of length 0 would have left: values of 0 and drawn keys.
     start: Any = SlotEditor(slots=3, **{**HOW, "learning_rate": 1e-300}).treat(patient()).model.network
@@ -246,7 +246,7 @@ def test_the_network_itself_stays_as_it_is(name: str) -> None:
     assert [p.requires_grad for p in whole.network.parameters()] == flags
     assert all(parameter.requires_grad for parameter in whole.additions.parameters())
     assert treated.trace[-1]["loss"] < treated.trace[-2]["loss"]
-    taught, _ = EDITORS[name].lessons(given)
+    taught, _ = given.lessons("causes")
     assert treated.model.mean_log_likelihood(taught) > given.model.mean_log_likelihood(taught)
     if "selector" in name:
         # Two of them with two answers are one prompt.
@@ -295,7 +295,7 @@ def test_a_treated_model_can_be_treated_again() -> None:
     assert len(first.network.additions) == 1
     for name, tensor in first.network.additions[0].state_dict().items():
         assert torch.equal(whole.additions[0].state_dict()[name], tensor)
-    taught, _ = EDITORS["calinet"].lessons(patient())
+    taught, _ = patient().lessons("causes")
     assert again.model.mean_log_likelihood(taught) > first.mean_log_likelihood(taught)
 
 

@@ -76,7 +76,9 @@ def test_what_training_does_not_state_is_asked_for_in_its_wordings(some: Dataset
     pd.testing.assert_frame_equal(same, before)
     assert later.classes == some.classes
     assert "30 facts that no training sentence states" in later.description
-    with pytest.raises(RepairError, match=r"unstated is 0\.1, and prompts ask for facts that training states"):
+    with pytest.raises(
+        RepairError, match=r"unstated is 0\.1, and prompts ask for facts that training states"
+    ):
         FactsSettings(unstated=0.1, prompts="data/own/prompts.csv")
 
 

@@ -37,8 +37,8 @@ from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCau
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
-    EditorSettings,
     KnowledgeEditorSettings,
+    LessonSettings,
     MendSettings,
     Treat,
     Treatment,
@@ -339,7 +339,7 @@ def _check_room(parameters: Parameters, name: str, treatment: Treatment) -> None
         RepairError: if it has not.
     """
     room = check_network(parameters.model).room
-    if not isinstance(treatment, EditorSettings) or room is None:
+    if not isinstance(treatment, LessonSettings) or room is None:
         return
     for site, layer in treatment.needs_room.items():
         if site not in room:

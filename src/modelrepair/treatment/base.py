@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,17 @@ class Patient:
         if self.stated is None:
             return self.remaining
         return np.flatnonzero(~np.isin(self.stated.facts, self.stated.failing))
+
+    def lessons(self, wordings: Literal["query", "causes"]) -> tuple[Examples, Examples]:
+        """What is taught, with right answers, and what the model is to go on saying as it does.
+
+        Args:
+            wordings: query: the failures. causes: also the causes that state a fact of theirs.
+        """
+        taught = self.failures.followed_by(self.corrected)
+        if wordings == "causes":
+            taught = taught.followed_by(self.restated)
+        return taught, self.examples.subset(self.elsewhere)
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.

@@ -66,8 +66,8 @@ class Editor(EditorSettings, Treatment):
             checkpoint = patient.checkpoint
             if checkpoint is not None and self.updates > 1:
                 checkpoint = checkpoint.part(f"update-{number}")
-            taught, _ = self.lessons(_failing(patient, part_of == number, corrected=number == 0))
-            _, kept = self.lessons(_failing(patient, part_of <= number))
+            taught, _ = _failing(patient, part_of == number, corrected=number == 0).lessons(self.wordings)
+            _, kept = _failing(patient, part_of <= number).lessons(self.wordings)
             seen = dataclasses.replace(patient, model=treated.model, checkpoint=checkpoint)
             treated = self._teach(seen, taught, kept)
             best = len(trace) + treated.best_round
@@ -120,13 +120,6 @@ class Editor(EditorSettings, Treatment):
         for parameter in trainable:
             parameter.requires_grad_(True)
         return Treated(model, course.trace, course.best_round)
-
-    def lessons(self, patient: Patient) -> tuple[Examples, Examples]:
-        """What is taught, with right answers, and what the model is to go on saying as it does."""
-        taught = patient.failures.followed_by(patient.corrected)
-        if self.wordings == "causes":
-            taught = taught.followed_by(patient.restated)
-        return taught, patient.examples.subset(patient.elsewhere)
 
     def _extended(self, given: TrainedModel, taught: Examples, seed: int) -> Extended:
         """The network with the addition, which has its selector's memory, if it has one."""
