@@ -527,25 +527,29 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     for picture in ("examples.png", "facts.png"):
         assert (project.root / f"metrics/pictures/{picture}").stat().st_size > 10_000
 
-    # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right.
+    # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right, in two
+    # updates.
     project.set_parameters(
         {
             "treatment": "lora-selector",
+            "treatments.lora-selector.updates": 2,
             "selection": "truth",
             "reference": "calinet",
-            **{f"treatments.{name}.steps": 150 for name in ("lora-selector", "calinet")},
+            **{f"treatments.{name}.steps": 120 for name in ("lora-selector", "calinet")},
             **{f"treatments.{name}.looks": 3 for name in ("lora-selector", "calinet")},
         }
     )
     ran = project.repro().succeeded()
     assert "treat" in ran.stages_run
     assert "train-base" not in ran.stages_run
-    for name, kind in (("repaired", "low-rank"), ("reference", "slots")):
-        [addition] = read_json(project.root / "models" / name / "model.json")["additions"]
-        assert addition["kind"] == kind
+    for name, kinds in (("repaired", ["low-rank", "low-rank"]), ("reference", ["slots"])):
+        additions = read_json(project.root / "models" / name / "model.json")["additions"]
+        assert [addition["kind"] for addition in additions] == kinds
     edited = read_json(project.root / "metrics/repair.json")["facts"]
     assert edited["success"] > 0.8
     assert edited["retain"] > 0.9
+    assert [*edited["updates"]] == ["update_1", "update_2"]
+    assert min(update["success"] for update in edited["updates"].values()) > 0.7
     assert edited["selector"]["edited_on"] > edited["selector"]["others_on"]
 
     knowledge = metrics["knowledge"]
