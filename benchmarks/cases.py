@@ -51,6 +51,8 @@ PERPLEXITIES = ("perplexity", "adversarial_perplexity", "language_perplexity")
 """Of the same."""
 EDITS = ("success", "equivalence", "retain", "deterioration")
 """In percent, of edits one by one, and of edits in a row after so many of them."""
+RATIO = "forgotten_per_learned"
+"""Facts forgotten for each one learned."""
 RANKINGS = (
     "auroc",
     "average_precision",
@@ -63,6 +65,10 @@ RANKINGS = (
 """Of an identification, and its selection of causes."""
 BY_CORRUPTION = ("auroc", "selected_recall")
 """Of the same, of each of several corruptions."""
+
+
+SAID = (*ACCURACIES, *RANKINGS, *FACTS, *KNOWLEDGE, RATIO, *(f"{name}:single" for name in EDITS))
+"""What papers say something of."""
 
 
 class PartialRuns(Settings):
@@ -97,7 +103,7 @@ class PaperSays(Settings):
     treatment: str = ""
     """`none` for the model before repair; nothing for the search for causes alone."""
     causes: Literal["", "found", "true", "right-labels"] = ""
-    values: Annotated[dict[Literal[ACCURACIES + RANKINGS], Number], Field(min_length=1)]  # type: ignore[valid-type]
+    values: Annotated[dict[Literal[SAID], Number], Field(min_length=1)]  # type: ignore[valid-type]
 
 
 class Case(Settings):

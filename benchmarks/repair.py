@@ -44,6 +44,7 @@ from cases import (
     KNOWLEDGE,
     PERPLEXITIES,
     RANKINGS,
+    RATIO,
     PlannedCase,
     Run,
     read_cases,
@@ -369,8 +370,8 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
 
     facts = metrics.get("facts") or {}
     edited = {name: 100 * facts[name] for name in FACTS if facts.get(name) is not None}
-    if (ratio := facts.get("forgotten_per_learned")) is not None:
-        edited["forgotten_per_learned"] = ratio
+    if (ratio := facts.get(RATIO)) is not None:
+        edited[RATIO] = ratio
     knowledge = metrics.get("knowledge") or {}
     edited |= edits_of_facts(knowledge) | held(knowledge.get("after", {}))
     parts = [(treated, percent("after") | edited | costs(PAIR_STAGES))]
