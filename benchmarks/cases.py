@@ -45,7 +45,8 @@ FACTS = (
     "deterioration",
 )
 """In percent, after a treatment, where examples state facts."""
-KNOWLEDGE = ("false_rate", "false_rate_of_others")
+PORTABILITY = "portability"
+KNOWLEDGE = ("false_rate", "false_rate_of_others", "exact_match", "f1", PORTABILITY)
 """In percent, how facts are held; before a treatment and after."""
 PERPLEXITIES = ("perplexity", "adversarial_perplexity", "language_perplexity")
 """Of the same."""

@@ -43,6 +43,7 @@ from cases import (
     FACTS,
     KNOWLEDGE,
     PERPLEXITIES,
+    PORTABILITY,
     RANKINGS,
     RATIO,
     PlannedCase,
@@ -373,7 +374,7 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
     if (ratio := facts.get(RATIO)) is not None:
         edited[RATIO] = ratio
     knowledge = metrics.get("knowledge") or {}
-    edited |= edits_of_facts(knowledge) | held(knowledge.get("after", {}))
+    edited |= edits_of_facts(knowledge) | held(knowledge, "after")
     parts = [(treated, percent("after") | edited | costs(PAIR_STAGES))]
     if run.identification:
         ranked = {name: metrics["identification"].get(name) for name in RANKINGS}
@@ -386,9 +387,7 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         parts.append((found, known | costs(IDENTIFICATION_STAGES)))
     if run.causes != "right-labels":
         told = knowledge.get("detection", {})
-        parts.append(
-            (base, percent("before") | held(knowledge.get("before", {})) | told | costs(BASE_STAGES))
-        )
+        parts.append((base, percent("before") | held(knowledge, "before") | told | costs(BASE_STAGES)))
     return [
         {**names, "metric": metric, "value": value}
         for names, values in parts
@@ -396,10 +395,14 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
     ]
 
 
-def held(knowledge: Mapping[str, float | None]) -> dict[str, float]:
-    """How well a model holds facts, of those measures that are there."""
-    shares = {name: 100 * value for name in KNOWLEDGE if (value := knowledge.get(name)) is not None}
-    return shares | {name: value for name in PERPLEXITIES if (value := knowledge.get(name)) is not None}
+def held(knowledge: Mapping[str, Any], when: str) -> dict[str, float]:
+    """How well a model holds facts "before" or "after", of those measures that are there."""
+    values = {
+        **knowledge.get(when, {}),
+        PORTABILITY: knowledge.get(PORTABILITY, {}).get(when, {}).get("right"),
+    }
+    shares = {name: 100 * values[name] for name in KNOWLEDGE if values.get(name) is not None}
+    return shares | {name: values[name] for name in PERPLEXITIES if values.get(name) is not None}
 
 
 def edits_of_facts(knowledge: Mapping[str, Any]) -> dict[str, float]:

@@ -107,6 +107,7 @@ def editing(case: str) -> Table:
         "equivalence": "in other words",
         "retain": "others kept",
         "retain_hidden": "others never asked for",
+        "portability": "portability",
         "false_rate": "false rate",
     }
     shown = [

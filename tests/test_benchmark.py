@@ -384,6 +384,7 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
         "before": {**known, "false_rate": 0.75},
         "after": known,
         "detection": {"auroc_of_answer": 0.9},
+        "portability": {"before": {"right": 0.2}, "after": {"right": None}},
         "single_edits": {**once, "edits": 7},
         "edits_in_a_row": {"after_1": {**once, "success": 0.25}, "after_10": {"retain": None}},
     }
@@ -395,6 +396,7 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
     assert rows["calinet", "forgotten_per_learned"] == 0.125
     assert rows["", "auroc_of_edited"] == 0.75
     assert (rows["none", "false_rate"], rows["calinet", "false_rate"]) == (75.0, 50.0)
+    assert (rows["none", "portability"], rows.get(("calinet", "portability"))) == (20.0, None)
     assert (rows["none", "language_perplexity"], rows["none", "auroc_of_answer"]) == (0.5, 0.9)
     assert (rows["calinet", "success:single"], rows["calinet", "success:after_1"]) == (100.0, 25.0)
     assert not {("calinet", name) for name in ("perplexity", "edits:single", "retain:after_10")} & {*rows}
