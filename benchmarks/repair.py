@@ -406,8 +406,11 @@ def held(knowledge: Mapping[str, Any], when: str) -> dict[str, float]:
 
 
 def edits_of_facts(knowledge: Mapping[str, Any]) -> dict[str, float]:
-    """What edits do one by one ("success:single") and in a row ("success:after_10"), in percent."""
-    measured = {"single": knowledge.get("single_edits", {}), **knowledge.get("edits_in_a_row", {})}
+    """What edits do one by one ("success:single") and in a row ("success:after_10", "success:after_all"), in percent."""
+    row = knowledge.get("edits_in_a_row", {})
+    # As many as there are failures, which is another number for each seed.
+    whole = {"after_all": [*row.values()][-1]} if row else {}
+    measured = {"single": knowledge.get("single_edits", {}), **row, **whole}
     return {
         f"{name}:{when}": 100 * value
         for when, values in measured.items()

@@ -421,7 +421,7 @@ TABLES = {
             *edits("single", "100, one by one"),
             *edits("after_1", "in a row, after 1"),
             *edits("after_10", "after 10"),
-            *edits("after_100", "after 100"),
+            *edits("after_all", "after all, 100 at most"),
         ),
     ),
     "finding-facts": Table(

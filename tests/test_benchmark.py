@@ -386,7 +386,7 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
         "detection": {"auroc_of_answer": 0.9},
         "portability": {"before": {"right": 0.2}, "after": {"right": None}},
         "single_edits": {**once, "edits": 7},
-        "edits_in_a_row": {"after_1": {**once, "success": 0.25}, "after_10": {"retain": None}},
+        "edits_in_a_row": {"after_1": {**once, "success": 0.25}, "after_10": {**once, "retain": None}},
     }
     content = read_parameters(ROOT / "params.yaml").model_dump(by_alias=True)
     run = cases_module.Run("ewc", "calinet", "true", content)
@@ -399,6 +399,7 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
     assert (rows["none", "portability"], rows.get(("calinet", "portability"))) == (20.0, None)
     assert (rows["none", "language_perplexity"], rows["none", "auroc_of_answer"]) == (0.5, 0.9)
     assert (rows["calinet", "success:single"], rows["calinet", "success:after_1"]) == (100.0, 25.0)
+    assert rows["calinet", "success:after_all"] == rows["calinet", "success:after_10"] == 100.0
     assert not {("calinet", name) for name in ("perplexity", "edits:single", "retain:after_10")} & {*rows}
     assert not {metric for treatment, metric in rows if treatment == "none"} & {*cases_module.FACTS}
 
