@@ -406,7 +406,7 @@ def held(knowledge: Mapping[str, Any], when: str) -> dict[str, float]:
 
 
 def edits_of_facts(knowledge: Mapping[str, Any]) -> dict[str, float]:
-    """What edits do one by one ("success:single") and in a row ("success:after_10", "success:after_all"), in percent."""
+    """What edits do one by one ("success:single") and in a row ("success:after_10", "…:after_all"), in percent."""
     row = knowledge.get("edits_in_a_row", {})
     # As many as there are failures, which is another number for each seed.
     whole = {"after_all": [*row.values()][-1]} if row else {}
