@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 IMPORTED = (
@@ -69,19 +69,18 @@ CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 
 words = sys.argv[1:]
-code = os.environ.get("PYTHONPATH", "").rstrip(":")
 known = {{"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}}
-others = [name for name in os.environ if name.startswith("PYTHON") and name not in known]
+others = {{name for name in os.environ if name.startswith("PYTHON")}} - known
+code = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(":") if place]
 if os.path.basename(sys.argv[0]) == "dvc":
-    alone, module, given = [{python!r}, {dvc!r}, *words], "dvc", words
-    served = not code
+    alone, module, given, served = [{python!r}, {dvc!r}, *words], "dvc", words, True
 else:
     alone = [{python!r}, *words]
     option, module, *given = [*(words[1:] if words[:1] == ["-P"] else words), "", ""]
     given = given[:-2]
     served = option == "-m" and (module == "modelrepair" or module.startswith("modelrepair.stages."))
-    served = served and code and ":" not in code
-if not served or others or {{"MODELREPAIR_PROCESSES", "RANK"}} & set(os.environ):
+    served = served and bool(code)
+if not served or others or {{*{unserved!r}}} & {{*os.environ}}:
     os.execv({python!r}, alone)
 server = socket.socket(socket.AF_UNIX)
 try:
@@ -103,12 +102,18 @@ sys.exit(status[0])
 
 
 @contextlib.contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
-    """A folder with a `python3` and a `dvc`, served as long as this lasts."""
+def warm_python(folder: Path, unserved: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder with a `python3` and a `dvc`, served as long as this lasts, but for who has one of these variables."""
     address, client = folder / "socket", folder / "bin/python3"
     client.parent.mkdir()
     real = Path(sys.executable)
-    client.write_text(CLIENT.format(python=str(real), dvc=str(real.with_name("dvc")), address=str(address)))
+    code = CLIENT.format(
+        python=str(real),
+        dvc=str(real.with_name("dvc")),
+        address=str(address),
+        unserved=("MODELREPAIR_PROCESSES", "RANK", *unserved),
+    )
+    client.write_text(code)
     client.chmod(0o755)
     client.with_name("dvc").hardlink_to(client)
     # What is compiled once is kept, whoever runs the tests.
@@ -169,15 +174,15 @@ def _run(client: socket.socket) -> None:
     os.chdir(task["folder"])
     os.environ.clear()
     os.environ.update(task["environment"])
-    if task["code"]:
-        sys.path[0] = str(Path(task["code"]).resolve())
-    else:
-        del sys.path[0]
+    sys.path[:1] = task["code"]
     sys.argv[1:] = task["given"]
     finished = threading.Event()
     threading.Thread(target=_end_with, args=(client, finished), daemon=True).start()
     status = 1
     try:
+        if any(Path(place, "sitecustomize.py").is_file() for place in task["code"]):
+            sys.modules.pop("sitecustomize", None)
+            importlib.import_module("sitecustomize")
         runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
