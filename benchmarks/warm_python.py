@@ -143,6 +143,8 @@ def _run(client: socket.socket) -> None:
     os.environ.update(task["environment"])
     sys.path[0] = str(Path(task["code"]).resolve())
     sys.argv[1:] = task["given"]
+    # By this a stage starts others like itself.
+    sys.orig_argv = [sys.executable, "-P", "-m", task["module"], *task["given"]]
     threading.Thread(target=_end_with, args=(client,), daemon=True).start()
     status = 1
     try:

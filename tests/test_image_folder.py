@@ -547,7 +547,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "encrypted": (lambda path: patched(path, 3, FLAGS, "H", 1), "is encrypted"),
     "endless": (lambda path: patched(path, 3, SIZE, "I", 2**31), "would unpack to 2,048 MiB, more than any"),
-    "a name cut open": (lambda path: patched(path, 3, NAME_LENGTH, "H", 5000), r"\.{3} has a name with a zero"),
+    "a name cut open": (
+        lambda path: patched(path, 3, NAME_LENGTH, "H", 5000),
+        r"\.{3} has a name with a zero",
+    ),
     "overlapping": (lambda path: patched(path, 7, PLACE, "I", 0), "lies in the same bytes as"),
     "twice": (again, r"holds train/ape/0\.png twice"),
 }
