@@ -53,7 +53,7 @@ def fitting(
     """
 
     @functools.wraps(go_through)
-    def in_smaller_ones(model: Passing, *given: Given.args, **named: Given.kwargs) -> Found:
+    def in_smaller_ones(model: Passing, /, *given: Given.args, **named: Given.kwargs) -> Found:
         while True:
             try:
                 return go_through(model, *given, **named)
