@@ -24,7 +24,7 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import read_table
 from modelrepair.posterior import NaturalGradient
-from modelrepair.repairing import repair
+from modelrepair.repairing.repair import repair
 from modelrepair.settings.failures import FailuresSettings
 from modelrepair.splits.clusters import (
     Clusters,

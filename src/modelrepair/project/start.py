@@ -19,7 +19,7 @@ from ruamel.yaml.comments import CommentedMap
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_file, output_folder
 from modelrepair.project.pipeline import PACKAGE, project_pipeline, read_pipeline, renewed, version
-from modelrepair.settings.base import named
+from modelrepair.settings import named
 from modelrepair.settings.data import NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import REQUESTS, WEIGHTS, expect_lists, stage_settings

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed, named, shown
+from modelrepair.settings import listed, named, shown
 from modelrepair.settings.data import TableSettings
 from modelrepair.sources.base import Dataset, drawn_for_testing, drawn_per_class
 
