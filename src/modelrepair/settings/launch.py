@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelrepair.settings.base import Count, Settings
+from modelrepair.settings import Count, Settings
 
 
 class LaunchSettings(Settings):
