@@ -238,9 +238,18 @@ def test_marks_are_loaded_from_a_file_and_those_of_others_told_of(opened: Browse
     assert "2 marks were loaded" in said
     assert "1 are of examples that are not among these suspects" in said
     assert "1 could not be read" in said
+    named = [NAMES[int(EVIDENCE.given_labels[place])].replace('"', '""') for place in order()[:2]]
+    others = tmp_path / "others.csv"
+    others.write_text(
+        f'example,action,label,given\n{first},keep,,"{named[0]}"\n{second},keep,,no such label\n'
+    )
+    element(opened, "file").send_keys(str(others))
+    until(lambda: "1 marks were loaded. 1 were made when" in element(opened, "said").text)
+    opened.execute_script("document.getElementById('undo').click()")
     marks = saved(opened, tmp_path).set_index("example")
-    assert marks.loc[first].tolist() == ["relabel", label]
-    assert marks.loc[second].tolist() == ["remove", ""]
+    given = [NAMES[int(EVIDENCE.given_labels[place])] for place in order()[:2]]
+    assert marks.loc[first].tolist() == ["relabel", label, given[0]]
+    assert marks.loc[second].tolist() == ["remove", "", given[1]]
 
 
 def test_a_failure_shows_what_drives_it(opened: Browser) -> None:
@@ -290,8 +299,9 @@ def test_the_mouse_does_what_keys_do(opened: Browser, tmp_path: Path) -> None:
     element(opened, "remove").click()
     assert active(opened) == number
     assert element(opened, "remove").get_attribute("aria-pressed") == "true"
+    given = NAMES[int(EVIDENCE.given_labels[order()[2]])]
     assert saved(opened, tmp_path).to_dict("records") == [
-        {"example": number, "action": "remove", "label": ""}
+        {"example": number, "action": "remove", "label": "", "given": given}
     ]
     element(opened, "clear").click()
     assert not element(opened, "save").is_enabled()

@@ -165,6 +165,48 @@ def test_a_table(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "mine/data/own" / name).read_bytes() == path.read_bytes()
 
 
+def test_images_that_a_table_lists(tmp_path: Path) -> None:
+    """Told by its columns; what is for testing is drawn as the pipeline draws it."""
+    folder = images(tmp_path)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    table = pd.DataFrame({"picture": names, "kind": [name.split("/")[0] for name in names]})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    given = [f"--data={tmp_path / 'list.csv'}", f"--images={folder}", "--files=picture", "--label=kind"]
+    main(["init", str(tmp_path / "mine"), *given])
+    written = read(tmp_path / "mine/params.yaml")
+    assert written["datasets"]["list"] == {
+        "source": "image-table",
+        "file": "data/own/list.csv",
+        "images": "data/own/things",
+        "label": "kind",
+        "files": "picture",
+        "validation_fraction": 0.1,
+        "reserved": 0,
+        "assessment": 2,
+    }
+    assert written["model"]["network"] == "conv4"
+    assert (tmp_path / "mine/data/own/things/cup/3.png").is_file()
+
+
+def test_numbers_of_words_take_a_network_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for side, count in (("train", 20), ("test", 10)):
+        np.save(folder / f"{side}_tokens.npy", np.arange(3 * count).reshape(count, 3))
+        np.save(folder / f"{side}_labels.npy", np.arange(count) % 2)
+    with pytest.raises(
+        SystemExit, match="texts holds numbers of words, for which the package has no network"
+    ):
+        main(["init", str(tmp_path / "mine"), f"--data={folder}"])
+    (tmp_path / "nets.py").write_text(NETWORK)
+    main(["init", str(tmp_path / "mine"), f"--data={folder}", f"--network={tmp_path / 'nets.py'}:Net"])
+    written = read(tmp_path / "mine/params.yaml")
+    assert written["datasets"]["texts"]["file"] == "data/own/texts"
+    assert written["model"]["network"] == "own"
+
+
 def test_inside_a_repository_there_is_no_second_one(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     main(["init", str(tmp_path / "deep/mine")])
@@ -200,6 +242,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no failures": (["init", "new", "--failures=gone.csv"], r"there is no gone\.csv, which --failures names"),
     "text": (["init", "new", "--data=full/note.txt"], r"note\.txt is no data that the pipeline reads: give"),
     "broken": (["init", "new", "--data=broken.npz"], r"broken\.npz cannot be read as \.npz arrays"),
+    "images alone": (["init", "new", "--images=full"], r"images are those that a table lists: name it too"),
+    "no images": (
+        ["init", "new", "--data=table.csv", "--images=gone"],
+        r"there is no gone, which --images names",
+    ),
     "no label": (["init", "new", "--data=table.csv"], r"table\.csv has no column label, only a, b: name one"),
     "no classes": (["init", "new", "--data=full"], r"full "),
     "no class": (["init", "new", "--network=gone.py:Net"], r"there is no module gone\.py for the network"),

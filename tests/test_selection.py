@@ -296,7 +296,7 @@ def test_marks_are_kept_removed_or_relabelled(tmp_path: Path) -> None:
     given = corrections(rows, NAMES, "listed", file=str(file))
     assert given is not None
     assert given.tolist() == [-1, -1, -1, -1, 2, 1]
-    file.write_text("label,action,example\n,remove,27\n,keep,10\n")
+    file.write_text("label,given,action,example\n,  seven ,remove,27\n,one,keep,10\n")
     assert select_causes(np.zeros(6), rows, "listed", file=str(file)).tolist() == [5]
     assert corrections(rows, NAMES, "listed", file=str(file)) is None
     assert corrections(rows, NAMES, "top-k", count=1) is None
@@ -326,6 +326,15 @@ def test_marks_that_say_nothing_clear_are_refused(content: str, message: str, tm
 
     with pytest.raises(RepairError, match=message):
         take()
+
+
+def test_marks_that_were_made_on_other_data_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text("example,action,label,given\n27,remove,,seven\n11,relabel,seven,six\n")
+    with pytest.raises(
+        RepairError, match=r"line 3 of .* example 11 as one with the label 'six', and it has 'one' here"
+    ):
+        select_causes(np.zeros(6), marked(), "listed", file=str(file))
 
 
 def test_an_action_needs_a_column_of_labels_and_attributes_no_new_label(tmp_path: Path) -> None:

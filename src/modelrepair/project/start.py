@@ -20,11 +20,12 @@ from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_file, output_folder
 from modelrepair.project.pipeline import PACKAGE, project_pipeline, read_pipeline, renewed, version
 from modelrepair.settings.base import named
-from modelrepair.settings.data import NpzSettings, TableSettings
+from modelrepair.settings.data import ImageTableSettings, NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import REQUESTS, WEIGHTS, expect_lists, stage_settings
 from modelrepair.sources.class_folders import arrange
 from modelrepair.sources.files import open_files
+from modelrepair.sources.image_table import listed_images
 from modelrepair.sources.npz import npz
 from modelrepair.sources.table import table
 
@@ -77,9 +78,11 @@ class Wishes:
     """What a new project is about.
 
     Attributes:
-        data: an `.npz` file, a table as CSV or Parquet, a folder of images by class, or a zip of one; None for the
-            digits that come along.
+        data: an `.npz` file, a folder of `.npy` files, a table as CSV or Parquet, a folder of images by class, or a zip
+            of one; None for the digits that come along.
         label: of a table, the column that holds the class.
+        images: the folder, or a zip, of the images that a table lists; None where its columns are features.
+        files: of such a table, the column that holds the images' names.
         network: one of the package's, or `FILE.py:Class`; None for one that goes with the data.
         arguments: keywords that the class is called with.
         weights: of the network, trained: the model as it is; None to train one.
@@ -89,6 +92,8 @@ class Wishes:
 
     data: Path | None = None
     label: str = "label"
+    images: Path | None = None
+    files: str = "file"
     network: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
@@ -114,13 +119,15 @@ def start_project(folder: Path, wishes: Wishes) -> None:
         raise RepairError(f"{folder} is a file: name a new folder, or an empty one")
     for what, path in (
         ("--data", wishes.data),
+        ("--images", wishes.images),
         ("--weights", wishes.weights),
         ("--failures", wishes.failures),
     ):
         if path is not None and not path.exists():
             raise RepairError(f"there is no {path}, which {what} names: name what is there")
-    if wishes.data is not None and folder.is_relative_to(wishes.data.resolve()):
-        raise RepairError(f"{folder} lies in {wishes.data}, which is copied into it: name a folder elsewhere")
+    for path in (wishes.data, wishes.images):
+        if path is not None and folder.is_relative_to(path.resolve()):
+            raise RepairError(f"{folder} lies in {path}, which is copied into it: name a folder elsewhere")
     # An empty folder that is there stays the one that it is: somebody's terminal may be in it.
     written = folder / ".begun" if folder.is_dir() else folder
     with output_folder(written) as place:
@@ -190,8 +197,10 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     settings: CommentedMap = _yaml().load((PACKAGE / "params.yaml").read_text(encoding="utf-8"))
     if wishes.method is not None:
         settings["method"] = wishes.method
+    if wishes.images is not None and (wishes.data is None or not wishes.data.name.endswith(TABLE_ENDINGS)):
+        raise RepairError("images are those that a table lists: name it too, as with --data list.csv")
     if wishes.data is not None:
-        _take_data(place, wishes.data, wishes.label, settings)
+        _take_data(place, wishes.data, wishes, settings)
     if wishes.network is not None:
         _take_network(place, wishes, settings["model"])
     elif wishes.weights is not None or wishes.arguments:
@@ -210,10 +219,17 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     return settings
 
 
-def _take_data(place: Path, data: Path, label: str, settings: CommentedMap) -> None:
+def _take_data(place: Path, data: Path, wishes: Wishes, settings: CommentedMap) -> None:
     """Name the user's data, alone, and a network that takes them."""
-    of_test, described = _measured(data, f"{OWN_DATA}/{data.name}", label)
-    _copied(data, place, OWN_DATA)
+    of_test, described = _measured(data, f"{OWN_DATA}/{data.name}", wishes)
+    if described["network"] is None and wishes.network is None:
+        raise RepairError(
+            f"{data} holds numbers of words, for which the package has no network: name yours, as with --network "
+            "path/to/net.py:Class"
+        )
+    for path in (data, wishes.images):
+        if path is not None:
+            _copied(path, place, OWN_DATA)
     classes, counts = np.unique(of_test, return_counts=True)
     dataset = {
         **described["settings"],
@@ -227,28 +243,42 @@ def _take_data(place: Path, data: Path, label: str, settings: CommentedMap) -> N
     settings["datasets"] = {name: dataset}
     settings["corruption"] = "none"
     settings["corruptions"] = {kept: settings["corruptions"][kept] for kept in KEPT_CORRUPTIONS}
-    settings["model"]["network"] = described["network"]
+    settings["model"]["network"] = described["network"] or wishes.network
 
 
-def _measured(data: Path, file: str, label: str) -> tuple[NDArray[Any], dict[str, Any]]:
+def _measured(data: Path, file: str, wishes: Wishes) -> tuple[NDArray[Any], dict[str, Any]]:
     """The classes of the test examples, and what else follows from the data; read as the pipeline reads them.
+
+    The network is one that takes them, None if the package has none.
 
     Raises:
         RepairError: if they are no data that it can read.
     """
-    if data.suffix == ".npz":
+    if data.suffix == ".npz" or (data / "train_labels.npy").is_file():
         arrays = npz(NpzSettings(file=str(data)), 0, None)
-        network = "conv4" if arrays.train_inputs.ndim == 4 else "linear"
+        of_numbers = "conv4" if arrays.train_inputs.ndim == 4 else "linear"
+        network = None if arrays.train_inputs.dtype.kind == "i" else of_numbers
         labels = arrays.test_labels if arrays.test_labels.ndim == 1 else np.zeros(len(arrays.test_labels))
         return labels, {"settings": {"source": "npz", "file": file}, "network": network}
+    label = wishes.label
+    if data.name.endswith(TABLE_ENDINGS) and wishes.images is not None:
+        columns = {"label": label, "files": wishes.files}
+        with open_files(wishes.images) as files:
+            listing = ImageTableSettings.model_validate(
+                {"file": str(data), "images": str(wishes.images), **columns}
+            )
+            _, _, of_test = listed_images(listing, 0, files)
+        images = f"{OWN_DATA}/{wishes.images.name}"
+        settings = {"source": "image-table", "file": file, "images": images, **columns}
+        return of_test.labels, {"settings": settings, "network": "conv4"}
     if data.name.endswith(TABLE_ENDINGS):
         read = table(TableSettings(file=str(data), label=label), 0, None)
         settings = {"source": "table", "file": file, "label": label}
         return read.test_labels, {"settings": settings, "network": "linear"}
     if not data.is_dir() and data.suffix != ".zip":
         raise RepairError(
-            f"{data} is no data that the pipeline reads: give arrays as .npz, a table as .csv, .csv.gz or .parquet, "
-            "a folder of images by class, or a zip of such a folder"
+            f"{data} is no data that the pipeline reads: give arrays as .npz or a folder of .npy files, a table as "
+            ".csv, .csv.gz or .parquet, a folder of images by class, or a zip of such a folder"
         )
     folder = {"source": "image-folder", "path": file}
     with open_files(data) as files:

@@ -1,7 +1,9 @@
 // The records of the page, and words and pictures for them.
 const records = JSON.parse(document.getElementById("records").textContent);
 const suspects = records.suspects, failures = records.failures;
-const marks = new Marks(document.body.dataset.run, suspects.example, records.classes, suspects.given);
+const marks = new Marks(
+  document.body.dataset.run, suspects.example, records.classes, suspects.given, records.attributes ? null : records.classes,
+);
 const byId = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 const labelText = (label) => records.labels[label];
