@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from modelrepair.evaluation.links import Links
-from page_cases import NAMES, evidence, links, page, with_clusters
+from page_cases import NAMES, evidence, links, page, texts, with_clusters
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
@@ -336,6 +336,22 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     found = opened.execute_async_script("axe.run().then(arguments[0])")
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
     assert len(found["passes"]) > 20
+
+
+def test_a_page_of_texts_shows_them(browser: Browser, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    screen(browser, 390, 900)
+    of = texts(50)
+    browser.get(page(tmp_path / "page.html", of).as_uri())
+    assert of.scores is not None
+    read = str(of.training_shown[int(np.argmax(of.scores))])
+    assert element(browser, "big").text == browser.find_element(By.CSS_SELECTOR, ".row .words").text == read
+    assert browser.find_element(By.CSS_SELECTOR, ".failure .words").text.startswith("word")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    browser.execute_script((Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+    assert browser.get_log("browser") == []
 
 
 def test_a_page_of_what_was_erased_opens(browser: Browser, tmp_path: Path) -> None:
