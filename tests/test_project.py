@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT
 from modelrepair.__main__ import main
 from modelrepair.project import pipeline
-from modelrepair.project.pipeline import code_of_stages, expect_current, project_pipeline
+from modelrepair.project.pipeline import code_of_stages, expect_current, kept_by_dvc, project_pipeline
 
 NETWORK = """\
 from torch import nn
@@ -76,7 +76,11 @@ def test_by_default_it_is_what_comes_along(tmp_path: Path, capsys: pytest.Captur
     assert read(tmp_path / "trial/params.yaml") == read(ROOT / "params.yaml")
     before, after = ((path / "params.yaml").read_text() for path in (ROOT, tmp_path / "trial"))
     assert before.count("#") - after.count("#") == 1, "remarks are kept"
-    assert (tmp_path / "trial/.git").is_dir()
+    # A run that fails leaves what it made by then, which who commits must not have in git.
+    made = [f"{folder}/{name}" for folder, names in kept_by_dvc(project_pipeline()).items() for name in names]
+    assert {"data/known", "models/base", "metrics/page.html"} <= set(made)
+    ignored = ["git", "-C", tmp_path / "trial", "check-ignore", *made, "metrics/repair.json", "params.yaml"]
+    assert subprocess.run(ignored, capture_output=True, text=True).stdout.split() == made
     assert [path.name for path in tmp_path.iterdir()] == ["trial"]
 
 
@@ -221,8 +225,8 @@ def test_an_empty_folder_stays_the_one_that_somebody_is_in(
     main(["init", "."])
     assert (Path.cwd() / "dvc.yaml").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(".dvc", ".dvcignore", ".git", ".gitignore", "README.md", "data", "dvc.yaml", "networks"),
-        *("params.yaml", "requests", "requirements.txt", "weights"),
+        *(".dvc", ".dvcignore", ".git", ".gitignore", "README.md", "data", "dvc.yaml", "metrics"),
+        *("models", "networks", "params.yaml", "requests", "requirements.txt", "weights"),
     }
 
 

@@ -18,7 +18,14 @@ from ruamel.yaml.comments import CommentedMap
 
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_file, output_folder
-from modelrepair.project.pipeline import PACKAGE, project_pipeline, read_pipeline, renewed, version
+from modelrepair.project.pipeline import (
+    PACKAGE,
+    kept_by_dvc,
+    project_pipeline,
+    read_pipeline,
+    renewed,
+    version,
+)
 from modelrepair.settings.base import named
 from modelrepair.settings.data import ImageTableSettings, NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
@@ -144,6 +151,7 @@ def start_project(folder: Path, wishes: Wishes) -> None:
         _write(place / "README.md", README.format(name=folder.name, version=version()))
         _write(place / "requirements.txt", f"modelrepair=={version()}\n")
         _write(place / ".gitignore", IGNORED_BY_GIT)
+        _ignore_outputs(place)
         _write(place / ".dvcignore", IGNORED_BY_DVC)
         _write(place / ".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
         _write(
@@ -189,6 +197,7 @@ def update_project(folder: Path) -> list[str]:
             _yaml().dump(content, file)
     with output_file(folder / "requirements.txt") as path:
         path.write_text(f"modelrepair=={version()}\n", encoding="utf-8")
+    _ignore_outputs(folder)
     return added
 
 
@@ -332,6 +341,19 @@ def _expect_whole(place: Path) -> None:
         expect_lists(parameters, stage_settings(parameters), place)
     finally:
         os.chdir(here)
+
+
+def _ignore_outputs(root: Path) -> None:
+    """Have git ignore what DVC keeps.
+
+    DVC would say so itself, but of no stage of a run that fails later. Who then commits would have in git what the next
+    run refuses to write for that.
+    """
+    for folder, names in kept_by_dvc(project_pipeline()).items():
+        path = root / folder / ".gitignore"
+        there = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = [*there, *(line for name in names if (line := f"/{name}") not in there)]
+        _write(path, "".join(f"{line}\n" for line in lines))
 
 
 def _begin_git(folder: Path, place: Path) -> bool:
