@@ -19,7 +19,7 @@ class List {
   }
 
   measure() {
-    this.height = matchMedia("(max-width: 560px)").matches ? (records.spelled ? 82 : 60) : 52;
+    this.height = matchMedia("(max-width: 560px)").matches ? (records.spelled ? 82 : 60) : records.spelled ? 60 : 52;
     this.body.style.height = this.shown.length * this.height + "px";
     this.draw();
   }
