@@ -99,6 +99,7 @@ def test_what_the_user_has_is_named_and_copied_to_where_changes_are_seen(tmp_pat
         }
     }
     assert written["corruption"] == "none"
+    assert "mlxtend" not in (tmp_path / "mine/params.yaml").read_text(), "a remark on other data"
     assert written["method"] == "ewc"
     assert written["model"] == {
         "network": "own",

@@ -252,6 +252,9 @@ def _take_data(place: Path, data: Path, wishes: Wishes, settings: CommentedMap) 
     settings["datasets"] = {name: dataset}
     settings["corruption"] = "none"
     settings["corruptions"] = {kept: settings["corruptions"][kept] for kept in KEPT_CORRUPTIONS}
+    # Without remarks on what is left out, which would stand above what is the user's own.
+    settings.ca.items.pop("datasets", None)
+    settings["corruptions"][KEPT_CORRUPTIONS[-1]].ca.items.clear()
     settings["model"]["network"] = described["network"] or wishes.network
 
 
