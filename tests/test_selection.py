@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.selection import SELECTIONS, Selection, corrections, expected_causes, select_causes
+from modelrepair.selection import (
+    SELECTIONS,
+    Selection,
+    corrections,
+    expected_causes,
+    scores_of,
+    select_causes,
+)
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -217,6 +224,16 @@ def test_as_many_as_are_expected_to_be_wrong(capsys: pytest.CaptureFixture[str])
 def test_scores_of_other_examples_are_refused() -> None:
     with pytest.raises(RepairError, match="there are 4 scores and 5 training examples"):
         select_causes(np.zeros(4), table(5), "top-k", count=1)
+
+
+def test_scores_in_another_order_are_refused() -> None:
+    trained = pd.DataFrame({"example": [4, 7, 9]})
+    ranked = trained.assign(score=[0.5, -1.0, 2.0])
+    assert scores_of(ranked, trained).tolist() == [0.5, -1.0, 2.0]
+    with pytest.raises(
+        RepairError, match=r"in another order: number 2 is of example 9, and .* on example 7 there"
+    ):
+        scores_of(ranked.iloc[[0, 2, 1]], trained)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
