@@ -117,6 +117,24 @@ def test_what_the_user_has_is_named_and_copied_to_where_changes_are_seen(tmp_pat
         assert (tmp_path / "mine" / copy).read_bytes() == (tmp_path / original).read_bytes()
 
 
+def test_a_network_in_a_package_comes_with_all_of_it(tmp_path: Path) -> None:
+    inner = tmp_path / "shop/vision"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("")
+        (folder / "__pycache__").mkdir()
+    (tmp_path / "shop/layers.py").write_text("from torch.nn import Linear\n")
+    (inner / "nets.py").write_text("from ..layers import Linear\n")
+    main(["init", str(tmp_path / "mine"), f"--network={inner / 'nets.py'}:Net"])
+    assert read(tmp_path / "mine/params.yaml")["model"]["options"]["code"] == "shop.vision.nets:Net"
+    copied = {
+        path.relative_to(tmp_path / "mine/networks").as_posix()
+        for path in (tmp_path / "mine/networks").rglob("*")
+    }
+    assert {"shop/layers.py", "shop/vision/nets.py"} < copied
+    assert not any("__pycache__" in name for name in copied)
+
+
 @pytest.mark.parametrize(
     ("sides", "expected"),
     [((), {"test_fraction": 0.2, "assessment": 2}), (("train", "test"), {"assessment": 10})],

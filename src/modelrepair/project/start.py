@@ -90,7 +90,8 @@ class Wishes:
         label: of a table, the column that holds the class.
         images: the folder, or a zip, of the images that a table lists; None where its columns are features.
         files: of such a table, the column that holds the images' names.
-        network: one of the package's, or `FILE.py:Class`; None for one that goes with the data.
+        network: one of the package's, or `FILE.py:Class`, which is copied with the package that it is part of; None for
+            one that goes with the data.
         arguments: keywords that the class is called with.
         weights: of the network, trained: the model as it is; None to train one.
         failures: a CSV of what the model has wrong; None for all that it has wrong.
@@ -315,16 +316,28 @@ def _take_network(place: Path, wishes: Wishes, model: CommentedMap) -> None:
             f"there is no module {named(file)} for the network {named(str(wishes.network))}: name a file and a class "
             "in it, as path/to/net.py:Class, or one of the package's networks, such as conv4"
         )
-    code = _copied(Path(file), place, NETWORKS)
+    whole, module = _module(Path(file))
+    _copied(whole, place, NETWORKS)
     model["network"] = "own"
-    model["options"] = {"code": f"{Path(code).stem}:{kind}", "arguments": dict(wishes.arguments)}
+    model["options"] = {"code": f"{module}:{kind}", "arguments": dict(wishes.arguments)}
+
+
+def _module(file: Path) -> tuple[Path, str]:
+    """What has to be copied for a module to be imported, the outermost package around it or itself, and its name."""
+    file = file.resolve()
+    whole, names = file, [] if file.stem == "__init__" else [file.stem]
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        whole, names = folder, [folder.name, *names]
+    return whole, ".".join(names)
 
 
 def _copied(source: Path, place: Path, folder: str) -> str:
     """A file or folder of the user's, copied into a folder of the project; its name there."""
     target = place / folder / source.name
     if source.is_dir():
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copyfile(source, target)
     return f"{folder}/{source.name}"
