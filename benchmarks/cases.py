@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Number, Seed, Settings, Share, Text, choose, listed
+from modelrepair.settings import Number, Seed, Settings, Share, Text, choose, listed
 from modelrepair.settings.corruption import (
     AdversarialSettings,
     BiasedSampleSettings,

@@ -37,7 +37,7 @@ from ruamel.yaml.error import YAMLError
 
 from cases import ACCURACIES, BY_CORRUPTION, CORRECTIONS, FACTS, RANKINGS, PlannedCase, Run, read_cases
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.parameters import Parameters
 from results_table import RESULTS, merge, show, spread, summarise, write
 from working_copies import Outcome, WorkingCopies

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from markdown_tables import Cell, Column, Row, Table, cost, mean_and_spread, number, power_of_ten
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 PROJECT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

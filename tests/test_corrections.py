@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import ROOT
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -26,7 +27,6 @@ from modelrepair.settings.selection import SelectCauses
 from modelrepair.settings.stages import stage_settings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
-from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,
     Align,

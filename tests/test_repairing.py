@@ -14,12 +14,12 @@ from torch import nn
 
 import modelrepair
 from conftest import Finished
-from modelrepair.adapters import as_subject
 from modelrepair.additions import Extended
 from modelrepair.errors import RepairError
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import discovery_examples, training_examples
-from modelrepair.repairing import _Operation
+from modelrepair.repairing.adapters import as_subject
+from modelrepair.repairing.repair import _Operation
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import stage_settings
 from modelrepair.splits.failures import NoFailures

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT, Finished, Project
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.stage import Stage
-from modelrepair.settings.base import Positive, Seed, Settings
+from modelrepair.settings import Positive, Seed, Settings
 
 STAGES = list(YAML().load(ROOT / "dvc.yaml")["stages"])
 

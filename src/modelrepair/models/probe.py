@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.precision import full_precision
-from modelrepair.settings.base import listed
+from modelrepair.settings import listed
 
 PROBE_EXAMPLES = 4
 

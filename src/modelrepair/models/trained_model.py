@@ -23,7 +23,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
 from modelrepair.models.passes import PerExample, summed
 from modelrepair.models.probe import PROBE_EXAMPLES, treats_examples_alone
-from modelrepair.settings.base import listed
+from modelrepair.settings import listed
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 """(b,) a number for each example of a batch, from its outputs and targets."""

@@ -28,7 +28,7 @@ from modelrepair.pipeline import processes
 from modelrepair.pipeline.allocation import keep_freed_memory
 from modelrepair.pipeline.artifacts import read_json
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.settings.base import Settings
+from modelrepair.settings import Settings
 
 # Sums are split over threads, so their number decides the last digits of every result: it is fixed here
 # rather than taken from the machine.

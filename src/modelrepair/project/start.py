@@ -26,7 +26,7 @@ from modelrepair.project.pipeline import (
     renewed,
     version,
 )
-from modelrepair.settings.base import named
+from modelrepair.settings import named
 from modelrepair.settings.data import ImageTableSettings, NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import REQUESTS, WEIGHTS, expect_lists, stage_settings

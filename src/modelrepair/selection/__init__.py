@@ -26,7 +26,7 @@ from modelrepair.selection.rules import (
     Truth,
     expected_causes,
 )
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 SELECTIONS: dict[str, type[Selection]] = {
     "expected": Expected,

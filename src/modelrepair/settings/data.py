@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Count, Member, Seed, Settings, Text, Whole, expect
+from modelrepair.settings import Count, Member, Seed, Settings, Text, Whole, expect
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 AllOrCount = Annotated[Count | None, expect("a whole number of 1 or more, or null for all")]

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Seed, Settings, Text, alternatives, expect, named, shown
+from modelrepair.settings import Seed, Settings, Text, alternatives, expect, named, shown
 from modelrepair.settings.corruption import (
     Corruption,
 )

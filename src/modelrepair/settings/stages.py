@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Member, Settings, choose, named, shown
+from modelrepair.settings import Member, Settings, choose, named, shown
 from modelrepair.settings.corruption import (
     AnnotationNoiseSettings,
     AnyCorruption,

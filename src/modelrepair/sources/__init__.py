@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.data import SourceSettings
 from modelrepair.sources.base import Dataset, input_file
 from modelrepair.sources.cifar10 import cifar10

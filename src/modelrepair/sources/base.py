@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import strata
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import named
+from modelrepair.settings import named
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import named, shown
+from modelrepair.settings import named, shown
 from modelrepair.settings.data import ImageTableSettings
 from modelrepair.sources.base import Dataset
 from modelrepair.sources.class_folders import Listing

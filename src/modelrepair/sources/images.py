@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import write_array_of_pieces
-from modelrepair.settings.base import named
+from modelrepair.settings import named
 from modelrepair.settings.data import ImageSettings
 from modelrepair.sources.base import Dataset, drawn_per_class, input_file
 from modelrepair.sources.class_folders import Listing

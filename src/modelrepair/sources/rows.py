@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed, named, shown
+from modelrepair.settings import listed, named, shown
 from modelrepair.settings.data import RowsSettings
 from modelrepair.sources.base import drawn_for_testing
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed, named, shown
+from modelrepair.settings import listed, named, shown
 from modelrepair.settings.data import TableSettings
 from modelrepair.sources.base import Dataset, drawn_per_class
 from modelrepair.sources.rows import classes_of, expect_columns, is_for_testing, read_rows

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from modelrepair.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
@@ -31,9 +30,10 @@ from modelrepair.influence import Investigation, combine, influence_scores, of_e
 from modelrepair.models.examples import Examples, chosen_positions
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
-from modelrepair.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
+from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
+from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
 from modelrepair.selection import candidates, select_causes
-from modelrepair.settings.base import Settings
+from modelrepair.settings import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
