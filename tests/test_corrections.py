@@ -207,9 +207,9 @@ def test_from_a_file_of_marks_to_the_causes(only_removes: str | None, tmp_path: 
     table = pd.DataFrame({"example": np.arange(10, 22), "split": "train", "label": np.arange(12) % 3})
     table.loc[0, "split"] = "validation"
     write_table(tmp_path / "data/corrupted/train.parquet", table)
-    write_table(tmp_path / "data/scores/scores.parquet", pd.DataFrame({"score": np.arange(11.0)}))
+    write_table(tmp_path / "data/scores/scores.parquet", table[["example"]][1:].assign(score=np.arange(11.0)))
     (tmp_path / "requests/marks.csv").write_text(
-        'example,action,label\n13,relabel,"b, c"\n15,remove,\n16,keep,\n'
+        'example,action,label,given\n13,relabel,"b, c",a\n15,remove,,d\n16,keep,,\n'
     )
     (tmp_path / "requests/known.csv").write_text("example,action,label\n20,relabel,d\n")
     settings = {

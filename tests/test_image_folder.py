@@ -9,11 +9,12 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -617,6 +618,64 @@ def test_a_compression_that_python_does_not_know(tmp_path: Path) -> None:
     patched(path, position, 10, "H", 9)
     with pytest.raises(RepairError, match=r"1 of 18 images .*: train/bee/1\.png cannot be read"):
         load(path)
+
+
+# Listed in a table.
+
+
+def listed(folder: Path, table: pd.DataFrame, **settings: Any) -> Dataset:
+    table.to_csv(folder / "list.csv", index=False)
+    given = {"source": "image-table", "file": str(folder / "list.csv"), "images": str(folder / "images")}
+    return load_source(PrepareData(seed=0, dataset={**given, **settings}).dataset, 0)
+
+
+def rows_of(names: Sequence[str]) -> pd.DataFrame:
+    parts = [name.split("/") for name in names]
+    side, kind = ([part[place] for part in parts] for place in (0, 1))
+    return pd.DataFrame({"note": 3, "file": names, "label": kind, "side": side})
+
+
+def test_a_table_gives_what_folders_give(tmp_path: Path) -> None:
+    """Whatever the rows' order is, from a zip too; images that it does not name are passed over."""
+    names = sorted(write_sides(tmp_path / "images"))
+    expected = load(tmp_path / "images")
+    table = rows_of(names)
+    assert_same(expected, listed(tmp_path, table, split="side"))
+    save(tmp_path / "images/unnamed.png", pixels(0))
+    zipped(tmp_path / "images", tmp_path / "images.zip")
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled["file"] = "./" + shuffled["file"]
+    data = listed(tmp_path, shuffled, split="side", images=str(tmp_path / "images.zip"))
+    assert data.train_files == tuple(
+        name for name in (n[2:] for n in shuffled["file"]) if name[:5] == "train"
+    )
+    place = [expected.train_files.index(name) for name in data.train_files]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(data.train_inputs, expected.train_inputs[place])
+    np.testing.assert_array_equal(data.train_labels, expected.train_labels[place])
+    drawn = listed(tmp_path, table, test_fraction=0.5)
+    np.testing.assert_array_equal(np.bincount(drawn.test_labels), [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"file": "train/ape/9.png"}, {}, r"row 2 of .*list\.csv has 'train/ape/9.png' in its column file, and"),
+        ({"file": "../list.csv"}, {}, "row 2 of .* holds no such file: give names relative to that"),
+        ({"file": None}, {}, "row 2 of .* has 'nan' in its column file"),
+        ({"file": "test/ape/0.png"}, {}, "rows 1 and 2 of .* name the same image, test/ape/0.png: leave one"),
+        ({"label": None}, {}, "row 2 of .* has nothing in its column label"),
+        ({"side": "dev"}, {"split": "side"}, "row 2 of .* has 'dev' in its column side: give train or test"),
+        ({}, {"files": "path"}, "has no column path, only note, file, label, side: name one that it has in label"),
+    ],
+)  # fmt: skip
+def test_lists_of_images_that_cannot_be(
+    tmp_path: Path, change: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    table = rows_of(sorted(write_sides(tmp_path / "images", training=1, test=1)))
+    for name, value in change.items():
+        table.loc[1, name] = value
+    with pytest.raises(RepairError, match=message):
+        listed(tmp_path, table, **{"test_fraction": 0.5, **settings})
 
 
 # The pipeline.
