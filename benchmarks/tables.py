@@ -377,7 +377,10 @@ TABLES = {
         file="repair.csv",
         names=REPAIRS,
         labels=("method", "causes", "uses"),
-        columns=(*across("all", INPUTS, mean_and_spread(1)), *across("holdout", HELD_OUT, mean_and_spread(0))),
+        columns=(
+            *across("all", INPUTS, mean_and_spread(1)),
+            *across("holdout", HELD_OUT, mean_and_spread(0)),
+        ),
         rows=EVERY_REPAIR,
     ),
     "rankings-short": Table(
