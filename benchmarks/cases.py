@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Number, Seed, Settings, Share, Text, choose, listed
+from modelrepair.settings import Number, Seed, Settings, Share, Text, choose, listed
 from modelrepair.settings.corruption import (
     AdversarialSettings,
     BiasedSampleSettings,
@@ -367,6 +367,8 @@ def _run(
         "treatment": None,
         # What anybody would do is measured by runs of its own.
         "reference": "none",
+        # How fast a run is does not depend on who shares it.
+        "launch": {},
         # Any: a run is given its seed later.
         "seed": 0,
     }

@@ -33,6 +33,7 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.influence import Investigation, influence_scores
@@ -42,7 +43,6 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import ElasticWeightConsolidation, NaturalGradient
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import epoch_batches
-from modelrepair.training.train import train
 from results_table import RESULTS, merge, read, show, summarise, write
 
 OPTIMISERS: dict[str, dict[str, Any]] = {

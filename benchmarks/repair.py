@@ -51,7 +51,7 @@ from cases import (
     read_cases,
 )
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.parameters import Parameters
 from results_table import RESULTS, merge, show, spread, summarise, write
 from working_copies import Outcome, WorkingCopies

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import DiagonalFisher
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
@@ -38,7 +39,6 @@ from modelrepair.models.trained_model import TrainedModel, default_device
 from modelrepair.networks import make_network
 from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
 from modelrepair.treatment import FineTune, Patient
 from results_table import RESULTS, merge, show, write
 

@@ -37,6 +37,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from modelrepair.base_training.train import train
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -44,7 +45,6 @@ from modelrepair.networks import make_network
 from modelrepair.settings.data import MnistSampleSettings
 from modelrepair.sources import load_source
 from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
 from modelrepair.valuation import (
     LeastSquaresGame,
     OneEpochGame,

@@ -1,16 +1,18 @@
-"""A Python that has imported torch and its like already, to run stages in: a fork takes a hundredth of the imports.
+"""A Python that has imported torch, DVC and their like already, to run the pipeline in: a fork takes a hundredth of it.
 
-Where the pipeline runs a thousand times, for benchmarks and tests, `python3` is `CLIENT`, first on the PATH. What it is
-told to run is run in a fork of `serve`, with the arguments, folder, environment and streams of the client; a stage
-finds the code of its own working copy, since none of this project is imported before. Only a stage as dvc.yaml starts
-it is served, and the command modelrepair. Anything else, such as a stage that a test looks into by options or that
-starts others like itself, is run by the real Python, and so is everything once there is nobody to serve it.
+Where the pipeline runs a thousand times, for benchmarks and tests, `python3` and `dvc` are `CLIENT`, first on the PATH.
+What they are told to run is run in a fork of `serve`, with the client's arguments, folder, environment and streams: a
+stage finds the code of its own working copy, since none of this project is imported before. Only a stage as dvc.yaml
+starts it is served, the command modelrepair, and DVC where no variable of Python's says that it should be another.
+Anything else, such as a stage that a test looks into by options or that starts others like itself, is run by the real
+Python, and so is everything once there is nobody to serve it.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 IMPORTED = (
@@ -41,39 +43,58 @@ IMPORTED = (
     # Which the first optimiser or transformation of a function imports.
     "torch._dynamo",
     "tqdm",
+    # What DVC's commands import where they start, and as they run. Not pygit2: it looks for the user's settings of git
+    # when it is imported.
+    "celery.app.base",
+    "celery.canvas",
+    "dvc.cli.parser",
+    "dvc.config",
+    "dvc.render.match",
+    "dvc.repo.brancher",
+    "dvc.repo.experiments.executor.local",
+    "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.experiments.run",
+    "dvc.repo.experiments.show",
+    "dvc.repo.index",
+    "dvc.rwlock",
+    "dvc.utils.hydra",
+    "dvc.utils.strictyaml",
+    "dvc_http",
+    "dvc_task.app.filesystem",
+    "networkx",
 )
-"""What stages import of other packages, as far as it takes long."""
+"""What stages and DVC import of other packages, as far as it takes long."""
 
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 
 words = sys.argv[1:]
-option, module, *given = [*(words[1:] if words[:1] == ["-P"] else words), "", ""]
-code = os.environ.get("PYTHONPATH", "").rstrip(":")
 known = {{"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}}
-others = [name for name in os.environ if name.startswith("PYTHON") and name not in known]
-if (
-    option != "-m"
-    or not (module == "modelrepair" or module.startswith("modelrepair.stages."))
-    or not code
-    or ":" in code
-    or others
-    or {{"MODELREPAIR_PROCESSES", "RANK"}} & set(os.environ)
-):
-    os.execv({python!r}, [{python!r}, *words])
-served = socket.socket(socket.AF_UNIX)
+others = {{name for name in os.environ if name.startswith("PYTHON")}} - known
+code = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(":") if place]
+if os.path.basename(sys.argv[0]) == "dvc":
+    alone, module, given, served = [{python!r}, {dvc!r}, *words], "dvc", words, True
+else:
+    alone = [{python!r}, *words]
+    option, module, *given = [*(words[1:] if words[:1] == ["-P"] else words), "", ""]
+    given = given[:-2]
+    served = option == "-m" and (module == "modelrepair" or module.startswith("modelrepair.stages."))
+    served = served and bool(code)
+if not served or others or {{*{unserved!r}}} & {{*os.environ}}:
+    os.execv({python!r}, alone)
+server = socket.socket(socket.AF_UNIX)
 try:
-    served.connect({address!r})
+    server.connect({address!r})
 except OSError:
-    os.execv({python!r}, [{python!r}, *words])
-task = {{"module": module, "given": given[:-2], "folder": os.getcwd(), "environment": dict(os.environ), "code": code}}
+    os.execv({python!r}, alone)
+task = {{"module": module, "given": given, "folder": os.getcwd(), "environment": dict(os.environ), "code": code}}
 task = json.dumps(task).encode()
-socket.send_fds(served, [len(task).to_bytes(8, "big")], [0, 1, 2])
-served.sendall(task)
-fork = int.from_bytes(served.recv(8), "big")
+socket.send_fds(server, [len(task).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(task)
+fork = int.from_bytes(server.recv(8), "big")
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.kill(fork, number))
-status = served.recv(1)
+status = server.recv(1)
 if not status:
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(status[0])
@@ -81,12 +102,20 @@ sys.exit(status[0])
 
 
 @contextlib.contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
-    """A folder with a `python3`, served as long as this lasts."""
+def warm_python(folder: Path, unserved: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder with a `python3` and a `dvc`, served as long as this lasts, but for who has one of these variables."""
     address, client = folder / "socket", folder / "bin/python3"
     client.parent.mkdir()
-    client.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+    real = Path(sys.executable)
+    code = CLIENT.format(
+        python=str(real),
+        dvc=str(real.with_name("dvc")),
+        address=str(address),
+        unserved=("MODELREPAIR_PROCESSES", "RANK", *unserved),
+    )
+    client.write_text(code)
     client.chmod(0o755)
+    client.with_name("dvc").hardlink_to(client)
     # What is compiled once is kept, whoever runs the tests.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     # Threads that spin while they wait are slow where other processes want the cores; OpenMP reads this when loaded.
@@ -108,6 +137,8 @@ def serve(address: str) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     parent = os.getppid()
+    # What there is now is nobody's garbage: forks that looked for some would copy all of it.
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     # The address appears when clients can connect.
@@ -132,6 +163,8 @@ def _run(client: socket.socket) -> None:
     client.setblocking(True)
     size, streams, _, _ = socket.recv_fds(client, 8, 3)
     task = json.loads(_received(client, int.from_bytes(size, "big")))
+    # The group of all that it starts, which ends with it.
+    os.setsid()
     client.sendall(os.getpid().to_bytes(8, "big"))
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -141,11 +174,17 @@ def _run(client: socket.socket) -> None:
     os.chdir(task["folder"])
     os.environ.clear()
     os.environ.update(task["environment"])
-    sys.path[0] = str(Path(task["code"]).resolve())
+    sys.path[:1] = task["code"]
     sys.argv[1:] = task["given"]
-    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+    # By this a stage starts others like itself.
+    sys.orig_argv = [sys.executable, "-P", "-m", task["module"], *task["given"]]
+    finished = threading.Event()
+    threading.Thread(target=_end_with, args=(client, finished), daemon=True).start()
     status = 1
     try:
+        if any(Path(place, "sitecustomize.py").is_file() for place in task["code"]):
+            sys.modules.pop("sitecustomize", None)
+            importlib.import_module("sitecustomize")
         runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
@@ -163,6 +202,7 @@ def _run(client: socket.socket) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
+    finished.set()
     client.sendall(bytes([status]))
     os._exit(status)
 
@@ -175,10 +215,11 @@ def _received(client: socket.socket, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _end_with(client: socket.socket) -> None:
-    """End this process where its client was killed."""
+def _end_with(client: socket.socket, finished: threading.Event) -> None:
+    """End this process, and all that it started, where its client was killed."""
     client.recv(1)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if not finished.is_set():
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -289,7 +289,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the `python3` that runs stages."""
-    with warm_python(tmp_path_factory.mktemp("python")) as folder:
+    # A signal to the group of a stage is to reach the DVC that started it.
+    with warm_python(tmp_path_factory.mktemp("python"), unserved=["OBSERVE_MOMENT"]) as folder:
         yield folder
 
 

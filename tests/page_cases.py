@@ -87,6 +87,17 @@ def evidence(count: int, tests: int = 120, *, side: int = 28, seed: int = 0) -> 
     )
 
 
+def texts(count: int, length: int = 5) -> Evidence:
+    """The same of texts of so many words, of which the first is number 0, which is none."""
+    of, draw = evidence(count), np.random.default_rng(2)
+    train, test = (
+        draw.integers(1, 9, (len(labels), length + 1)) for labels in (of.given_labels, of.test_labels)
+    )
+    train[:, 0] = test[:, 0] = 0
+    words = tuple(f"word{number}" for number in range(9))
+    return replace(of, training_inputs=train, test_inputs=test, vocabulary=words)
+
+
 def with_clusters(of: Evidence) -> Evidence:
     """The same with its failures in three clusters, the last of which nothing drives, and with causes by cluster."""
     failing = of.before.test_predictions != of.test_labels

@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.gathering import gather
@@ -33,7 +34,6 @@ from modelrepair.pipeline.artifacts import output_folder, write_tensors
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior.output_gradients import log_likelihood_slopes, summed_squares
 from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
 from modelrepair.valuation.features import penultimate_features
 
 COUNTS = 5, 53

@@ -20,11 +20,11 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from modelrepair.adapters import as_examples, as_subject, untrained
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.repairing.adapters import as_examples, as_subject, untrained
 from models import one_thread  # noqa: F401
 
 DRAW = np.random.default_rng(0)

@@ -24,7 +24,6 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.artifacts import read_table
 from modelrepair.posterior import NaturalGradient
-from modelrepair.repairing import repair
 from modelrepair.settings.failures import FailuresSettings
 from modelrepair.splits.clusters import (
     Clusters,
@@ -261,15 +260,6 @@ def test_each_cluster_is_scored_by_its_own_failures() -> None:
 def test_other_numbers_of_clusters_are_refused(clusters: Any) -> None:
     with pytest.raises(RepairError, match=r"clusters is .*: give a whole number of 1 or more, auto, or none"):
         FailuresSettings(clusters=clusters)
-
-
-def test_the_library_alone_divides_no_failures() -> None:
-    draw = np.random.default_rng(0)
-    examples = draw.normal(size=(20, 4)).astype(np.float32), draw.integers(0, 3, 20)
-    with pytest.raises(
-        RepairError, match=r"failures\.clusters is 2, and failures are divided by the pipeline alone"
-    ):
-        repair(torch.nn.Linear(4, 3), examples, None, examples, settings={"failures.clusters": 2})
 
 
 def test_clusters_run_through_the_pipeline(project: Project) -> None:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import ROOT
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
@@ -26,7 +27,6 @@ from modelrepair.settings.selection import SelectCauses
 from modelrepair.settings.stages import stage_settings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
-from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,
     Align,
@@ -207,9 +207,9 @@ def test_from_a_file_of_marks_to_the_causes(only_removes: str | None, tmp_path: 
     table = pd.DataFrame({"example": np.arange(10, 22), "split": "train", "label": np.arange(12) % 3})
     table.loc[0, "split"] = "validation"
     write_table(tmp_path / "data/corrupted/train.parquet", table)
-    write_table(tmp_path / "data/scores/scores.parquet", pd.DataFrame({"score": np.arange(11.0)}))
+    write_table(tmp_path / "data/scores/scores.parquet", table[["example"]][1:].assign(score=np.arange(11.0)))
     (tmp_path / "requests/marks.csv").write_text(
-        'example,action,label\n13,relabel,"b, c"\n15,remove,\n16,keep,\n'
+        'example,action,label,given\n13,relabel,"b, c",a\n15,remove,,d\n16,keep,,\n'
     )
     (tmp_path / "requests/known.csv").write_text("example,action,label\n20,relabel,d\n")
     settings = {

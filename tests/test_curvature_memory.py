@@ -57,12 +57,12 @@ print(estimate, resident("VmHWM") - before)
 @pytest.mark.parametrize(
     ("name", "options", "count"),
     [
-        ("gram", {}, 4000),
-        ("gram", {"memory": 2**26}, 4000),
-        ("gram", {"scratch": ".", "memory": 2**26}, 4000),
-        ("block", {}, 2500),
-        ("block", {"block_size": 1000}, 2500),
-        ("ekfac", {}, 2500),
+        ("gram", {}, 2500),
+        ("gram", {"memory": 2**25}, 2500),
+        ("gram", {"scratch": ".", "memory": 2**25}, 2500),
+        ("block", {}, 1600),
+        ("block", {"block_size": 1000}, 1600),
+        ("ekfac", {}, 2000),
         ("cg", {}, 1000),
     ],
 )

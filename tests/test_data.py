@@ -361,6 +361,48 @@ def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
     assert len(data.classes) == 5
 
 
+def words(**changes: Any) -> dict[str, Any]:
+    """What changes in `arrays` where inputs are numbers of words."""
+    draw = np.random.default_rng(1)
+    return {
+        **{"train_inputs": None, "test_inputs": None},
+        **{
+            "train_tokens": draw.integers(0, 9, (20, 5)).astype(np.int16),
+            "test_tokens": np.ones((6, 5), int),
+        },
+        **{"words": np.array(["", *"abcdefgh"])},
+        **changes,
+    }
+
+
+def test_numbers_of_words_stay_whole_numbers(tmp_path: Path) -> None:
+    settings = npz_settings(tmp_path, **words())
+    data = load(settings, 0)
+    assert data.train_inputs.dtype == np.int64
+    assert data.vocabulary == ("", *"abcdefgh")
+    np.testing.assert_array_equal(data.train_inputs, np.load(settings["file"])["train_tokens"])
+    assert load(npz_settings(tmp_path, **words(words=None)), 0).vocabulary is None
+
+
+def test_a_folder_of_single_arrays_is_as_one_file_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "apart"
+    folder.mkdir()
+    for name, values in arrays(classes=np.array(["cat", "dog"])).items():
+        np.save(folder / f"{name}.npy", values)
+    apart = load({"source": "npz", "file": str(folder)}, 0)
+    together = load(npz_settings(tmp_path, classes=np.array(["cat", "dog"])), 0)
+    for name in ("train_inputs", "train_labels", "test_inputs", "test_labels", "classes"):
+        np.testing.assert_array_equal(getattr(apart, name), getattr(together, name))
+    (folder / "test_labels.npy").write_bytes(b"no array")
+    with pytest.raises(
+        RepairError, match=r"apart cannot be read as \.npy arrays .*: write it with numpy\.save, each"
+    ):
+        load({"source": "npz", "file": str(folder)}, 0)
+    (folder / "test_labels.npy").unlink()
+    with pytest.raises(RepairError, match=r"apart lacks test_labels: add them with numpy\.save$"):
+        load({"source": "npz", "file": str(folder)}, 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -381,6 +423,13 @@ def test_own_arrays_of_features_images_and_attributes(tmp_path: Path) -> None:
             "images of type int64, whose white is not known",
         ),
         ({"classes": np.array(["cat", "cat"])}, "give each its own name"),
+        (words(test_tokens=None), "lacks test_tokens: add them"),
+        (words(train_tokens=np.ones((20, 5))), "type float64: give whole numbers of 0 or more"),
+        (
+            words(words=np.array(["", "a"])),
+            "has numbers up to 8, and there are 2 words: give a word for each",
+        ),
+        (words(words=np.array("a")), r"words of .* has shape \(\): give an array of names"),
     ],
 )
 def test_wrong_own_arrays(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

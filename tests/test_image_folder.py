@@ -9,11 +9,12 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -64,8 +65,8 @@ def write_classes(folder: Path, count: int = 10) -> None:
             save(folder / name / f"{number}.png", pixels(100 * position + number))
 
 
-def zipped(folder: Path, path: Path, below: str = "") -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def zipped(folder: Path, path: Path, below: str = "", packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, below + file.relative_to(folder).as_posix())
     return path
@@ -535,7 +536,7 @@ def again(path: Path) -> None:
         add(path, "train/ape/0.png")
 
 
-FLAGS, SIZE, PLACE = 8, 24, 42
+FLAGS, SIZE, NAME_LENGTH, PLACE = 8, 24, 28, 42
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "absolute": (lambda path: add(path, "/etc/ape.png"), r"/etc/ape\.png has a path that leads out of it"),
     "upwards": (lambda path: add(path, "train/../../ape.png"), "has a path that leads out of it"),
@@ -547,6 +548,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "encrypted": (lambda path: patched(path, 3, FLAGS, "H", 1), "is encrypted"),
     "endless": (lambda path: patched(path, 3, SIZE, "I", 2**31), "would unpack to 2,048 MiB, more than any"),
+    "a name cut open": (
+        lambda path: patched(path, 3, NAME_LENGTH, "H", 5000),
+        r"\.{3} has a name with a zero",
+    ),
     "overlapping": (lambda path: patched(path, 7, PLACE, "I", 0), "lies in the same bytes as"),
     "twice": (again, r"holds train/ape/0\.png twice"),
 }
@@ -577,9 +582,10 @@ def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked_whole(tmp_pa
             tracemalloc.stop()
 
 
-def test_damaged_members_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_are_named(tmp_path: Path, packing: int) -> None:
     write_sides(tmp_path / "images")
-    path = zipped(tmp_path / "images", tmp_path / "images.zip")
+    path = zipped(tmp_path / "images", tmp_path / "images.zip", packing=packing)
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("train/bee/1.png").header_offset + 60
     content = bytearray(path.read_bytes())
@@ -612,6 +618,64 @@ def test_a_compression_that_python_does_not_know(tmp_path: Path) -> None:
     patched(path, position, 10, "H", 9)
     with pytest.raises(RepairError, match=r"1 of 18 images .*: train/bee/1\.png cannot be read"):
         load(path)
+
+
+# Listed in a table.
+
+
+def listed(folder: Path, table: pd.DataFrame, **settings: Any) -> Dataset:
+    table.to_csv(folder / "list.csv", index=False)
+    given = {"source": "image-table", "file": str(folder / "list.csv"), "images": str(folder / "images")}
+    return load_source(PrepareData(seed=0, dataset={**given, **settings}).dataset, 0)
+
+
+def rows_of(names: Sequence[str]) -> pd.DataFrame:
+    parts = [name.split("/") for name in names]
+    side, kind = ([part[place] for part in parts] for place in (0, 1))
+    return pd.DataFrame({"note": 3, "file": names, "label": kind, "side": side})
+
+
+def test_a_table_gives_what_folders_give(tmp_path: Path) -> None:
+    """Whatever the rows' order is, from a zip too; images that it does not name are passed over."""
+    names = sorted(write_sides(tmp_path / "images"))
+    expected = load(tmp_path / "images")
+    table = rows_of(names)
+    assert_same(expected, listed(tmp_path, table, split="side"))
+    save(tmp_path / "images/unnamed.png", pixels(0))
+    zipped(tmp_path / "images", tmp_path / "images.zip")
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled["file"] = "./" + shuffled["file"]
+    data = listed(tmp_path, shuffled, split="side", images=str(tmp_path / "images.zip"))
+    assert data.train_files == tuple(
+        name for name in (n[2:] for n in shuffled["file"]) if name[:5] == "train"
+    )
+    place = [expected.train_files.index(name) for name in data.train_files]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(data.train_inputs, expected.train_inputs[place])
+    np.testing.assert_array_equal(data.train_labels, expected.train_labels[place])
+    drawn = listed(tmp_path, table, test_fraction=0.5)
+    np.testing.assert_array_equal(np.bincount(drawn.test_labels), [3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"file": "train/ape/9.png"}, {}, r"row 2 of .*list\.csv has 'train/ape/9.png' in its column file, and"),
+        ({"file": "../list.csv"}, {}, "row 2 of .* holds no such file: give names relative to that"),
+        ({"file": None}, {}, "row 2 of .* has 'nan' in its column file"),
+        ({"file": "test/ape/0.png"}, {}, "rows 1 and 2 of .* name the same image, test/ape/0.png: leave one"),
+        ({"label": None}, {}, "row 2 of .* has nothing in its column label"),
+        ({"side": "dev"}, {"split": "side"}, "row 2 of .* has 'dev' in its column side: give train or test"),
+        ({}, {"files": "path"}, "has no column path, only note, file, label, side: name one that it has in label"),
+    ],
+)  # fmt: skip
+def test_lists_of_images_that_cannot_be(
+    tmp_path: Path, change: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    table = rows_of(sorted(write_sides(tmp_path / "images", training=1, test=1)))
+    for name, value in change.items():
+        table.loc[1, name] = value
+    with pytest.raises(RepairError, match=message):
+        listed(tmp_path, table, **{"test_fraction": 0.5, **settings})
 
 
 # The pipeline.

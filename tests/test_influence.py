@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import fit_curvature
 from modelrepair.errors import RepairError
 from modelrepair.influence import ConfidentLearning, Influence, Investigation, influence_scores
@@ -25,7 +26,6 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.posterior import ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate, own_effects
 from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
 from models import (
     DenseCurvature,
     assert_equal,

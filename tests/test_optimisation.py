@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
@@ -26,7 +27,6 @@ from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.descent import Course, Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches, mean_losses
-from modelrepair.training.train import train
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 OPTIMISERS = pytest.mark.parametrize("optimiser", ["adam", "sgd"])

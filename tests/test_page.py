@@ -24,7 +24,7 @@ from modelrepair.evaluation.page.sprites import COLUMNS, draw_sheets
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
-from page_cases import NAMES, RUN, evidence, links, page, records
+from page_cases import NAMES, RUN, evidence, links, page, records, texts
 
 
 class Parsed(HTMLParser):
@@ -227,6 +227,19 @@ def test_short_vectors_are_shown_in_words(tmp_path: Path) -> None:
     found = records(page(tmp_path / "page.html", of))
     assert of.scores is not None
     assert found["suspects"]["text"][0] == ", ".join(f"{v:.3g}" for v in values[np.argmax(of.scores)])
+
+
+def test_texts_are_read_and_not_looked_at(tmp_path: Path) -> None:
+    """Without thumbnails; of many long ones the beginnings, so that the page stays small."""
+    path = page(tmp_path / "page.html", texts(40))
+    assert "data:image" not in path.read_text()
+    found = records(path)
+    assert found["spelled"]
+    assert "place" not in found["suspects"]
+    assert {len(text.split()) for text in found["suspects"]["text"]} == {5}
+    assert found["failures"]["text"][0].startswith("word")
+    many = page(tmp_path / "many.html", texts(3000, length=200))
+    assert max(map(len, records(many)["suspects"]["text"])) == 1_000_000 // 3000
 
 
 def test_the_command_runs_the_same_again() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from modelrepair.evaluation.links import Links
-from page_cases import NAMES, evidence, links, page, with_clusters
+from page_cases import NAMES, evidence, links, page, texts, with_clusters
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
@@ -238,9 +238,18 @@ def test_marks_are_loaded_from_a_file_and_those_of_others_told_of(opened: Browse
     assert "2 marks were loaded" in said
     assert "1 are of examples that are not among these suspects" in said
     assert "1 could not be read" in said
+    named = [NAMES[int(EVIDENCE.given_labels[place])].replace('"', '""') for place in order()[:2]]
+    others = tmp_path / "others.csv"
+    others.write_text(
+        f'example,action,label,given\n{first},keep,,"{named[0]}"\n{second},keep,,no such label\n'
+    )
+    element(opened, "file").send_keys(str(others))
+    until(lambda: "1 marks were loaded. 1 were made when" in element(opened, "said").text)
+    opened.execute_script("document.getElementById('undo').click()")
     marks = saved(opened, tmp_path).set_index("example")
-    assert marks.loc[first].tolist() == ["relabel", label]
-    assert marks.loc[second].tolist() == ["remove", ""]
+    given = [NAMES[int(EVIDENCE.given_labels[place])] for place in order()[:2]]
+    assert marks.loc[first].tolist() == ["relabel", label, given[0]]
+    assert marks.loc[second].tolist() == ["remove", "", given[1]]
 
 
 def test_a_failure_shows_what_drives_it(opened: Browser) -> None:
@@ -290,8 +299,9 @@ def test_the_mouse_does_what_keys_do(opened: Browser, tmp_path: Path) -> None:
     element(opened, "remove").click()
     assert active(opened) == number
     assert element(opened, "remove").get_attribute("aria-pressed") == "true"
+    given = NAMES[int(EVIDENCE.given_labels[order()[2]])]
     assert saved(opened, tmp_path).to_dict("records") == [
-        {"example": number, "action": "remove", "label": ""}
+        {"example": number, "action": "remove", "label": "", "given": given}
     ]
     element(opened, "clear").click()
     assert not element(opened, "save").is_enabled()
@@ -326,6 +336,24 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     found = opened.execute_async_script("axe.run().then(arguments[0])")
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
     assert len(found["passes"]) > 20
+
+
+def test_a_page_of_texts_shows_them(browser: Browser, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    screen(browser, 390, 900)
+    of = texts(50)
+    # What a person listed, too.
+    of = replace(of, corrections=np.where(np.arange(len(of.causes)) % 2, -1, 3))
+    browser.get(page(tmp_path / "page.html", of).as_uri())
+    assert of.scores is not None
+    read = str(of.training_shown[int(np.argmax(of.scores))])
+    assert element(browser, "big").text == browser.find_element(By.CSS_SELECTOR, ".row .words").text == read
+    assert browser.find_element(By.CSS_SELECTOR, ".failure .words").text.startswith("word")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    browser.execute_script((Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+    assert browser.get_log("browser") == []
 
 
 def test_a_page_of_what_was_erased_opens(browser: Browser, tmp_path: Path) -> None:

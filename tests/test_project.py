@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT
 from modelrepair.__main__ import main
 from modelrepair.project import pipeline
-from modelrepair.project.pipeline import code_of_stages, expect_current, project_pipeline
+from modelrepair.project.pipeline import code_of_stages, expect_current, kept_by_dvc, project_pipeline
 
 NETWORK = """\
 from torch import nn
@@ -76,7 +76,11 @@ def test_by_default_it_is_what_comes_along(tmp_path: Path, capsys: pytest.Captur
     assert read(tmp_path / "trial/params.yaml") == read(ROOT / "params.yaml")
     before, after = ((path / "params.yaml").read_text() for path in (ROOT, tmp_path / "trial"))
     assert before.count("#") - after.count("#") == 1, "remarks are kept"
-    assert (tmp_path / "trial/.git").is_dir()
+    # A run that fails leaves what it made by then, which who commits must not have in git.
+    made = [f"{folder}/{name}" for folder, names in kept_by_dvc(project_pipeline()).items() for name in names]
+    assert {"data/known", "models/base", "metrics/page.html"} <= set(made)
+    ignored = ["git", "-C", tmp_path / "trial", "check-ignore", *made, "metrics/repair.json", "params.yaml"]
+    assert subprocess.run(ignored, capture_output=True, text=True).stdout.split() == made
     assert [path.name for path in tmp_path.iterdir()] == ["trial"]
 
 
@@ -95,6 +99,7 @@ def test_what_the_user_has_is_named_and_copied_to_where_changes_are_seen(tmp_pat
         }
     }
     assert written["corruption"] == "none"
+    assert "mlxtend" not in (tmp_path / "mine/params.yaml").read_text(), "a remark on other data"
     assert written["method"] == "ewc"
     assert written["model"] == {
         "network": "own",
@@ -110,6 +115,24 @@ def test_what_the_user_has_is_named_and_copied_to_where_changes_are_seen(tmp_pat
         ("requests/wrong.csv", "wrong.csv"),
     ):
         assert (tmp_path / "mine" / copy).read_bytes() == (tmp_path / original).read_bytes()
+
+
+def test_a_network_in_a_package_comes_with_all_of_it(tmp_path: Path) -> None:
+    inner = tmp_path / "shop/vision"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("")
+        (folder / "__pycache__").mkdir()
+    (tmp_path / "shop/layers.py").write_text("from torch.nn import Linear\n")
+    (inner / "nets.py").write_text("from ..layers import Linear\n")
+    main(["init", str(tmp_path / "mine"), f"--network={inner / 'nets.py'}:Net"])
+    assert read(tmp_path / "mine/params.yaml")["model"]["options"]["code"] == "shop.vision.nets:Net"
+    copied = {
+        path.relative_to(tmp_path / "mine/networks").as_posix()
+        for path in (tmp_path / "mine/networks").rglob("*")
+    }
+    assert {"shop/layers.py", "shop/vision/nets.py"} < copied
+    assert not any("__pycache__" in name for name in copied)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +188,48 @@ def test_a_table(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "mine/data/own" / name).read_bytes() == path.read_bytes()
 
 
+def test_images_that_a_table_lists(tmp_path: Path) -> None:
+    """Told by its columns; what is for testing is drawn as the pipeline draws it."""
+    folder = images(tmp_path)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    table = pd.DataFrame({"picture": names, "kind": [name.split("/")[0] for name in names]})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    given = [f"--data={tmp_path / 'list.csv'}", f"--images={folder}", "--files=picture", "--label=kind"]
+    main(["init", str(tmp_path / "mine"), *given])
+    written = read(tmp_path / "mine/params.yaml")
+    assert written["datasets"]["list"] == {
+        "source": "image-table",
+        "file": "data/own/list.csv",
+        "images": "data/own/things",
+        "label": "kind",
+        "files": "picture",
+        "validation_fraction": 0.1,
+        "reserved": 0,
+        "assessment": 2,
+    }
+    assert written["model"]["network"] == "conv4"
+    assert (tmp_path / "mine/data/own/things/cup/3.png").is_file()
+
+
+def test_numbers_of_words_take_a_network_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for side, count in (("train", 20), ("test", 10)):
+        np.save(folder / f"{side}_tokens.npy", np.arange(3 * count).reshape(count, 3))
+        np.save(folder / f"{side}_labels.npy", np.arange(count) % 2)
+    with pytest.raises(
+        SystemExit, match="texts holds numbers of words, for which the package has no network"
+    ):
+        main(["init", str(tmp_path / "mine"), f"--data={folder}"])
+    (tmp_path / "nets.py").write_text(NETWORK)
+    main(["init", str(tmp_path / "mine"), f"--data={folder}", f"--network={tmp_path / 'nets.py'}:Net"])
+    written = read(tmp_path / "mine/params.yaml")
+    assert written["datasets"]["texts"]["file"] == "data/own/texts"
+    assert written["model"]["network"] == "own"
+
+
 def test_inside_a_repository_there_is_no_second_one(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     main(["init", str(tmp_path / "deep/mine")])
@@ -179,8 +244,8 @@ def test_an_empty_folder_stays_the_one_that_somebody_is_in(
     main(["init", "."])
     assert (Path.cwd() / "dvc.yaml").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(".dvc", ".dvcignore", ".git", ".gitignore", "README.md", "data", "dvc.yaml", "networks"),
-        *("params.yaml", "requests", "requirements.txt", "weights"),
+        *(".dvc", ".dvcignore", ".git", ".gitignore", "README.md", "data", "dvc.yaml", "metrics"),
+        *("models", "networks", "params.yaml", "requests", "requirements.txt", "weights"),
     }
 
 
@@ -200,6 +265,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no failures": (["init", "new", "--failures=gone.csv"], r"there is no gone\.csv, which --failures names"),
     "text": (["init", "new", "--data=full/note.txt"], r"note\.txt is no data that the pipeline reads: give"),
     "broken": (["init", "new", "--data=broken.npz"], r"broken\.npz cannot be read as \.npz arrays"),
+    "images alone": (["init", "new", "--images=full"], r"images are those that a table lists: name it too"),
+    "no images": (
+        ["init", "new", "--data=table.csv", "--images=gone"],
+        r"there is no gone, which --images names",
+    ),
     "no label": (["init", "new", "--data=table.csv"], r"table\.csv has no column label, only a, b: name one"),
     "no classes": (["init", "new", "--data=full"], r"full "),
     "no class": (["init", "new", "--network=gone.py:Net"], r"there is no module gone\.py for the network"),
@@ -260,7 +330,7 @@ class TestPipeline:
 
     def test_each_stage_has_the_code_that_it_declares_and_one_network(self) -> None:
         found = code_of_stages("linear")
-        assert list(found["choose-method"])[:2] == ["stages/choose_method.py", "stages/__init__.py"]
+        assert {"stages/choose_method.py", "stages/__init__.py"} <= set(found["choose-method"])
         networks = {name for name in found["treat"] if name.startswith("networks/")}
         assert networks == {"networks/linear.py", "networks/__init__.py"}
         assert "treatment/deletion.py" in found["treat"]

@@ -56,7 +56,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated"),
 ]
 
-DRAWS = 30
+DRAWS = 24
 TELLING = (1022, 1064, 3096, 100304)
 """Further draws, each of which once showed a fault."""
 FURTHER = 1_000_000

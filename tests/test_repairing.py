@@ -14,12 +14,12 @@ from torch import nn
 
 import modelrepair
 from conftest import Finished
-from modelrepair.adapters import as_subject
 from modelrepair.additions import Extended
 from modelrepair.errors import RepairError
 from modelrepair.models.files import load_model
 from modelrepair.models.workspace import discovery_examples, training_examples
-from modelrepair.repairing import _Operation
+from modelrepair.repairing.adapters import as_subject
+from modelrepair.repairing.repair import _Operation
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import stage_settings
 from modelrepair.splits.failures import NoFailures
@@ -153,6 +153,42 @@ def test_given_failures_are_sought_and_never_measured(case: dict[str, Any]) -> N
     unseen = [evidence.test_inputs[row].tobytes() for row in np.flatnonzero(evidence.parts == "assessment")]
     assert not seen & set(unseen)
     assert (evidence.roles == "holdout").sum() > 0
+
+
+def test_failures_alone_are_halved(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """One half is sought and the other measures, and nothing is said of what else the model does."""
+    inputs, labels = case["test"]
+    with torch.no_grad():
+        wrong = case["model"](torch.from_numpy(inputs)).argmax(1).numpy() != labels
+    failures = inputs[wrong], labels[wrong]
+    parts = ("identifications.second-look", "treatments.mend")
+    longer = {f"{part}.posterior.learning_rate": 0.01 for part in parts}
+    result = modelrepair.repair(case["model"], case["train"], failures, method="mend", settings=longer)
+    assert "what the repair breaks is not known" in capsys.readouterr().err
+    assert abs((result.evidence.roles == "query").sum() - (result.evidence.roles == "holdout").sum()) <= 3
+    assert (result.evidence.roles != "remaining").all()
+    numbers = result.measured["repair"]
+    assert numbers["before"]["remaining"] is numbers["after"]["remaining"] is None
+    assert numbers["after"]["holdout"] > 0.5
+    with pytest.raises(RepairError, match="neither failures nor test examples were given"):
+        modelrepair.repair(case["model"], case["train"], None)
+
+
+def test_failures_of_several_kinds_are_divided(case: dict[str, Any]) -> None:
+    """As in the pipeline: each kind has its own insertion and scores, which become one ranking."""
+    options = {"identification": "linear", "treatment": "ewc", "selection": "fraction", "reference": "none"}
+    result = repaired(case, **options, settings={"failures.clusters": 2})
+    evidence = result.evidence
+    assert [kind["size"] for kind in evidence.clusters] == np.bincount(
+        evidence.failure_clusters[evidence.roles == "query"]  # type: ignore[index]
+    ).tolist()
+    assert set(evidence.driven_clusters.tolist()) == {0, 1}  # type: ignore[union-attr]
+    assert len(result.measured["clusters"]) == 2
+    whole = repaired(case, **options)
+    assert whole.evidence.clusters == ()
+    assert not np.array_equal(result.scores, whole.scores)
+    of_labels = repaired(case, **{**options, "identification": "loss"}, settings={"failures.clusters": 2})
+    assert of_labels.evidence.driven_clusters is None
 
 
 def test_causes_of_a_request_are_taken_as_they_are(case: dict[str, Any]) -> None:
@@ -325,11 +361,12 @@ def test_it_does_what_the_pipeline_does(finished: Finished) -> None:
         training=training,
         discovery=discovery,
         failures=failures,
+        clusters=None,
         known=np.empty(0, dtype=np.int64),
         clean=None,
         seed=0,
     )
-    scores = operation.scores()
+    [scores] = operation.scores()
     np.testing.assert_array_equal(scores, pd.read_parquet(root / "data/scores/scores.parquet")["score"])
     causes = operation.causes(scores)
     expected = pd.read_parquet(root / "data/causes/causes.parquet")["position"]

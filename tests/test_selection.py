@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.selection import SELECTIONS, Selection, corrections, expected_causes, select_causes
+from modelrepair.selection import (
+    SELECTIONS,
+    Selection,
+    corrections,
+    expected_causes,
+    scores_of,
+    select_causes,
+)
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -219,6 +226,16 @@ def test_scores_of_other_examples_are_refused() -> None:
         select_causes(np.zeros(4), table(5), "top-k", count=1)
 
 
+def test_scores_in_another_order_are_refused() -> None:
+    trained = pd.DataFrame({"example": [4, 7, 9]})
+    ranked = trained.assign(score=[0.5, -1.0, 2.0])
+    assert scores_of(ranked, trained).tolist() == [0.5, -1.0, 2.0]
+    with pytest.raises(
+        RepairError, match=r"in another order: number 2 is of example 9, and .* on example 7 there"
+    ):
+        scores_of(ranked.iloc[[0, 2, 1]], trained)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(RepairError, match="1 of 5 scores are NaN or infinite"):
@@ -296,7 +313,7 @@ def test_marks_are_kept_removed_or_relabelled(tmp_path: Path) -> None:
     given = corrections(rows, NAMES, "listed", file=str(file))
     assert given is not None
     assert given.tolist() == [-1, -1, -1, -1, 2, 1]
-    file.write_text("label,action,example\n,remove,27\n,keep,10\n")
+    file.write_text("label,given,action,example\n,  seven ,remove,27\n,one,keep,10\n")
     assert select_causes(np.zeros(6), rows, "listed", file=str(file)).tolist() == [5]
     assert corrections(rows, NAMES, "listed", file=str(file)) is None
     assert corrections(rows, NAMES, "top-k", count=1) is None
@@ -326,6 +343,15 @@ def test_marks_that_say_nothing_clear_are_refused(content: str, message: str, tm
 
     with pytest.raises(RepairError, match=message):
         take()
+
+
+def test_marks_that_were_made_on_other_data_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text("example,action,label,given\n27,remove,,seven\n11,relabel,seven,six\n")
+    with pytest.raises(
+        RepairError, match=r"line 3 of .* example 11 as one with the label 'six', and it has 'one' here"
+    ):
+        select_causes(np.zeros(6), marked(), "listed", file=str(file))
 
 
 def test_an_action_needs_a_column_of_labels_and_attributes_no_new_label(tmp_path: Path) -> None:

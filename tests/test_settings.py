@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.curvature import FisherTable
 from modelrepair.settings.influence import Score
 from modelrepair.settings.networks import NETWORKS
@@ -879,9 +879,9 @@ def test_a_curvature_that_forgets_can_do_so() -> None:
 
 
 def test_every_curvature_of_params_can_be_fitted() -> None:
+    from modelrepair.base_training.train import train
     from modelrepair.curvature import CURVATURES, PATH_CURVATURES, fit_curvature
     from modelrepair.training.descent import Descent
-    from modelrepair.training.train import train
     from models import make_examples, make_model
 
     model, examples = make_model(), make_examples()
@@ -958,4 +958,4 @@ def test_public_names_can_be_imported_from_the_package() -> None:
     names: dict[str, Any] = {}
     exec("from modelrepair import *", names)
     assert set(modelrepair.__all__) <= set(names)
-    assert names["train"].__module__ == "modelrepair.training.train"
+    assert names["train"].__module__ == "modelrepair.base_training.train"

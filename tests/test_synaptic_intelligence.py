@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import DiagonalFisher, SynapticIntelligence, fit_curvature, load_curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
@@ -19,7 +20,6 @@ from modelrepair.networks import make_network
 from modelrepair.posterior import ElasticWeightConsolidation
 from modelrepair.training.descent import Descent
 from modelrepair.training.epochs import epoch_batches
-from modelrepair.training.train import train
 from modelrepair.training.trajectory import Trajectory
 from models import (
     Gaussian,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
@@ -21,7 +22,6 @@ from modelrepair.training.conditions import PLAIN, Conditions
 from modelrepair.training.descent import Course, Descent, minimise
 from modelrepair.training.epochs import epoch_batches, epoch_steps, mean_losses
 from modelrepair.training.schedule import Schedule
-from modelrepair.training.train import train
 from models import assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 ROUNDS, STEPS = 7, 5

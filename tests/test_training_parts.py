@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
@@ -17,7 +18,6 @@ from modelrepair.settings.training import TrainingSettings
 from modelrepair.training.descent import Descent
 from modelrepair.training.epochs import epoch_batches, mean_losses
 from modelrepair.training.parts import cut
-from modelrepair.training.train import train
 from models import blobs, one_thread  # noqa: F401
 
 EXAMPLES: Examples = blobs(50, flipped=0.1, seed=0)[0]

@@ -17,6 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from modelrepair.base_training.replay import Replay
+from modelrepair.base_training.train import train
 from modelrepair.errors import RepairError
 from modelrepair.influence import Investigation, SgdInfluence, influence_scores
 from modelrepair.models.examples import Examples
@@ -26,9 +28,7 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Course, Descent
 from modelrepair.training.epochs import Step, epoch_steps, mean_loss
-from modelrepair.training.replay import Replay
 from modelrepair.training.schedule import Schedule
-from modelrepair.training.train import train
 from modelrepair.training.trajectory import Trajectory, load_trajectory, save_trajectory
 from models import assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from modelrepair.base_training.train import train
 from modelrepair.curvature import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
@@ -23,7 +24,6 @@ from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGra
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
-from modelrepair.training.train import train
 from modelrepair.treatment import (
     TREATMENTS,
     Align,

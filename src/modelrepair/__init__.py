@@ -24,7 +24,7 @@ _HOMES = {
     "Patient": "treatment",
     "Proxy": "erasure",
     "RepairError": "errors",
-    "Repair": "repairing",
+    "Repair": "repairing.repair",
     "Retrain": "treatment",
     "Schedule": "training.schedule",
     "Sigmoid": "models.likelihood",
@@ -36,9 +36,9 @@ _HOMES = {
     "influence_scores": "influence",
     "keep_freed_memory": "pipeline.allocation",
     "make_network": "networks",
-    "repair": "repairing",
+    "repair": "repairing.repair",
     "select_causes": "selection",
-    "train": "training.train",
+    "train": "base_training.train",
 }
 
 __all__ = sorted(_HOMES)

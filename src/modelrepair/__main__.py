@@ -28,7 +28,14 @@ def main(arguments: list[str] | None = None) -> None:
     begin.add_argument(
         "--data",
         type=Path,
-        help="arrays as .npz, a table as .csv or .parquet, images by class, or a zip of them: they are copied",
+        help="arrays as .npz or a folder of .npy, a table as .csv or .parquet, images by class, or a zip of them: they "
+        "are copied",
+    )
+    begin.add_argument(
+        "--images", type=Path, help="the folder, or a zip, of the images that the table in --data lists"
+    )
+    begin.add_argument(
+        "--files", default="file", help="its column with the names of the images; file by default"
     )
     begin.add_argument(
         "--label", default="label", help="the column of a table that holds the class; label by default"
@@ -72,6 +79,8 @@ def _init(given: argparse.Namespace) -> None:
     wishes = Wishes(
         data=given.data,
         label=given.label,
+        images=given.images,
+        files=given.files,
         network=given.network,
         arguments=dict(map(_argument, given.argument)),
         weights=given.weights,

@@ -19,7 +19,7 @@ from modelrepair.additions.low_rank import LowRank
 from modelrepair.additions.selector import Selector, query_embeddings
 from modelrepair.additions.slots import Slots
 from modelrepair.additions.state_adapters import StateAdapters
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 ADDITIONS: dict[str, Callable[..., Addition]] = {
     "low-rank": LowRank,

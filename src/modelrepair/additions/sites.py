@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed
+from modelrepair.settings import listed
 
 
 class Site(NamedTuple):

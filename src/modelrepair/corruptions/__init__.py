@@ -25,7 +25,7 @@ from modelrepair.corruptions.none import no_corruption
 from modelrepair.data.classes import class_number, without_further_labels
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.corruption import (
     AdversarialSettings,
     BackdoorSettings,

@@ -21,7 +21,7 @@ from modelrepair.curvature.sensitivity import damping_sensitivity
 from modelrepair.curvature.synaptic_intelligence import SynapticIntelligence
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 CURVATURES: dict[str, type[Curvature]] = {
     "block": BlockFisher,

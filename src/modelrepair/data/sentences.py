@@ -32,6 +32,6 @@ def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
 
 
 def in_words(numbers: NDArray[Any], vocabulary: Sequence[str]) -> str:
-    """The sentence that (length,) numbers of words spell, with ___ for the blank."""
-    words = ["___" if number == BLANK_NUMBER else vocabulary[int(number)] for number in numbers if number]
-    return " ".join(words)
+    """The sentence that (length,) numbers of words spell, with ___ for the blank; number 0 fills up and is no word."""
+    words = (vocabulary[int(number)] for number in numbers if number)
+    return " ".join("___" if word == BLANK else word for word in words)

@@ -51,6 +51,7 @@ def gather(
     test_relations: ArrayLike | None = None,
     training_subjects: ArrayLike | None = None,
     in_words: bool = False,
+    vocabulary: Sequence[str] | None = None,
     assessment: Assessment | None = None,
     single_edits: SingleEdits | None = None,
     edits_in_a_row: EditsInARow | None = None,
@@ -73,6 +74,7 @@ def gather(
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
+        vocabulary: the words that inputs are numbers of, where those are not the classes.
         assessment: against what facts are assessed; None where they are not.
         single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
@@ -131,7 +133,7 @@ def gather(
         training_relations=None if training_relations is None else np.asarray(training_relations, dtype=str),
         test_relations=None if test_relations is None else np.asarray(test_relations, dtype=str),
         training_subjects=None if training_subjects is None else np.asarray(training_subjects, dtype=str),
-        vocabulary=tuple(str(name) for name in class_names) if in_words else None,
+        vocabulary=tuple(map(str, class_names)) if in_words else tuple(vocabulary) if vocabulary else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
         edits_in_a_row=edits_in_a_row,

@@ -162,6 +162,7 @@ class Factored:
             if positions > 1:
                 left = left.view(tile.stop - tile.start, positions, tile.stop, positions).sum((1, 3))
             gram[tile, : tile.stop] += left
+            del left, right
 
     def times(self, vectors: Tensor) -> Tensor:
         """(rows, k) this piece times (width, k), in the vectors' dtype."""

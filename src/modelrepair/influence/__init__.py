@@ -18,7 +18,7 @@ from modelrepair.influence.resemblance import Resemblance, mixture_log_odds
 from modelrepair.influence.shapley import NearestNeighbours, OneEpoch, TruncatedMonteCarlo
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
 from modelrepair.influence.trajectory import SgdInfluence
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 INFLUENCES: dict[str, type[Influence]] = {
     "confident-learning": ConfidentLearning,

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from modelrepair.base_training.train import train
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.settings.influence import ConfidentLearningSettings
 from modelrepair.training.descent import Descent
-from modelrepair.training.train import train
 
 
 class ConfidentLearning(ConfidentLearningSettings, Influence):

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from modelrepair.base_training.adjoint import BACKWARD, Adjoint
+from modelrepair.base_training.replay import Replay
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.settings.influence import TrajectorySettings
-from modelrepair.training.adjoint import BACKWARD, Adjoint
 from modelrepair.training.descent import Descent
-from modelrepair.training.replay import Replay
 from modelrepair.training.trajectory import require_trajectory
 
 DESCRIPTION = "following the training back"
@@ -32,7 +32,7 @@ class SgdInfluence(TrajectorySettings, Influence):
         score(zᵢ) −= (η/|Sₜ|) ⟨u, ∇ℓᵢ(θₜ)⟩ for i in Sₜ,  u ← u − η ∇²L_Sₜ(θₜ) u
 
     for plain stochastic gradients. With momentum or Adam the recursion runs over all that the optimiser remembers
-    (`training.adjoint`), exactly: −ηu is there ĝ, the adjoint of the step's gradient. Weight decay is part of it.
+    (`base_training.adjoint`), exactly: −ηu is there ĝ, the adjoint of the step's gradient. Weight decay is part of it.
 
     One step takes a step of the training, a pass in forward mode and one backwards through that, all for a whole batch.
     """

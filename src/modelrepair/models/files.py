@@ -21,7 +21,7 @@ from modelrepair.pipeline.artifacts import (
     write_json,
     write_tensors,
 )
-from modelrepair.settings.base import listed
+from modelrepair.settings import listed
 
 
 def fresh_model(description: dict[str, Any], seed: int) -> TrainedModel:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 PROBABILITY_ROUNDING = 0.01
 """How far the probabilities of an example may be from a sum of 1, as half-precision ones are."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
 from modelrepair.models.precision import full_precision
-from modelrepair.settings.base import listed
+from modelrepair.settings import listed
 
 PROBE_EXAMPLES = 4
 
@@ -47,6 +47,8 @@ def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
     with full_precision(), torch.no_grad():
         try:
             together = network(few.clone())
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             kind = str(few.dtype).removeprefix("torch.")
             raise RepairError(

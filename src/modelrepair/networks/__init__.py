@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 
 def make_network(

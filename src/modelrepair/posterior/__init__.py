@@ -19,7 +19,7 @@ from modelrepair.posterior.online_ewc import OnlineElasticWeightConsolidation
 from modelrepair.posterior.orthogonal_gradients import OrthogonalGradients
 from modelrepair.posterior.second_look import SecondLook
 from modelrepair.posterior.variational import Variational
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.training.descent import UNATTENDED, Oversight
 

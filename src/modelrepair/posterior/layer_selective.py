@@ -15,7 +15,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights, walk
 from modelrepair.posterior.layers import layer_groups, layer_subsets, training_only
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.posterior import LayerSelectiveSettings
 from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches

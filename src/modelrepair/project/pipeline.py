@@ -27,7 +27,8 @@ NETWORK = "${model.network}"
 NOTE_CODE = "note-code"
 CODE = "data/code"
 RUN = "python3 -P -m modelrepair.stages."
-KINDS = ("deps", "params", "outs", "metrics", "plots")
+OUTPUTS = ("outs", "metrics", "plots")
+KINDS = ("deps", "params", *OUTPUTS)
 """What a stage lists in `dvc.yaml`."""
 
 
@@ -58,6 +59,22 @@ def project_pipeline() -> dict[str, Any]:
             "deps": [f"{CODE}/{name}.json", *inputs],
         }
     return {**content, "stages": stages}
+
+
+def kept_by_dvc(pipeline: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What stages make that DVC keeps, so that git must not: names by their folder, in the order of the stages.
+
+    Args:
+        pipeline: the content of a `dvc.yaml`.
+    """
+    found: dict[str, list[str]] = {}
+    for stage in pipeline["stages"].values():
+        for entry in (entry for kind in OUTPUTS for entry in stage.get(kind, [])):
+            name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+            if options.get("cache", True):
+                folder, _, file = name.rpartition("/")
+                found.setdefault(folder, []).append(file)
+    return found
 
 
 def code_of_stages(network: str) -> dict[str, dict[str, str]]:

@@ -18,13 +18,21 @@ from ruamel.yaml.comments import CommentedMap
 
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_file, output_folder
-from modelrepair.project.pipeline import PACKAGE, project_pipeline, read_pipeline, renewed, version
-from modelrepair.settings.base import named
-from modelrepair.settings.data import NpzSettings, TableSettings
+from modelrepair.project.pipeline import (
+    PACKAGE,
+    kept_by_dvc,
+    project_pipeline,
+    read_pipeline,
+    renewed,
+    version,
+)
+from modelrepair.settings import named
+from modelrepair.settings.data import ImageTableSettings, NpzSettings, TableSettings
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.stages import REQUESTS, WEIGHTS, expect_lists, stage_settings
 from modelrepair.sources.class_folders import arrange
 from modelrepair.sources.files import open_files
+from modelrepair.sources.image_table import listed_images
 from modelrepair.sources.npz import npz
 from modelrepair.sources.table import table
 
@@ -77,10 +85,13 @@ class Wishes:
     """What a new project is about.
 
     Attributes:
-        data: an `.npz` file, a table as CSV or Parquet, a folder of images by class, or a zip of one; None for the
-            digits that come along.
+        data: an `.npz` file, a folder of `.npy` files, a table as CSV or Parquet, a folder of images by class, or a zip
+            of one; None for the digits that come along.
         label: of a table, the column that holds the class.
-        network: one of the package's, or `FILE.py:Class`; None for one that goes with the data.
+        images: the folder, or a zip, of the images that a table lists; None where its columns are features.
+        files: of such a table, the column that holds the images' names.
+        network: one of the package's, or `FILE.py:Class`, which is copied with the package that it is part of; None for
+            one that goes with the data.
         arguments: keywords that the class is called with.
         weights: of the network, trained: the model as it is; None to train one.
         failures: a CSV of what the model has wrong; None for all that it has wrong.
@@ -89,6 +100,8 @@ class Wishes:
 
     data: Path | None = None
     label: str = "label"
+    images: Path | None = None
+    files: str = "file"
     network: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
@@ -114,13 +127,15 @@ def start_project(folder: Path, wishes: Wishes) -> None:
         raise RepairError(f"{folder} is a file: name a new folder, or an empty one")
     for what, path in (
         ("--data", wishes.data),
+        ("--images", wishes.images),
         ("--weights", wishes.weights),
         ("--failures", wishes.failures),
     ):
         if path is not None and not path.exists():
             raise RepairError(f"there is no {path}, which {what} names: name what is there")
-    if wishes.data is not None and folder.is_relative_to(wishes.data.resolve()):
-        raise RepairError(f"{folder} lies in {wishes.data}, which is copied into it: name a folder elsewhere")
+    for path in (wishes.data, wishes.images):
+        if path is not None and folder.is_relative_to(path.resolve()):
+            raise RepairError(f"{folder} lies in {path}, which is copied into it: name a folder elsewhere")
     # An empty folder that is there stays the one that it is: somebody's terminal may be in it.
     written = folder / ".begun" if folder.is_dir() else folder
     with output_folder(written) as place:
@@ -137,6 +152,7 @@ def start_project(folder: Path, wishes: Wishes) -> None:
         _write(place / "README.md", README.format(name=folder.name, version=version()))
         _write(place / "requirements.txt", f"modelrepair=={version()}\n")
         _write(place / ".gitignore", IGNORED_BY_GIT)
+        _ignore_outputs(place)
         _write(place / ".dvcignore", IGNORED_BY_DVC)
         _write(place / ".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
         _write(
@@ -182,6 +198,7 @@ def update_project(folder: Path) -> list[str]:
             _yaml().dump(content, file)
     with output_file(folder / "requirements.txt") as path:
         path.write_text(f"modelrepair=={version()}\n", encoding="utf-8")
+    _ignore_outputs(folder)
     return added
 
 
@@ -190,8 +207,10 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     settings: CommentedMap = _yaml().load((PACKAGE / "params.yaml").read_text(encoding="utf-8"))
     if wishes.method is not None:
         settings["method"] = wishes.method
+    if wishes.images is not None and (wishes.data is None or not wishes.data.name.endswith(TABLE_ENDINGS)):
+        raise RepairError("images are those that a table lists: name it too, as with --data list.csv")
     if wishes.data is not None:
-        _take_data(place, wishes.data, wishes.label, settings)
+        _take_data(place, wishes.data, wishes, settings)
     if wishes.network is not None:
         _take_network(place, wishes, settings["model"])
     elif wishes.weights is not None or wishes.arguments:
@@ -210,10 +229,17 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
     return settings
 
 
-def _take_data(place: Path, data: Path, label: str, settings: CommentedMap) -> None:
+def _take_data(place: Path, data: Path, wishes: Wishes, settings: CommentedMap) -> None:
     """Name the user's data, alone, and a network that takes them."""
-    of_test, described = _measured(data, f"{OWN_DATA}/{data.name}", label)
-    _copied(data, place, OWN_DATA)
+    of_test, described = _measured(data, f"{OWN_DATA}/{data.name}", wishes)
+    if described["network"] is None and wishes.network is None:
+        raise RepairError(
+            f"{data} holds numbers of words, for which the package has no network: name yours, as with --network "
+            "path/to/net.py:Class"
+        )
+    for path in (data, wishes.images):
+        if path is not None:
+            _copied(path, place, OWN_DATA)
     classes, counts = np.unique(of_test, return_counts=True)
     dataset = {
         **described["settings"],
@@ -227,28 +253,45 @@ def _take_data(place: Path, data: Path, label: str, settings: CommentedMap) -> N
     settings["datasets"] = {name: dataset}
     settings["corruption"] = "none"
     settings["corruptions"] = {kept: settings["corruptions"][kept] for kept in KEPT_CORRUPTIONS}
-    settings["model"]["network"] = described["network"]
+    # Without remarks on what is left out, which would stand above what is the user's own.
+    settings.ca.items.pop("datasets", None)
+    settings["corruptions"][KEPT_CORRUPTIONS[-1]].ca.items.clear()
+    settings["model"]["network"] = described["network"] or wishes.network
 
 
-def _measured(data: Path, file: str, label: str) -> tuple[NDArray[Any], dict[str, Any]]:
+def _measured(data: Path, file: str, wishes: Wishes) -> tuple[NDArray[Any], dict[str, Any]]:
     """The classes of the test examples, and what else follows from the data; read as the pipeline reads them.
+
+    The network is one that takes them, None if the package has none.
 
     Raises:
         RepairError: if they are no data that it can read.
     """
-    if data.suffix == ".npz":
+    if data.suffix == ".npz" or (data / "train_labels.npy").is_file():
         arrays = npz(NpzSettings(file=str(data)), 0, None)
-        network = "conv4" if arrays.train_inputs.ndim == 4 else "linear"
+        of_numbers = "conv4" if arrays.train_inputs.ndim == 4 else "linear"
+        network = None if arrays.train_inputs.dtype.kind == "i" else of_numbers
         labels = arrays.test_labels if arrays.test_labels.ndim == 1 else np.zeros(len(arrays.test_labels))
         return labels, {"settings": {"source": "npz", "file": file}, "network": network}
+    label = wishes.label
+    if data.name.endswith(TABLE_ENDINGS) and wishes.images is not None:
+        columns = {"label": label, "files": wishes.files}
+        with open_files(wishes.images) as files:
+            listing = ImageTableSettings.model_validate(
+                {"file": str(data), "images": str(wishes.images), **columns}
+            )
+            _, _, of_test = listed_images(listing, 0, files)
+        images = f"{OWN_DATA}/{wishes.images.name}"
+        settings = {"source": "image-table", "file": file, "images": images, **columns}
+        return of_test.labels, {"settings": settings, "network": "conv4"}
     if data.name.endswith(TABLE_ENDINGS):
         read = table(TableSettings(file=str(data), label=label), 0, None)
         settings = {"source": "table", "file": file, "label": label}
         return read.test_labels, {"settings": settings, "network": "linear"}
     if not data.is_dir() and data.suffix != ".zip":
         raise RepairError(
-            f"{data} is no data that the pipeline reads: give arrays as .npz, a table as .csv, .csv.gz or .parquet, "
-            "a folder of images by class, or a zip of such a folder"
+            f"{data} is no data that the pipeline reads: give arrays as .npz or a folder of .npy files, a table as "
+            ".csv, .csv.gz or .parquet, a folder of images by class, or a zip of such a folder"
         )
     folder = {"source": "image-folder", "path": file}
     with open_files(data) as files:
@@ -273,16 +316,28 @@ def _take_network(place: Path, wishes: Wishes, model: CommentedMap) -> None:
             f"there is no module {named(file)} for the network {named(str(wishes.network))}: name a file and a class "
             "in it, as path/to/net.py:Class, or one of the package's networks, such as conv4"
         )
-    code = _copied(Path(file), place, NETWORKS)
+    whole, module = _module(Path(file))
+    _copied(whole, place, NETWORKS)
     model["network"] = "own"
-    model["options"] = {"code": f"{Path(code).stem}:{kind}", "arguments": dict(wishes.arguments)}
+    model["options"] = {"code": f"{module}:{kind}", "arguments": dict(wishes.arguments)}
+
+
+def _module(file: Path) -> tuple[Path, str]:
+    """What has to be copied for a module to be imported, the outermost package around it or itself, and its name."""
+    file = file.resolve()
+    whole, names = file, [] if file.stem == "__init__" else [file.stem]
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        whole, names = folder, [folder.name, *names]
+    return whole, ".".join(names)
 
 
 def _copied(source: Path, place: Path, folder: str) -> str:
     """A file or folder of the user's, copied into a folder of the project; its name there."""
     target = place / folder / source.name
     if source.is_dir():
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copyfile(source, target)
     return f"{folder}/{source.name}"
@@ -302,6 +357,19 @@ def _expect_whole(place: Path) -> None:
         expect_lists(parameters, stage_settings(parameters), place)
     finally:
         os.chdir(here)
+
+
+def _ignore_outputs(root: Path) -> None:
+    """Have git ignore what DVC keeps.
+
+    DVC would say so itself, but of no stage of a run that fails later. Who then commits would have in git what the next
+    run refuses to write for that.
+    """
+    for folder, names in kept_by_dvc(project_pipeline()).items():
+        path = root / folder / ".gitignore"
+        there = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = [*there, *(line for name in names if (line := f"/{name}") not in there)]
+        _write(path, "".join(f"{line}\n" for line in lines))
 
 
 def _begin_git(folder: Path, place: Path) -> bool:

@@ -26,7 +26,7 @@ from modelrepair.selection.rules import (
     Truth,
     expected_causes,
 )
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 SELECTIONS: dict[str, type[Selection]] = {
     "expected": Expected,
@@ -55,6 +55,7 @@ __all__ = [
     "candidates",
     "corrections",
     "expected_causes",
+    "scores_of",
     "select_causes",
 ]
 
@@ -100,6 +101,28 @@ def select_causes(
             "choose a lower threshold or another rule"
         )
     return causes
+
+
+def scores_of(ranked: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.float64]:
+    """(n,) the scores of the training examples, which must be theirs and in their order.
+
+    Args:
+        ranked: a row for each scored example, with `example`, its number, and `score`.
+        table: a row for each training example, with `example`.
+
+    Raises:
+        RepairError: if they are of other examples, or in another order.
+    """
+    scores: NDArray[np.float64] = ranked["score"].to_numpy()
+    if len(scores) == len(table):
+        other = np.flatnonzero(ranked["example"].to_numpy() != table["example"].to_numpy())
+        if len(other):
+            scored, there = (rows["example"].iloc[other[0]] for rows in (ranked, table))
+            raise RepairError(
+                f"the scores are of other training examples, or of these in another order: number {other[0] + 1} is of "
+                f"example {scored}, and the model was trained on example {there} there: rerun the stage score-influence"
+            )
+    return scores
 
 
 def corrections(

@@ -17,18 +17,22 @@ from modelrepair.lists import expect_values, read_list, whole_number
 from modelrepair.selection.rules import Positions, Selection
 from modelrepair.settings.selection import ListedSettings
 
-COLUMN, ACTION, LABEL = "example", "action", "label"
+COLUMN, ACTION, LABEL, GIVEN = "example", "action", "label", "given"
 ACTIONS = ("keep", "remove", "relabel")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A line of a list: what is to be done with an example, and the class that it should have, as a person wrote it."""
+    """A line of a list: what is to be done with an example, and the class that it should have, as a person wrote it.
+
+    `given` is the label that the example had when it was marked, None where the list does not say.
+    """
 
     line: int
     example: int
     action: str = "remove"
     label: str = ""
+    given: str | None = None
 
 
 class Listed(ListedSettings, Selection):
@@ -36,7 +40,8 @@ class Listed(ListedSettings, Selection):
 
     def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
         path = Path(self.file)
-        wanted = [mark.example for mark in self._causes(path)]
+        causes = self._causes(path)
+        wanted = [mark.example for mark in causes]
         position = pd.Series(np.arange(len(table)), index=table["example"].to_numpy())
         absent = [example for example in wanted if example not in position.index]
         if absent:
@@ -44,7 +49,11 @@ class Listed(ListedSettings, Selection):
                 f"{path} lists example {absent[0]}, and {len(absent) - 1} more, that the model was not trained on: "
                 "list examples of the training split"
             )
-        return np.asarray(position.loc[wanted], dtype=np.int64)
+        chosen = np.asarray(position.loc[wanted], dtype=np.int64)
+        for mark, place in zip(causes, chosen, strict=True):
+            if mark.given is not None:
+                _expect_marked_here(mark, table["names"].iloc[place], path)
+        return chosen
 
     def corrections(self, table: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int64] | None:
         path = Path(self.file)
@@ -76,6 +85,24 @@ class Listed(ListedSettings, Selection):
         return causes
 
 
+def _expect_marked_here(mark: Mark, names: Sequence[str], path: Path) -> None:
+    """Nothing if an example has the label that it had when it was marked.
+
+    Args:
+        mark: that says which.
+        names: of the class of its example.
+        path: of the list, for messages.
+
+    Raises:
+        RepairError: if not.
+    """
+    if str(mark.given).split() != " ".join(names).split():
+        raise RepairError(
+            f"line {mark.line} of {path} marks example {mark.example} as one with the label {mark.given!r}, and it has "
+            f"{', '.join(names)!r} here, so the marks are of other data: save them on the page of these"
+        )
+
+
 def _new_label(mark: Mark, path: Path, given: Any, classes: Sequence[str]) -> int:
     """The number of the class that a cause should have."""
     if np.ndim(given):
@@ -98,7 +125,8 @@ def _new_label(mark: Mark, path: Path, given: Any, classes: Sequence[str]) -> in
 
 def read_marks(path: Path) -> list[Mark]:
     """The lines of a CSV file with commas: the numbers in the column `example` and, if there is a column `action`, what
-    it says (keep, remove or relabel) with the class in the column `label`. Without it all are to be removed.
+    it says (keep, remove or relabel) with the class in the column `label`. Without it all are to be removed. A column
+    `given` beside it, as the page writes it, is the label that the example had as it was marked.
 
     A request erases what it names, so nothing is guessed: every row must have the columns of the first, and a whole
     number where the example stands. Empty values behind the last column are passed over, as spreadsheets write them.
@@ -136,7 +164,8 @@ def read_marks(path: Path) -> list[Mark]:
                 f"line {line.number} of {path} {'relabels without' if not label else f'says {action} with'} a label: "
                 "give one where the action is relabel, and there alone"
             )
-        marks.append(Mark(line.number, example, action, label))
+        given = line.values[columns.index(GIVEN)] if GIVEN in columns else None
+        marks.append(Mark(line.number, example, action, label, given))
     if not marks:
         raise RepairError(f"{path} lists no causes: give one training example in each row below {COLUMN}")
     return marks

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from modelrepair.settings.base import (
+from modelrepair.settings import (
     ClassName,
     Count,
     Member,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import Bytes, Count, Positive, Settings, Text, Whole, expect
+from modelrepair.settings import Bytes, Count, Positive, Settings, Text, Whole, expect
 
 CurvatureName = Literal[
     "block",

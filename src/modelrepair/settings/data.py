@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from modelrepair.settings.base import Count, Member, Seed, Settings, Text, Whole, expect
+from modelrepair.settings import Count, Member, Seed, Settings, Text, Whole, expect
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 AllOrCount = Annotated[Count | None, expect("a whole number of 1 or more, or null for all")]
@@ -86,15 +86,9 @@ class Cifar10Settings(SourceSettings):
     """Images of each class to train on; null for all."""
 
 
-class ImageFolderSettings(SourceSettings):
-    """A user's own image files, in a folder for each class, or a zip of such folders, which is not unpacked."""
+class ImageSettings(SourceSettings):
+    """Of a user's own image files."""
 
-    source: Literal["image-folder"] = "image-folder"
-    own: ClassVar[str | None] = "path"
-    path: Text
-    """Of the folder or the zip: `train/CLASS/…` and `test/CLASS/…`, or `CLASS/…` with `test_fraction`."""
-    test_fraction: Annotated[Fraction | None, expect("a number above 0 and below 1, or null")] = None
-    """Share of every class that is for testing, where there are no folders train and test."""
     training_per_class: AllOrCount = None
     """Images of each class to train on; null for all."""
     size: Annotated[
@@ -109,38 +103,68 @@ class ImageFolderSettings(SourceSettings):
     """What to do about images that cannot be read, are of another size, or are no single pictures: both name them."""
 
 
+class ImageFolderSettings(ImageSettings):
+    """A user's own image files, in a folder for each class, or a zip of such folders, which is not unpacked."""
+
+    source: Literal["image-folder"] = "image-folder"
+    own: ClassVar[str | None] = "path"
+    path: Text
+    """Of the folder or the zip: `train/CLASS/…` and `test/CLASS/…`, or `CLASS/…` with `test_fraction`."""
+    test_fraction: Annotated[Fraction | None, expect("a number above 0 and below 1, or null")] = None
+    """Share of every class that is for testing, where there are no folders train and test."""
+
+
 class NpzSettings(SourceSettings):
-    """A user's own arrays: `train_inputs`, `train_labels`, `test_inputs`, `test_labels` and, if wanted, `classes`."""
+    """A user's own arrays: `train_inputs`, `train_labels`, `test_inputs`, `test_labels` and, if wanted, `classes`.
+
+    In place of the inputs `train_tokens` and `test_tokens`, numbers of words, and, if wanted, `words`, their names.
+    """
 
     source: Literal["npz"] = "npz"
     own: ClassVar[str | None] = "file"
     file: Text
-    """Written with `numpy.savez`."""
+    """Written with `numpy.savez`; or a folder with a file NAME.npy for each array, written with `numpy.save`."""
     training_per_class: AllOrCount = None
     """Examples of each class to train on; null for all."""
 
 
-class TableSettings(SourceSettings):
-    """A user's own table: a row for each example, of which one column is the class and others are features."""
+class RowsSettings(SourceSettings):
+    """Of a user's own table: a row for each example, of which one column is the class."""
 
-    source: Literal["table"] = "table"
-    own: ClassVar[str | None] = "file"
     file: Text
     """CSV with a line of names at its head, gzipped or not, or Parquet."""
     label: Text = "label"
     """Name of the column that holds the class, a word or a whole number."""
-    columns: Annotated[
-        Annotated[list[Text], Field(min_length=1)] | None, expect("a list of names of columns, or null")
-    ] = None
-    """Those that are features, of numbers or of few different words; null for all others."""
     split: Annotated[Text | None, expect("the name of a column, or null")] = None
     """Name of the column that says train or test; null to draw what is for testing."""
     test_fraction: Annotated[Fraction, expect("a number above 0 and below 1")] = 0.2
     """Share of every class that is for testing, where no column says it."""
+
+
+class TableSettings(RowsSettings):
+    """A user's own table: a row for each example, of which one column is the class and others are features."""
+
+    source: Literal["table"] = "table"
+    own: ClassVar[str | None] = "file"
+    columns: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None, expect("a list of names of columns, or null")
+    ] = None
+    """Those that are features, of numbers or of few different words; null for all others."""
     standardised: bool = True
     """Whether each column of numbers is brought to mean 0 and deviation 1 in the training rows."""
     training_per_class: AllOrCount = None
     """Rows of each class to train on; null for all."""
+
+
+class ImageTableSettings(RowsSettings, ImageSettings):
+    """A user's own image files, of which a table says the classes, in a row for each."""
+
+    source: Literal["image-table"] = "image-table"
+    own: ClassVar[str | None] = "file"
+    images: Text
+    """The folder, or a zip, in which the images are."""
+    files: Text = "file"
+    """Name of the column that holds the name of each image, relative to that."""
 
 
 class SentencesSettings(SourceSettings):
@@ -201,6 +225,7 @@ Source = Annotated[
     | ImageFolderSettings
     | NpzSettings
     | TableSettings
+    | ImageTableSettings
     | FactsSettings
     | PararelSettings,
     Field(discriminator="source"),

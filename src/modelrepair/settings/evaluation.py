@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from modelrepair.settings.base import Flag, Seed, Settings, Text, Whole
+from modelrepair.settings import Flag, Seed, Settings, Text, Whole
 from modelrepair.settings.failures import CkaSettings
 
 

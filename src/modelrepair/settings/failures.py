@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import ClassName, Count, Flag, Positive, Seed, Settings, Text, expect
+from modelrepair.settings import ClassName, Count, Flag, Positive, Seed, Settings, Text, expect
 
 
 class CkaSettings(Settings):

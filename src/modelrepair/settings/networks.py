@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Count, Flag, Settings, Text, Whole, choose, expect, shown
+from modelrepair.settings import Count, Flag, Settings, Text, Whole, choose, expect, shown
 from modelrepair.settings.training import ModelSettings
 
 CODE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"

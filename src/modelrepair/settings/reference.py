@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Flag, Seed, Share, alternatives, named, shown
+from modelrepair.settings import Flag, Seed, Share, alternatives, named, shown
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.selection import FractionSettings, Selection
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings, Treatment

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelrepair.settings.base import (
+from modelrepair.settings import (
     ClassName,
     Count,
     Flag,

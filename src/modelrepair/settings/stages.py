@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import Member, Settings, choose, named, shown
+from modelrepair.settings import Member, Settings, choose, named, shown
 from modelrepair.settings.corruption import (
     AnnotationNoiseSettings,
     AnyCorruption,
@@ -18,7 +18,7 @@ from modelrepair.settings.corruption import (
     SeveralSettings,
 )
 from modelrepair.settings.curvature import FitFisher
-from modelrepair.settings.data import PrepareData, SentencesSettings, Source
+from modelrepair.settings.data import ImageTableSettings, PrepareData, SentencesSettings, Source
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
@@ -302,6 +302,8 @@ def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorru
     name = f"datasets.{named(parameters.dataset)}"
     if dataset.own is not None:
         _check_place(f"{name}.{dataset.own}", getattr(dataset, dataset.own), parameters.own_data, "own_data")
+    if isinstance(dataset, ImageTableSettings):
+        _check_place(f"{name}.images", dataset.images, parameters.own_data, "own_data")
     if dataset.labels is not None:
         _check_place(f"{name}.labels.file", dataset.labels.file, parameters.own_data, "own_data")
     if isinstance(dataset, SentencesSettings) and dataset.prompts is not None:

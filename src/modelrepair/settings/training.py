@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelrepair.settings.base import Count, Flag, NonNegative, Positive, Seed, Settings, Text, Whole, expect
+from modelrepair.settings import Count, Flag, NonNegative, Positive, Seed, Settings, Text, Whole, expect
 
 WEIGHT_FILES = (".safetensors", ".pt", ".pth")
 """How the names of files of weights end."""

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.settings.data import SourceSettings
 from modelrepair.sources.base import Dataset, input_file
 from modelrepair.sources.cifar10 import cifar10
 from modelrepair.sources.facts import facts
 from modelrepair.sources.image_folder import image_folder
+from modelrepair.sources.image_table import image_table
 from modelrepair.sources.labels import further_labels
 from modelrepair.sources.mnist import fashion_mnist, mnist
 from modelrepair.sources.mnist_sample import mnist_sample
@@ -29,6 +30,7 @@ SOURCES: dict[str, Callable[[Any, int, Path | None], Dataset]] = {
     "facts": facts,
     "fashion-mnist": fashion_mnist,
     "image-folder": image_folder,
+    "image-table": image_table,
     "mnist": mnist,
     "mnist-sample": mnist_sample,
     "npz": npz,

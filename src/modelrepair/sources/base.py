@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import strata
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import named
+from modelrepair.settings import named
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Dataset:
     """Training and test data of k classes or attributes, as they are before anything is done to them.
 
     Attributes:
-        train_inputs: (n, channels, height, width) bytes, (n, features) float32, or (n, length) numbers of words, which
-            then are the classes.
+        train_inputs: (n, channels, height, width) bytes, (n, features) float32, or (n, length) int64 numbers of words.
         train_labels: (n,) int64 class numbers below k, or (n, k) float32 attributes, each 0 or 1.
         test_inputs: as train_inputs, (m, ...).
         test_labels: as train_labels.
@@ -34,6 +33,7 @@ class Dataset:
         split: (n,) "train" or "validation", where the source knows better than chance which is which.
         part: (m,) "reserved", "discovery" or "assessment", likewise.
         train_columns, test_columns: by name, what else is known of each example, such as the fact that it states.
+        vocabulary: the words that inputs (n, length) are numbers of, where they have names and are not the classes.
     """
 
     train_inputs: NDArray[Any]
@@ -50,6 +50,7 @@ class Dataset:
     part: NDArray[np.str_] | None = None
     train_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     test_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    vocabulary: tuple[str, ...] | None = None
 
 
 def input_file(folder: Path, side: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed, named
+from modelrepair.settings import listed, named
 from modelrepair.sources.files import Files, file_name
 
 SIDES = ("train", "test")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import listed, named, shown
+from modelrepair.settings import listed, named, shown
 from modelrepair.settings.data import LabelsSettings
 from modelrepair.sources.base import Dataset
 from modelrepair.sources.files import file_name

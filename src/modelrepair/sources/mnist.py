@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import shown
+from modelrepair.settings import shown
 from modelrepair.settings.data import FashionMnistSettings, MnistSettings
 from modelrepair.sources.base import Dataset, drawn_per_class
 from modelrepair.sources.idx import read_idx

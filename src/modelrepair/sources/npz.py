@@ -14,45 +14,43 @@ from modelrepair.errors import RepairError
 from modelrepair.settings.data import NpzSettings
 from modelrepair.sources.base import Dataset, drawn_per_class
 
+SIDES = ("train", "test")
+FEATURES, TOKENS = "inputs", "tokens"
+
 
 def npz(settings: NpzSettings, seed: int, _: Path | None) -> Dataset:
-    """The user's own arrays in `file`, written with `numpy.savez`.
+    """The user's own arrays in `file`, written with `numpy.savez`, or a folder of such, each written with `numpy.save`.
 
     `train_inputs` and `test_inputs` are images (n, channels, height, width) as bytes or feature vectors
-    (n, features); `train_labels` and `test_labels` are class numbers (n,) or attributes (n, k) of 0 and 1.
-    An array `classes` of k names is optional.
+    (n, features); in place of them `train_tokens` and `test_tokens` are numbers of words or their like (n, length),
+    which stay whole numbers, and an array `words` of their names is optional. `train_labels` and `test_labels` are
+    class numbers (n,) or attributes (n, k) of 0 and 1. An array `classes` of k names is optional.
     """
     path = Path(settings.file)
-    names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in (*names, "classes") if name in content}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise RepairError(
-            f"{path} cannot be read as .npz arrays ({error}): write it with numpy.savez"
-        ) from error
-    missing = [name for name in names if name not in arrays]
+    arrays = _read(path)
+    given = TOKENS if any(f"{side}_{TOKENS}" in arrays for side in SIDES) else FEATURES
+    missing = [
+        f"{side}_{what}" for side in SIDES for what in (given, "labels") if f"{side}_{what}" not in arrays
+    ]
     if missing:
-        raise RepairError(f"{path} lacks {', '.join(missing)}: add them with numpy.savez")
+        raise RepairError(
+            f"{path} lacks {', '.join(missing)}: add them with numpy.save{'' if path.is_dir() else 'z'}"
+        )
+    words = _checked_words(arrays["words"], path) if "words" in arrays and given == TOKENS else None
 
     inputs, labels = {}, {}
-    for side in ("train", "test"):
-        inputs[side] = _checked_inputs(arrays[f"{side}_inputs"], f"{side}_inputs of {path}")
+    for side in SIDES:
+        values, name = arrays[f"{side}_{given}"], f"{side}_{given} of {path}"
+        inputs[side] = (
+            _checked_tokens(values, name, words) if given == TOKENS else _checked_inputs(values, name)
+        )
         labels[side] = _checked_labels(arrays[f"{side}_labels"], f"{side}_labels of {path}")
         if not 0 < len(inputs[side]) == len(labels[side]):
             raise RepairError(
-                f"{path} has {len(inputs[side])} {side}_inputs and {len(labels[side])} {side}_labels: give one "
+                f"{path} has {len(inputs[side])} {side}_{given} and {len(labels[side])} {side}_labels: give one "
                 "label for each input, and at least one"
             )
-    for kind, pair in (("inputs", inputs), ("labels", labels)):
+    for kind, pair in ((given, inputs), ("labels", labels)):
         if pair["train"].shape[1:] != pair["test"].shape[1:] or pair["train"].dtype != pair["test"].dtype:
             raise RepairError(
                 f"{path} has train_{kind} of shape {pair['train'].shape} and type {pair['train'].dtype} but "
@@ -88,7 +86,56 @@ def npz(settings: NpzSettings, seed: int, _: Path | None) -> Dataset:
         classes,
         f"{drawn.sum():,} training and {len(labels['test']):,} test examples from {path.name}",
         drawn,
+        vocabulary=words,
     )
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that have a meaning here, by their names; those of a folder are mapped into the memory."""
+    of_sides = (f"{side}_{what}" for side in SIDES for what in (FEATURES, TOKENS, "labels"))
+    names = (*of_sides, "classes", "words")
+    try:
+        if path.is_dir():
+            files = {name: path / f"{name}.npy" for name in names}
+            return {
+                name: np.load(file, mmap_mode="r", allow_pickle=False)
+                for name, file in files.items()
+                if file.is_file()
+            }
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in names if name in content}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        how = "numpy.save, each array as NAME.npy" if path.is_dir() else "numpy.savez"
+        raise RepairError(
+            f"{path} cannot be read as .np{'y' if path.is_dir() else 'z'} arrays ({error}): write it with {how}"
+        ) from error
+
+
+def _checked_words(values: NDArray[Any], path: Path) -> tuple[str, ...]:
+    if values.ndim != 1:
+        raise RepairError(f"words of {path} has shape {values.shape}: give an array of names (k,)")
+    return tuple(map(str, values))
+
+
+def _checked_tokens(values: NDArray[Any], name: str, words: tuple[str, ...] | None) -> NDArray[np.int64]:
+    if values.ndim != 2 or values.dtype.kind not in "iu" or (values < 0).any():
+        raise RepairError(
+            f"{name} has shape {values.shape} and type {values.dtype}: give whole numbers of 0 or more (n, length), "
+            "short ones filled up with a number of its own"
+        )
+    if words is not None and values.size and values.max() >= len(words):
+        raise RepairError(
+            f"{name} has numbers up to {values.max()}, and there are {len(words)} words: give a word for each number"
+        )
+    return values.astype(np.int64)
 
 
 def _checked_inputs(values: NDArray[Any], name: str) -> NDArray[Any]:

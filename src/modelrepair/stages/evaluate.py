@@ -60,6 +60,7 @@ def main(stage: Stage) -> None:
         tests=unseen,
         class_names=described["classes"],
         in_words=described.get("in_words", False),
+        vocabulary=described.get("vocabulary"),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
         training_relations=training.get("relation"),

@@ -48,6 +48,7 @@ def main(stage: Stage) -> None:
                 "input_shape": data.train_inputs.shape[1:],
                 "likelihood": "softmax" if data.train_labels.ndim == 1 else "sigmoid",
                 **({"in_words": True} if sizes.in_words else {}),
+                **({} if data.vocabulary is None else {"vocabulary": data.vocabulary}),
             },
         )
     print(data.description)

@@ -6,7 +6,7 @@ import pandas as pd
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import candidates, corrections, select_causes
+from modelrepair.selection import candidates, corrections, scores_of, select_causes
 from modelrepair.settings.selection import SelectCauses
 
 
@@ -16,7 +16,7 @@ def main(stage: Stage) -> None:
     classes = read_json(stage.root / "data/original/dataset.json")["classes"]
     table = candidates(read_table(stage.root / "data/corrupted/train.parquet"), classes)
     ranked = read_table(stage.root / "data/scores/scores.parquet")
-    scores = ranked["score"].to_numpy()
+    scores = scores_of(ranked, table)
     known = read_table(stage.root / "data/known/causes.parquet")
     causes = select_causes(scores, table, rule.chosen, known=known["position"].to_numpy(), **rule.options)
     told = corrections(table, classes, rule.chosen, **rule.options)

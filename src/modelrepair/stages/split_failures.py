@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
@@ -23,7 +22,7 @@ from modelrepair.splits.failures import (
 )
 from modelrepair.splits.listed import listed_failures
 from modelrepair.splits.prompts import answers_in_words
-from modelrepair.valuation.features import last_layer_gradients
+from modelrepair.valuation.features import last_layer_factors
 
 
 def main(stage: Stage) -> None:
@@ -85,13 +84,8 @@ def main(stage: Stage) -> None:
         raise
     clusters: list[dict[str, Any]] = []
     if settings.failures.clustered:
-
-        def gradients(positions: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-            features, slopes = last_layer_gradients(model, examples.subset(positions))
-            return features.cpu().numpy(), slopes.cpu().numpy()
-
         numbers, clusters = divide_failures(
-            gradients,
+            lambda positions: last_layer_factors(model, examples.subset(positions)),
             examples.targets,
             model.likelihood.predictions(model.outputs(examples)).cpu().numpy(),
             split["role"].to_numpy(str),

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
+from modelrepair.base_training.train import as_given, train_as
 from modelrepair.models.files import begun_model, save_model
 from modelrepair.models.trained_model import expect_outputs
 from modelrepair.models.workspace import dataset_description, training_examples
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_array
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.training import TrainBase
-from modelrepair.training.train import as_given, train_as
 from modelrepair.training.trajectory import save_trajectory
 
 

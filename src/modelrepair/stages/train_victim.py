@@ -22,6 +22,7 @@ def main(stage: Stage) -> None:
 def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, Any]]:
     """The model and its description. It starts from other weights than the base model, and is trained as that is."""
     # Here, so that the stage is done at once, without torch, where no victim is needed.
+    from modelrepair.base_training.train import train_as
     from modelrepair.data.classes import label_array
     from modelrepair.data.randomness import generator
     from modelrepair.models.examples import Examples
@@ -29,7 +30,6 @@ def train_victim(stage: Stage, settings: TrainVictim) -> tuple[Any, dict[str, An
     from modelrepair.models.workspace import dataset_description
     from modelrepair.pipeline.artifacts import read_array, read_table
     from modelrepair.pipeline.stage import use_deterministic_torch
-    from modelrepair.training.train import train_as
 
     use_deterministic_torch()
     original = stage.root / "data/original"

@@ -1,4 +1,4 @@
-"""How is a model trained?
+"""How does a model learn?
 
-The one descent loop, and base training with it. Imports `models`, `data` and `pipeline`.
+The one descent loop, what an epoch is made of, and what is kept of a course. Imports `models`, `data` and `pipeline`.
 """

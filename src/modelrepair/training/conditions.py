@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 """What products are computed in; None: in the numbers of the parameters."""

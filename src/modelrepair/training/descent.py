@@ -21,7 +21,7 @@ from tqdm import tqdm
 from modelrepair.errors import RepairError
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.training.schedule import CONSTANT, Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder, load_optimiser, optimiser_tensors
 

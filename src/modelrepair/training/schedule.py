@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelrepair.errors import RepairError
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 
 DROP = 0.1
 """By what a rate is multiplied at each drop (He et al. 2016, section 4.2)."""

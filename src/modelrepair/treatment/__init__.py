@@ -5,7 +5,7 @@ Imports `knowledge`, `posterior`, `curvature`, `training`, `models`, `additions`
 
 from __future__ import annotations
 
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.treatment.alignment import Align, Insert
 from modelrepair.treatment.base import Patient, Stated, Treated, Treatment
 from modelrepair.treatment.closed_form import ClosedForm

@@ -10,7 +10,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.layers import training_only
-from modelrepair.settings.base import alternatives, shown
+from modelrepair.settings import alternatives, shown
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses

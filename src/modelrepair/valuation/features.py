@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from modelrepair.errors import RepairError
@@ -92,6 +92,12 @@ def last_layer_gradients(model: TrainedModel, examples: Examples) -> tuple[Tenso
         with torch.enable_grad():
             slopes += torch.autograd.grad(model.log_likelihood(outputs, targets).sum(), outputs)
     return penultimate_features(model, examples), torch.cat(slopes)
+
+
+def last_layer_factors(model: TrainedModel, examples: Examples) -> tuple[NDArray[Any], NDArray[Any]]:
+    """φ and e of `last_layer_gradients` as arrays of NumPy, by which failures are divided."""
+    features, slopes = last_layer_gradients(model, examples)
+    return features.cpu().numpy(), slopes.cpu().numpy()
 
 
 def labelled_features(

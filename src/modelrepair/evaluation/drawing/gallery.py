@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.evaluation.drawing.canvas import (
@@ -53,9 +54,11 @@ def draw_tiles(
 
     All profiles share one vertical scale, from the smallest to the greatest value shown.
     """
+    if not tiles:
+        return
     pitch = (width + TILE_GAP) / columns
     side = pitch - TILE_GAP
-    lines = max((len(tile.caption) for tile in tiles), default=0)
+    lines = max(len(tile.caption) for tile in tiles)
     profiles = [
         values
         for values in (as_picture(tile.values) for tile in tiles if not _is_sentence(tile))
@@ -63,31 +66,58 @@ def draw_tiles(
     ]
     lowest = min([0.0, *(float(values.min()) for values in profiles)])
     highest = max([0.0, *(float(values.max()) for values in profiles)])
+    # All of them in one coordinate system, in inches from the sheet's lower left corner: axes of their own would take
+    # ten milliseconds each.
+    rows = -(-len(tiles) // columns)
+    height = tiles_height(width, columns, rows, lines)
+    axes = canvas.axes(left, top, width, height)
+    axes.set_axis_off()
+    axes.set(xlim=(left, left + width), ylim=(canvas.height - top - height, canvas.height - top))
+    axes.set_autoscale_on(False)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         x, y = left + column * pitch, top + row * (side + CAPTION_LINE * lines + ROW_GAP)
-        axes = canvas.axes(x, y, side, side)
+        bottom = canvas.height - y - side
+        # The part of the tile that is framed: from the left, from below, width and height.
+        shown = (x, bottom, side, side)
         values = np.zeros((1, 1)) if _is_sentence(tile) else as_picture(tile.values)
         if _is_sentence(tile):
             words = textwrap.fill(str(tile.values), max(int(side / LETTER), 1))
-            axes.text(
-                0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", size=6.5, color=INK
-            )
+            axes.text(x + side / 2, bottom + side / 2, words, ha="center", va="center", size=6.5, color=INK)
         elif values.ndim == 1:
-            axes.stairs(values, baseline=0, fill=True, color=MUTED)
-            axes.axhline(0, color=PALE, linewidth=0.6)
-            axes.set_xlim(0, len(values))
             margin = 0.05 * (highest - lowest) or 1.0
-            axes.set_ylim(lowest - margin, highest + margin)
+            zero, *heights = bottom + side * (np.array([0.0, *values]) - lowest + margin) / (
+                highest - lowest + 2 * margin
+            )
+            edges = np.linspace(x, x + side, len(values) + 1)
+            axes.stairs(heights, edges, baseline=zero, fill=True, color=MUTED)
+            axes.plot([x, x + side], [zero, zero], color=PALE, linewidth=0.6)
         else:
             coarse = max(values.shape[:2]) < side * DOTS_PER_INCH
-            axes.imshow(
-                values, cmap="gray", vmin=0, vmax=1, interpolation="nearest" if coarse else "antialiased"
+            wide, high = (
+                side * length / max(values.shape[:2]) for length in (values.shape[1], values.shape[0])
             )
-        axes.set(xticks=[], yticks=[])
-        axes.grid(False)
-        axes.spines[:].set(
-            visible=True, color=tile.frame or RULE, linewidth=2.6 if tile.frame is not None else 0.8
+            shown = (x + (side - wide) / 2, bottom + (side - high) / 2, wide, high)
+            axes.imshow(
+                values,
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+                interpolation="nearest" if coarse else "antialiased",
+                extent=(shown[0], shown[0] + wide, shown[1], shown[1] + high),
+                aspect="auto",
+            )
+        axes.add_patch(
+            Rectangle(
+                shown[:2],
+                *shown[2:],
+                fill=False,
+                color=tile.frame or RULE,
+                linewidth=2.6 if tile.frame is not None else 0.8,
+                joinstyle="miter",
+                clip_on=False,
+                zorder=3,
+            )
         )
         for line, (string, color, bold) in enumerate(tile.caption):
             canvas.text(

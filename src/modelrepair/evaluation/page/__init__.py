@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.links import Links
 from modelrepair.evaluation.page import columns, overview
-from modelrepair.evaluation.page.sprites import COLUMNS, draw_sheets
+from modelrepair.evaluation.page.sprites import COLUMNS, Sheet, draw_sheets
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("marks.js", "suspects.js", "list.js", "record.js", "failures.js", "kinds.js", "page.js")
@@ -72,30 +73,22 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
     """
     labels = columns.Labels(evidence)
     changed = columns.changed(evidence)
-    suspects = links.suspects
-    groups = np.zeros(len(suspects), np.int64) if evidence.has_attributes else evidence.given_labels[suspects]
-    of_suspects, where = draw_sheets(evidence.training_inputs, suspects, groups, SUSPECT_BYTES)
-    tests = np.concatenate([links.failures, *(rows for rows, _ in changed.values())])
-    of_tests, places = draw_sheets(evidence.test_inputs, tests, np.zeros(len(tests), np.int64), TEST_BYTES)
-    ends = np.cumsum([len(links.failures), *(len(rows) for rows, _ in changed.values())])
-    shown, *pictured = np.split(places[:, 1], ends[:-1])
+    spelled = columns.are_spelled(evidence.training_shown)
+    sheets, places = _pictures(evidence, links, changed, spelled=spelled)
     records = {
         "classes": list(evidence.class_names),
         "attributes": evidence.has_attributes,
         "scored": evidence.scores is not None,
         "unit": run.score["unit"] if run.score else "",
         "taken": len(evidence.causes),
-        "suspects": {
-            **columns.suspects(evidence, links, labels),
-            "sheet": where[:, 0].tolist(),
-            "place": where[:, 1].tolist(),
-        },
-        "failures": {**columns.failures(evidence, links, labels), "place": shown.tolist()},
+        "suspects": {**columns.suspects(evidence, links, labels), **places["suspects"]},
+        "failures": {**columns.failures(evidence, links, labels), **places["failures"]},
         "changed": {
-            name: {**columns.tests(evidence, rows, labels), "place": place.tolist(), "count": count}
-            for (name, (rows, count)), place in zip(changed.items(), pictured, strict=True)
+            name: {**columns.tests(evidence, rows, labels), **places[name], "count": count}
+            for name, (rows, count) in changed.items()
         },
         "columns": COLUMNS,
+        "spelled": spelled,
     }
     if evidence.clusters:
         records["clusters"] = columns.clusters(evidence, links)
@@ -108,9 +101,9 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
         identity=hashlib.blake2b(text.encode(), digest_size=8).hexdigest(),
         style=_asset("page.css"),
         script=Markup("\n").join(_asset(name) for name in SCRIPTS),
-        sheets=[(f"s{number}", sheet) for number, sheet in enumerate(of_suspects)]
-        + [("t0", sheet) for sheet in of_tests[:1]],
+        sheets=sheets,
         columns=COLUMNS,
+        spelled=spelled,
         measured=measured,
         evidence=evidence,
         links=links,
@@ -124,6 +117,28 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
         kinds=overview.kinds(evidence),
     )
     path.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _pictures(
+    evidence: Evidence, links: Links, changed: Mapping[str, tuple[NDArray[np.int64], int]], *, spelled: bool
+) -> tuple[list[tuple[str, Sheet]], dict[str, dict[str, list[int]]]]:
+    """Sheets of thumbnails by their names, and, for each table, on which sheet and where on it each of its examples is.
+
+    None where examples are texts, which say more than their picture.
+    """
+    if spelled:
+        return [], {name: {} for name in ("suspects", "failures", *changed)}
+    suspects = links.suspects
+    groups = np.zeros(len(suspects), np.int64) if evidence.has_attributes else evidence.given_labels[suspects]
+    of_suspects, where = draw_sheets(evidence.training_inputs, suspects, groups, SUSPECT_BYTES)
+    tables = {"failures": links.failures, **{name: rows for name, (rows, _) in changed.items()}}
+    tests = np.concatenate(list(tables.values()))
+    of_tests, places = draw_sheets(evidence.test_inputs, tests, np.zeros(len(tests), np.int64), TEST_BYTES)
+    parts = np.split(places[:, 1], np.cumsum([len(rows) for rows in tables.values()])[:-1])
+    found = {name: {"place": part.tolist()} for name, part in zip(tables, parts, strict=True)}
+    found["suspects"] = {"sheet": where[:, 0].tolist(), "place": where[:, 1].tolist()}
+    sheets = [(f"s{number}", sheet) for number, sheet in enumerate(of_suspects)]
+    return sheets + [("t0", sheet) for sheet in of_tests[:1]], found
 
 
 def _as_text(records: Any) -> Markup:

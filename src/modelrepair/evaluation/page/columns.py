@@ -15,6 +15,8 @@ from modelrepair.evaluation.measures.repair import is_right
 
 MOST_DRIVEN, MOST_CAUSES, MOST_CHANGES = 6, 12, 60
 FEATURES_IN_WORDS, IDS_IN_WORDS = 8, 24
+SENTENCES_CHARACTERS, SENTENCE_CHARACTERS = 1_000_000, 80
+"""Of all sentences together, and of each in any case."""
 
 Columns = dict[str, list[Any] | None]
 
@@ -146,10 +148,22 @@ def _thousandths(log_likelihoods: NDArray[np.float64]) -> list[int]:
     return [int(value) for value in (1000 * np.exp(np.minimum(log_likelihoods, 0.0))).round()]
 
 
+def are_spelled(inputs: Inputs) -> bool:
+    """Whether examples are texts, or lists of ids, which are read and not looked at."""
+    return inputs.ndim == 1 or (inputs.ndim == 2 and np.asarray(inputs[np.arange(1)]).dtype.kind in "iu")
+
+
 def _in_words(inputs: Inputs, rows: NDArray[np.int64]) -> list[str] | None:
-    """Sentences, short vectors and lists of ids as text; None for images and what is long."""
+    """Sentences, short vectors and lists of ids as text; None for images and what is long.
+
+    Of long sentences the beginning, so that those of all rows take about a megabyte at most.
+    """
     if inputs.ndim == 1 and len(rows):
-        return [str(sentence) for sentence in inputs[rows]]
+        most = max(SENTENCES_CHARACTERS // len(rows), SENTENCE_CHARACTERS)
+        return [
+            sentence if len(sentence) <= most else sentence[: most - 1] + "…"
+            for sentence in map(str, inputs[rows])
+        ]
     if inputs.ndim != 2 or not len(rows):
         return None
     values = np.asarray(inputs[rows])

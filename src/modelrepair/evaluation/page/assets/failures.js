@@ -5,18 +5,20 @@ const AT_ONCE = 20, CAUSES_SHOWN = 8;
 function testTile(table, row, tag = "div") {
   const right = table.label[row];
   const answer = (label) => named(labelText(label), label === right ? "right" : "mistaken");
-  const words = `Test example ${table.example[row]}, rightly ${labelText(right)}, before the repair ${labelText(table.before[row])}, after it ${labelText(table.after[row])}`;
+  const said = records.spelled ? `: ${table.text[row]}` : "";
+  const words = `Test example ${table.example[row]}${said}, rightly ${labelText(right)}, before the repair ${labelText(table.before[row])}, after it ${labelText(table.after[row])}`;
   const attributes = { class: "tile", title: words };
   if (tag === "button") Object.assign(attributes, { type: "button", "aria-label": words + ": show what drives it" });
-  const tile = element(tag, attributes, testThumb(table.place[row]), element("span", {}, named(labelText(right))));
+  const tile = element(tag, attributes, thumbOf(table, row), element("span", {}, named(labelText(right))));
   tile.append(element("span", {}, answer(table.before[row]), element("span", { class: "to" }, " → "), answer(table.after[row])));
   return tile;
 }
 
 function suspectTile(position) {
-  const words = `Suspect ${suspects.example[position]}, given ${labelText(suspects.given[position])}`;
+  const said = records.spelled ? `: ${suspects.text[position]}` : "";
+  const words = `Suspect ${suspects.example[position]}${said}, given ${labelText(suspects.given[position])}`;
   const tile = element("button", { class: "tile", type: "button", title: words, "aria-label": words + ": look at it" });
-  tile.append(suspectThumb(position), element("span", {}, named(labelText(suspects.given[position]))));
+  tile.append(thumbOf(suspects, position), element("span", {}, named(labelText(suspects.given[position]))));
   return tile;
 }
 
@@ -41,7 +43,7 @@ class Failures {
 
   failure(row) {
     const right = failures.label[row];
-    const what = element("div", { class: "what" }, testThumb(failures.place[row]));
+    const what = element("div", { class: "what" }, thumbOf(failures, row));
     what.append(
       element("div", {},
         element("div", {}, "is ", named(labelText(right))),

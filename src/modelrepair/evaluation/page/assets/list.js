@@ -19,7 +19,7 @@ class List {
   }
 
   measure() {
-    this.height = matchMedia("(max-width: 560px)").matches ? 60 : 52;
+    this.height = matchMedia("(max-width: 560px)").matches ? (records.spelled ? 82 : 60) : records.spelled ? 60 : 52;
     this.body.style.height = this.shown.length * this.height + "px";
     this.draw();
   }
@@ -97,7 +97,7 @@ class List {
     const row = element("div", { role: "option" });
     const part = (kind) => element("span", { class: kind });
     row.parts = {
-      thumb: part("thumb"), number: part("number"), given: part("given"),
+      thumb: emptyThumb(), number: part("number"), given: part("given"),
       answers: part("answers"), score: part("score"), badge: part("badge"),
     };
     row.append(...Object.values(row.parts));
@@ -117,7 +117,7 @@ class List {
     row.setAttribute("aria-setsize", this.shown.length);
     row.setAttribute("aria-label", inWords(position));
     const { thumb, number, given, answers, score, badge } = row.parts;
-    placeThumb(thumb, "s" + suspects.sheet[position], suspects.place[position]);
+    fillThumb(thumb, suspects, position);
     number.textContent = suspects.example[position];
     given.replaceChildren(small("given "), named(labelText(suspects.given[position])));
     answers.replaceChildren();

@@ -2,11 +2,13 @@
 const NONE = 0, KEEP = 1, REMOVE = 2, RELABEL = 3; // RELABEL + c: the class of number c.
 
 class Marks {
-  constructor(run, examples, classes, given) {
+  // Names say what the given labels are called, so that a file of marks says what it was made on; null of attributes.
+  constructor(run, examples, classes, given, names) {
     this.key = "modelrepair:" + run;
     this.examples = examples;
     this.classes = classes;
     this.given = given;
+    this.names = names;
     this.position = new Map(examples.map((example, position) => [example, position]));
     this.of = new Int32Array(examples.length);
     this.seen = new Uint8Array(examples.length);
@@ -94,12 +96,13 @@ class Marks {
 
   csv() {
     const quote = (text) => (/[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
-    const lines = ["example,action,label"];
+    const lines = ["example,action,label" + (this.names ? ",given" : "")];
     this.of.forEach((mark, position) => {
       if (mark === NONE) return;
       const action = mark === KEEP ? "keep" : mark === REMOVE ? "remove" : "relabel";
       const label = mark >= RELABEL ? quote(this.classes[mark - RELABEL]) : "";
-      lines.push([this.examples[position], action, label].join(","));
+      const given = this.names ? [quote(this.names[this.given[position]])] : [];
+      lines.push([this.examples[position], action, label, ...given].join(","));
     });
     return lines.join("\n") + "\n";
   }
@@ -108,15 +111,17 @@ class Marks {
   read(text) {
     const [head, ...rows] = parseCsv(text);
     const place = (name) => (head || []).map((cell) => cell.trim()).indexOf(name);
-    const [example, action, label] = ["example", "action", "label"].map(place);
+    const [example, action, label, given] = ["example", "action", "label", "given"].map(place);
     if (example < 0) return "No marks were loaded: the file has no column example.";
     const found = new Map();
-    let absent = 0, unknown = 0;
+    const same = (a, b) => a.trim().split(/\s+/).join(" ") === b.trim().split(/\s+/).join(" ");
+    let absent = 0, other = 0, unknown = 0;
     for (const row of rows) {
       const position = this.position.get(Number(row[example]));
       const what = action < 0 ? "remove" : (row[action] || "").trim();
       const number = label < 0 ? -1 : this.classes.indexOf(row[label]);
       if (position === undefined || !(row[example] || "").trim()) absent++;
+      else if (given >= 0 && this.names && !same(row[given] || "", this.names[this.given[position]])) other++;
       else if (what === "keep") found.set(position, KEEP);
       else if (what === "remove") found.set(position, REMOVE);
       else if (what === "relabel" && number >= 0 && number !== this.given[position]) found.set(position, RELABEL + number);
@@ -125,6 +130,7 @@ class Marks {
     this.set(found.keys(), (position) => found.get(position));
     const said = [`${found.size} marks were loaded.`];
     if (absent) said.push(`${absent} are of examples that are not among these suspects, perhaps of another run.`);
+    if (other) said.push(`${other} were made when the example had another label, so they are of other data.`);
     if (unknown) said.push(`${unknown} could not be read.`);
     return said.join(" ");
   }

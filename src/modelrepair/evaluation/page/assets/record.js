@@ -12,8 +12,8 @@ class Record {
     this.position = position;
     byId("record").hidden = position < 0;
     if (position < 0) return;
-    placeThumb(byId("big"), "s" + suspects.sheet[position], suspects.place[position]);
-    byId("big").setAttribute("aria-label", "Example " + suspects.example[position]);
+    fillThumb(byId("big"), suspects, position);
+    if (!records.spelled) byId("big").setAttribute("aria-label", "Example " + suspects.example[position]);
     byId("name").textContent = "Example " + suspects.example[position];
     this.facts(position, truth);
     const mark = marks.of[position];
@@ -44,7 +44,7 @@ class Record {
     if (suspects.score) facts.push(["score", [scoreText(position), element("span", { class: "quiet" }, " " + records.unit)]]);
     const taken = takenText(position);
     facts.push(["this run", [taken === "taken" ? "taken as a cause" : taken || "left as it is"]]);
-    if (suspects.text) facts.push(["values", [suspects.text[position]]]);
+    if (suspects.text && !records.spelled) facts.push(["values", [suspects.text[position]]]);
     if (truth && suspects.wrong) {
       const label = suspects.true ? [", true ", named(labelText(suspects.true[position]))] : [];
       facts.push(["truth", [suspects.wrong[position] ? "corrupted" : "not corrupted", ...label]]);

@@ -1,7 +1,9 @@
 // The records of the page, and words and pictures for them.
 const records = JSON.parse(document.getElementById("records").textContent);
 const suspects = records.suspects, failures = records.failures;
-const marks = new Marks(document.body.dataset.run, suspects.example, records.classes, suspects.given);
+const marks = new Marks(
+  document.body.dataset.run, suspects.example, records.classes, suspects.given, records.attributes ? null : records.classes,
+);
 const byId = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 const labelText = (label) => records.labels[label];
@@ -17,20 +19,25 @@ function element(tag, attributes = {}, ...children) {
 // A name of the user's own, which may run from right to left.
 const named = (text, kind = "") => element("bdi", kind ? { class: kind } : {}, text);
 
-function placeThumb(thumb, sheet, place) {
+// What an example of a table is: its picture, or, where examples are texts, the text.
+const emptyThumb = () => (records.spelled ? element("span", { class: "words", dir: "auto" }) : element("span", { class: "thumb" }));
+
+function fillThumb(thumb, table, row) {
+  if (records.spelled) {
+    thumb.textContent = table.text[row];
+    return;
+  }
+  const sheet = table === suspects ? "s" + table.sheet[row] : "t0";
   thumb.className = thumb.className.replace(/\b[st]\d+\b/g, "").trim() + " " + sheet;
-  thumb.style.setProperty("--x", place % records.columns);
-  thumb.style.setProperty("--y", Math.floor(place / records.columns));
+  thumb.style.setProperty("--x", table.place[row] % records.columns);
+  thumb.style.setProperty("--y", Math.floor(table.place[row] / records.columns));
 }
 
-function thumbOf(sheet, place) {
-  const thumb = element("span", { class: "thumb" });
-  placeThumb(thumb, sheet, place);
+function thumbOf(table, row) {
+  const thumb = emptyThumb();
+  fillThumb(thumb, table, row);
   return thumb;
 }
-
-const suspectThumb = (position) => thumbOf("s" + suspects.sheet[position], suspects.place[position]);
-const testThumb = (place) => thumbOf("t0", place);
 
 // Thousandths as percent; never a rounded certainty.
 function chance(thousandths) {
@@ -64,7 +71,8 @@ function proposal(position) {
 }
 
 function inWords(position) {
-  const parts = [`Example ${suspects.example[position]}, given ${labelText(suspects.given[position])}`];
+  const said = records.spelled ? `: ${suspects.text[position]}` : "";
+  const parts = [`Example ${suspects.example[position]}${said}, given ${labelText(suspects.given[position])}`];
   if (suspects.before) parts.push(`before the repair ${labelText(suspects.before[position])}, after it ${labelText(suspects.after[position])}`);
   if (suspects.score) parts.push(`score ${scoreText(position)}`);
   parts.push(markText(marks.of[position]) || takenText(position) || "no mark");

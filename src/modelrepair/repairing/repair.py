@@ -20,20 +20,20 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from modelrepair.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.measures import measure_all
-from modelrepair.influence import Investigation, influence_scores
+from modelrepair.influence import Investigation, combine, influence_scores, of_each_cluster
 from modelrepair.models.examples import Examples, chosen_positions
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
-from modelrepair.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
+from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
+from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
 from modelrepair.selection import candidates, select_causes
-from modelrepair.settings.base import Settings
+from modelrepair.settings import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
@@ -44,11 +44,13 @@ from modelrepair.settings.reference import TrainReference
 from modelrepair.settings.selection import SelectCauses
 from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import Treat, Treatment
+from modelrepair.splits.clusters import divide_failures
 from modelrepair.splits.dataset import split_training, training_table
 from modelrepair.splits.failures import split_failures
 from modelrepair.training.descent import Oversight
 from modelrepair.training.trajectory import require_trajectory
 from modelrepair.treatment import Patient, Treated, highest_losses, make_treatment
+from modelrepair.valuation.features import last_layer_factors
 
 PARAMETERS = Path(str(importlib.resources.files("modelrepair"))) / "params.yaml"
 
@@ -78,7 +80,7 @@ def repair(
     model: Any,
     train: Any,
     failures: Any | None,
-    test: Any,
+    test: Any | None = None,
     *,
     method: str = "mend",
     identification: str | None = None,
@@ -100,6 +102,7 @@ def repair(
 
     A random half of each class of `test` is kept from all steps and measures the repair; the other half is discovery,
     by which a treatment may judge its points. Test examples that are among the failures are no part of the first.
+    Without test examples the failures are halved so: then nothing says, nor keeps a treatment from it, what it breaks.
 
     Args:
         model: a torch module in the form of `adapters.as_subject`, or a fitted logistic regression of scikit-learn. It
@@ -108,7 +111,8 @@ def repair(
             order is that of the scores.
         failures: examples outside training with their right labels; those that the model has right are no failures.
             None: what it has wrong in discovery.
-        test: examples outside training with their right labels, right and wrong ones.
+        test: examples outside training with their right labels, right and wrong ones; None: there are none but the
+            failures.
         method, identification, treatment, selection, reference: names of entries in `params.yaml`, as there.
         settings: further settings by their dotted names in `params.yaml`, such as
             {"identifications.second-look.posterior.looks": 6}.
@@ -135,6 +139,13 @@ def repair(
     def further(data: Any, what: str) -> Examples:
         return as_further_examples(data, what, subject, examples)
 
+    if test is None:
+        if failures is None:
+            raise RepairError("neither failures nor test examples were given: give one of them at least")
+        _say(
+            "there are no test examples: one half of the failures measures, and what the repair breaks is not known"
+        )
+        test, failures = failures, None
     tests = further(test, "test examples")
     given = None if failures is None else further(failures, "failures")
     changes: dict[str, Any] = {
@@ -153,19 +164,16 @@ def repair(
         "training.weight_decay": subject.weight_decay or 0.0 if weight_decay is None else weight_decay,
     }
     stages = stage_settings(read_parameters(PARAMETERS, {**changes, **settings}))
-    if (clusters := cast(SplitFailures, stages["split-failures"]).failures).clustered:
-        raise RepairError(
-            f"failures.clusters is {clusters.clusters}, and failures are divided by the pipeline alone: leave it "
-            "out, or give the failures of one kind at a time"
-        )
     description = cast(Description, stages["evaluate"])
     split = _split(subject.model, given, tests, required=description.scored, seed=seed)
+    split = _divided(subject, split, cast(SplitFailures, stages["split-failures"]))
     operation = _Operation(
         stages=stages,
         subject=subject,
         training=examples,
         discovery=split.of(split.watched),
         failures=split.of(split.roles == "query"),
+        clusters=None if split.clusters is None else split.clusters[split.roles == "query"],
         known=np.empty(0, dtype=np.int64) if known is None else chosen_positions(known, len(examples)),
         clean=None if reserved is None else further(reserved, "reserved examples"),
         seed=seed,
@@ -195,7 +203,9 @@ def _operated(
     """What comes of all steps, for these causes or, without, those that are found."""
     if description.scored:
         _say(f"scoring {len(operation.training)} training examples by {description.identification}")
-    scores = saved_scores(operation.keep("scores"), operation.scores)
+    each = saved_scores(operation.keep("scores"), operation.scores)
+    combined = combine(each) if len(each) > 1 else None
+    scores = each[0] if combined is None else combined.scores
     found = operation.causes(scores) if given is None else given
     _say(f"treating {len(found)} causes by {description.treatment}")
     treated = operation.treated(cast(Treat, operation.stages["treat"]).treatment, found, "treatment")
@@ -218,6 +228,9 @@ def _operated(
         reference=reference,
         reference_in_words=description.reference,
         reference_retrained=description.retrained,
+        clusters=split.kinds,
+        failure_clusters=split.clusters,
+        driven_clusters=None if combined is None else combined.clusters,
         seed=operation.seed,
     )
     return evidence, treated
@@ -235,11 +248,15 @@ class _Split:
     Attributes:
         tests: given failures first.
         roles, parts: (t,) as in `Evidence`.
+        clusters: (t,) the cluster of each failure, -1 of other examples; None where failures are not divided.
+        kinds: what each cluster is.
     """
 
     tests: Examples
     roles: NDArray[np.str_]
     parts: NDArray[np.str_]
+    clusters: NDArray[np.int64] | None = None
+    kinds: Sequence[dict[str, Any]] = ()
 
     @property
     def watched(self) -> NDArray[np.bool_]:
@@ -288,6 +305,24 @@ def _split(
     return _Split(tests, roles["role"].to_numpy(str), parts)
 
 
+def _divided(subject: Subject, split: _Split, settings: SplitFailures) -> _Split:
+    """The same with the failures in clusters, where they are to be divided and there is more than one."""
+    wanted, model, tests = settings.failures, subject.model, split.tests
+    if not wanted.clustered:
+        return split
+    clusters, kinds = divide_failures(
+        lambda positions: last_layer_factors(model, tests.subset(positions)),
+        np.asarray(tests.targets),
+        model.likelihood.predictions(model.outputs(tests)).cpu().numpy(),
+        split.roles,
+        wanted.clusters,
+        settings.seed,
+        examples=tests.rows,
+        classes=subject.classes,
+    )
+    return replace(split, clusters=clusters, kinds=kinds) if kinds else split
+
+
 @dataclass(frozen=True)
 class _Operation:
     """A model with its failures, and the settings of each step."""
@@ -297,6 +332,7 @@ class _Operation:
     training: Examples
     discovery: Examples
     failures: Examples
+    clusters: NDArray[np.int64] | None
     known: NDArray[np.int64]
     clean: Examples | None
     seed: int
@@ -308,9 +344,9 @@ class _Operation:
         return {}
 
     def scores(self) -> NDArray[np.float64]:
-        """(n,) of the training examples."""
+        """(k, n) of the training examples, a row for each cluster of failures, or one of all where they are one."""
         base, insertion = self.subject.model, cast(UpdatePosterior, self.stages["update-posterior"])
-        edited = self._inserted(insertion) if insertion.posterior.inserts else None
+        edited = self._inserted(insertion) if insertion.posterior.inserts else []
         effects = None
         if insertion.posterior.alone:
             name, damping = insertion.insertion or ("", 0.0)
@@ -320,18 +356,23 @@ class _Operation:
             require_trajectory(None, f"the score {score.chosen}")
         investigation = Investigation(
             base=base,
-            updated=edited.model if edited else base,
+            updated=edited[0].model if edited else base,
             examples=self.training,
             discovery=self.discovery,
             failures=self.failures,
-            gaussians=edited.gaussians if edited else None,
+            gaussians=edited[0].gaussians if edited else None,
             own_effects=effects,
             fresh=lambda: self.subject.fresh(self.seed),
             seed=self.seed,
             known=self.known,
             checkpoint=self.keep("score") if score.lasts else None,
         )
-        return influence_scores(investigation, score.chosen, **score.options)
+        parts = [investigation]
+        # A score that looks at no failures, and at no posterior with them, is the same for all of them.
+        if self.clusters is not None and (len(edited) > 1 or score.sees == "failures"):
+            updates = [(one.model, one.gaussians) for one in edited]
+            parts = of_each_cluster(investigation, self.clusters, updates if len(updates) > 1 else None)
+        return np.stack([influence_scores(part, score.chosen, **score.options) for part in parts])
 
     def causes(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """Positions of the causes that the selection chooses, most harmful first."""
@@ -369,16 +410,30 @@ class _Operation:
             causes = self.known
         return self.treated(settings.treatment, causes, "reference").model
 
-    def _inserted(self, settings: UpdatePosterior) -> Edited:
-        return insert_evidence(
-            settings,
-            self.subject.model,
-            evidence_of(settings, self.failures, self._reserved),
-            self.training,
-            curvature=self._curvature,
-            seed=self.seed,
-            oversight=Oversight(checkpoint=self.keep("insertion")),
-        )
+    def _inserted(self, settings: UpdatePosterior) -> list[Edited]:
+        """The posterior with the evidence, or with that of each cluster of failures alone."""
+        checkpoint = self.keep("insertion")
+        pieces = [(evidence_of(settings, self.failures, self._reserved), checkpoint)]
+        if self.clusters is not None and settings.evidence == "failures":
+            pieces = [
+                (
+                    self.failures.subset(self.clusters == number),
+                    checkpoint and checkpoint.part(f"cluster-{number}"),
+                )
+                for number in range(int(self.clusters.max()) + 1)
+            ]
+        return [
+            insert_evidence(
+                settings,
+                self.subject.model,
+                evidence,
+                self.training,
+                curvature=self._curvature,
+                seed=self.seed,
+                oversight=Oversight(checkpoint=kept),
+            )
+            for evidence, kept in pieces
+        ]
 
     def _reserved(self) -> Examples:
         if self.clean is None:

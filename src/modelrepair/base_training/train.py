@@ -13,7 +13,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.settings.base import choose
+from modelrepair.settings import choose
 from modelrepair.training.conditions import PLAIN, Conditions
 from modelrepair.training.descent import Course, Descent, Oversight, minimise
 from modelrepair.training.epochs import Step, mean_losses

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from modelrepair.base_training.adjoint import REMEMBERED, Moment
 from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
-from modelrepair.training.adjoint import REMEMBERED, Moment
 from modelrepair.training.epochs import Step, epoch_steps, mean_loss, step_batch, torch_seeded
 from modelrepair.training.trajectory import State, Trajectory, gradient_of, load_optimiser, state_of
 

@@ -18,7 +18,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage
-from modelrepair.settings.base import Settings
+from modelrepair.settings import Settings
 
 Keep = Callable[[str], Checkpoint | None]
 """The name of a step to where it keeps its progress; to None where nothing is kept."""

@@ -20,7 +20,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks.linear import Linear
-from modelrepair.settings.base import listed, shown
+from modelrepair.settings import listed, shown
 
 READ_TWICE = 3
 """So many items of a data set are read twice, to see whether they are always the same."""
