@@ -354,6 +354,8 @@ def _run(
         "treatment": None,
         # What anybody would do is measured by runs of its own.
         "reference": "none",
+        # How fast a run is does not depend on who shares it.
+        "launch": {},
         # Any: a run is given its seed later.
         "seed": 0,
     }

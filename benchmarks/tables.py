@@ -140,6 +140,14 @@ DEVELOPED = {
     "uniform-40": "all, 40 %",
 }
 """Cases that settings were chosen on, likewise."""
+INPUTS = {
+    "salt-and-pepper-40": "salt and pepper",
+    "gaussian-40": "Gaussian noise",
+    "fgsm-40": "FGSM",
+    "pgd-40": "PGD",
+}
+"""Cases of changed inputs, likewise."""
+HELD_OUT = {case: f"held-out failures, {what}" for case, what in INPUTS.items()}
 REPAIRS = ("case", "identification", "treatment", "causes", "uses", "metric")
 """The columns of text of repair.csv."""
 
@@ -363,6 +371,16 @@ TABLES = {
         names=REPAIRS,
         labels=("method", "causes", "uses"),
         columns=across("all", DEVELOPED, mean_and_spread(1)),
+        rows=EVERY_REPAIR,
+    ),
+    "repair-inputs": Table(
+        file="repair.csv",
+        names=REPAIRS,
+        labels=("method", "causes", "uses"),
+        columns=(
+            *across("all", INPUTS, mean_and_spread(1)),
+            *across("holdout", HELD_OUT, mean_and_spread(0)),
+        ),
         rows=EVERY_REPAIR,
     ),
     "rankings-short": Table(

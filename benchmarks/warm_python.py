@@ -176,6 +176,8 @@ def _run(client: socket.socket) -> None:
     os.environ.update(task["environment"])
     sys.path[:1] = task["code"]
     sys.argv[1:] = task["given"]
+    # By this a stage starts others like itself.
+    sys.orig_argv = [sys.executable, "-P", "-m", task["module"], *task["given"]]
     finished = threading.Event()
     threading.Thread(target=_end_with, args=(client, finished), daemon=True).start()
     status = 1

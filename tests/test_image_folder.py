@@ -65,8 +65,8 @@ def write_classes(folder: Path, count: int = 10) -> None:
             save(folder / name / f"{number}.png", pixels(100 * position + number))
 
 
-def zipped(folder: Path, path: Path, below: str = "") -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def zipped(folder: Path, path: Path, below: str = "", packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, below + file.relative_to(folder).as_posix())
     return path
@@ -536,7 +536,7 @@ def again(path: Path) -> None:
         add(path, "train/ape/0.png")
 
 
-FLAGS, SIZE, PLACE = 8, 24, 42
+FLAGS, SIZE, NAME_LENGTH, PLACE = 8, 24, 28, 42
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "absolute": (lambda path: add(path, "/etc/ape.png"), r"/etc/ape\.png has a path that leads out of it"),
     "upwards": (lambda path: add(path, "train/../../ape.png"), "has a path that leads out of it"),
@@ -548,6 +548,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "encrypted": (lambda path: patched(path, 3, FLAGS, "H", 1), "is encrypted"),
     "endless": (lambda path: patched(path, 3, SIZE, "I", 2**31), "would unpack to 2,048 MiB, more than any"),
+    "a name cut open": (
+        lambda path: patched(path, 3, NAME_LENGTH, "H", 5000),
+        r"\.{3} has a name with a zero",
+    ),
     "overlapping": (lambda path: patched(path, 7, PLACE, "I", 0), "lies in the same bytes as"),
     "twice": (again, r"holds train/ape/0\.png twice"),
 }
@@ -578,9 +582,10 @@ def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked_whole(tmp_pa
             tracemalloc.stop()
 
 
-def test_damaged_members_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_are_named(tmp_path: Path, packing: int) -> None:
     write_sides(tmp_path / "images")
-    path = zipped(tmp_path / "images", tmp_path / "images.zip")
+    path = zipped(tmp_path / "images", tmp_path / "images.zip", packing=packing)
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("train/bee/1.png").header_offset + 60
     content = bytearray(path.read_bytes())

@@ -12,11 +12,14 @@ import pytest
 import torch
 
 import process_cases
-from conftest import ROOT, Finished, Outcome, Project
+from conftest import OBSERVER, ROOT, Outcome, Project
 from modelrepair.errors import RepairError
 from modelrepair.models.passes import in_order, own
 from modelrepair.pipeline import processes
 from modelrepair.pipeline.artifacts import output_file, output_folder, read_tensors, write_json
+from modelrepair.pipeline.stage import Stage
+from modelrepair.settings.parameters import read_parameters
+from modelrepair.settings.stages import stage_settings
 from models import one_thread  # noqa: F401
 
 DIFFERENCE = 1e-12
@@ -191,18 +194,41 @@ def test_a_killed_process_ends_all_and_the_next_run_goes_on(runs: dict[str, tupl
 class TestStages:
     """The real stages."""
 
-    @pytest.mark.parametrize("stage", ["fit-fisher", "evaluate"])
+    @pytest.mark.parametrize(
+        ("stage", "launch", "variables"),
+        [("fit-fisher", 2, {}), ("evaluate", 4, {"MODELREPAIR_PROCESSES": "2"})],
+        ids=["as params.yaml says", "as a variable says, which goes before"],
+    )
     def test_two_processes_write_the_bytes_of_one(
-        self, finished: Finished, project: Project, stage: str
+        self, project: Project, tmp_path: Path, stage: str, launch: int, variables: dict[str, str]
     ) -> None:
         expected = project.files(*project.outputs(stage))
         assert expected
         project.forget(stage)
         alone = project.files(*project.outputs(stage))
         assert alone == {}
-        outcome = project.stage(stage, MODELREPAIR_PROCESSES="2").succeeded()
+        project.set_parameters({"launch.processes": launch})
+        observed = {"PYTHONPATH": str(OBSERVER), "OBSERVE_READS": str(tmp_path)}
+        outcome = project.stage(stage, **observed, **variables).succeeded()
         assert project.files(*project.outputs(stage)) == expected
         assert outcome.messages == []
+        read = (tmp_path / stage).read_text().split()
+        assert read.count(str(project.root / f"data/method/{stage}.json")) == 2
+
+    def test_how_many_there_are_is_no_part_of_what_stages_are_given(self, tmp_path: Path) -> None:
+        given = [
+            stage_settings(read_parameters(ROOT / "params.yaml", {"launch.processes": count}))
+            for count in (1, 4)
+        ]
+        assert given[0] == given[1]
+        assert Stage("evaluate", ROOT).processes() == 1
+        for content, wanted in (("launch: {processes: 3}", 3), ("launch: {}", 1), ("seed: 0", 1)):
+            (tmp_path / "params.yaml").write_text(content)
+            assert Stage("evaluate", tmp_path).processes() == wanted
+        for content in ("launch: {processes: many}", "launch: {processes: 0}", "launch: 2", "launch:"):
+            (tmp_path / "params.yaml").write_text(content)
+            with pytest.raises(RepairError, match=r"launch\.processes is .*: give a whole number"):
+                Stage("evaluate", tmp_path).processes()
 
     def test_torchrun_starts_them_too(self, project: Project) -> None:
         expected = project.files(*project.outputs("score-influence"))
@@ -221,8 +247,9 @@ class TestStages:
         assert "accelerate" not in imported
 
     def test_what_is_no_number_of_processes_is_said_in_one_sentence(self, project: Project) -> None:
-        outcome = project.stage("score-influence", MODELREPAIR_PROCESSES="many")
+        project.set_parameters({"launch.processes": "many"})
+        outcome = project.stage("score-influence")
         assert outcome.status == 1
         assert outcome.messages == [
-            "score-influence: MODELREPAIR_PROCESSES is 'many': give a whole number of processes, 1 or more"
+            "score-influence: launch.processes is 'many': give a whole number of processes, 1 or more"
         ]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from conftest import ROOT, Finished, Project
 from modelrepair.errors import RepairError
-from modelrepair.pipeline.stage import Stage
+from modelrepair.pipeline.stage import Stage, run_stage
 from modelrepair.settings import Positive, Seed, Settings
 
 STAGES = list(YAML().load(ROOT / "dvc.yaml")["stages"])
@@ -176,6 +179,27 @@ def test_progress_is_dropped_once_a_run_was_finished_and_recorded(
 def test_progress_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RepairError, match=r"dvc\.yaml does not say what stages\.treat is"):
         Stage("treat", write_project(tmp_path)).checkpoint()
+
+
+def test_a_gpu_without_memory_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages/train_base.py"])
+
+    def fail(error: Exception) -> Callable[[Stage], None]:
+        def main(stage: Stage) -> None:
+            raise error
+
+        return main
+
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(
+        SystemExit, match=r"^train-base: the GPU has no memory left \(CUDA out of memory\..*: set a smaller"
+    ):
+        run_stage(fail(full))
+    with pytest.raises(RuntimeError, match="something else"):
+        run_stage(fail(RuntimeError("something else")))
 
 
 def test_no_stage_but_the_first_reads_params(bare: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline import processes
 from models import (
     LIKELIHOODS,
     NETWORKS,
@@ -526,6 +528,57 @@ def test_vectors_of_another_length_are_refused(shape: tuple[int, ...]) -> None:
     ):
         with pytest.raises(RepairError, match="for the 51 trainable parameters of this model"):
             refused()
+
+
+class Cramped(nn.Module):
+    """A network on a device with no memory for more than so many examples."""
+
+    def __init__(self, network: nn.Module, room: int) -> None:
+        super().__init__()
+        self.network, self.room = network, room
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        outputs: Tensor = self.network(inputs)
+        return outputs
+
+
+MEASURES: dict[str, Callable[[TrainedModel, Examples], Tensor]] = {
+    "outputs": TrainedModel.outputs,
+    "log-likelihoods": TrainedModel.log_likelihoods,
+    "gradient": TrainedModel.weighted_gradient,
+    "derivatives": lambda model, examples: model.directional_derivatives(
+        examples, torch.linspace(-1, 1, len(model.parameter_vector), dtype=model.dtype)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_batches_are_halved_until_there_is_memory_for_them(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, examples = make_model("mlp"), make_examples("mlp")
+    assert len(examples) == 23
+    model = TrainedModel(Cramped(make_model("mlp").network, 6), Softmax(), device="cpu", batch_size=23)
+    assert_equal(MEASURES[name](model, examples), MEASURES[name](whole, examples))
+    assert model.batch_size == 6
+    assert caplog.messages == [
+        f"cpu has no memory for {before} examples at a time: going on with {after}"
+        for before, after in ((23, 12), (12, 6))
+    ]
+
+
+def test_no_memory_for_one_example_or_for_each_of_several_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = TrainedModel(Cramped(make_model("mlp").network, 0), Softmax(), device="cpu", batch_size=4)
+    with pytest.raises(RepairError, match=r"cpu has no memory for a single example \(CUDA out of memory"):
+        model.log_likelihoods(make_examples("mlp"))
+    model.batch_size = 4
+    monkeypatch.setattr(processes, "_group", processes._Group(number=0, count=2, here=2))
+    with pytest.raises(RepairError, match=r"no memory for 4 examples at a time of each process .* fewer"):
+        model.log_likelihoods(make_examples("mlp"))
 
 
 @pytest.mark.parametrize("batch_size", [0, -5, 2.0, True])

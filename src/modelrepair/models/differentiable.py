@@ -88,6 +88,8 @@ def differentiable(network: nn.Module, what: str, instead: str) -> Iterator[None
     with plain_kernels(network), _entered(network) as running:
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             place = running[-1] if running else f"network {type(network).__name__}"
             reason = " ".join(str(error).split())[:200]

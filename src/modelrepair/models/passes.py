@@ -1,10 +1,16 @@
-"""A pass over examples by several processes: each goes through a part of the batches, and all get all of the result.
+"""A pass over examples: by several processes, and in batches that the device has memory for.
 
-The batches are those of one process alone, so what a network makes of an example is the same to the byte, and only sums
-over examples are added up in another order. Where one process works alone nothing of this costs anything.
+Each process goes through a part of the batches, and all get all of the result. The batches are those of one process
+alone, so what a network makes of an example is the same to the byte, and only sums over examples are added up in
+another order. Where one process works alone nothing of this costs anything.
 """
 
 from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,8 +18,71 @@ from torch import Tensor
 from modelrepair.errors import RepairError
 from modelrepair.pipeline import processes
 
+log = logging.getLogger(__name__)
+
 EXCHANGED = {torch.bool: torch.uint8, torch.bfloat16: torch.float32, torch.float16: torch.float32}
 """Types that not every way of exchanging tensors knows, and wider ones that hold the same values."""
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+class InBatches(Protocol):
+    """What goes through examples so many at a time."""
+
+    batch_size: int
+    device: torch.device
+
+
+Passing = TypeVar("Passing", bound=InBatches)
+
+
+def fitting(
+    go_through: Callable[Concatenate[Passing, Given], Found],
+) -> Callable[Concatenate[Passing, Given], Found]:
+    """The same pass over examples, in batches of half the size where the device has no memory for the whole ones.
+
+    It begins anew and says so, and this model goes on in such batches.
+
+    Args:
+        go_through: a method whose result depends on the model's `batch_size` in nothing but rounding.
+
+    Raises:
+        RepairError: from the method, if there is no memory for a single example; or for the batch of each of several
+            processes, which have to go through the same ones.
+    """
+
+    @functools.wraps(go_through)
+    def in_smaller_ones(model: Passing, /, *given: Given.args, **named: Given.kwargs) -> Found:
+        while True:
+            try:
+                return go_through(model, *given, **named)
+            except torch.OutOfMemoryError as error:
+                _expect_smaller_ones(model, error)
+            # Not while the error is at hand, whose traceback holds what the batch has filled the memory with.
+            whole, model.batch_size = model.batch_size, -(-model.batch_size // 2)
+            log.warning(
+                "%s has no memory for %d examples at a time: going on with %d",
+                model.device,
+                whole,
+                model.batch_size,
+            )
+
+    return in_smaller_ones
+
+
+def _expect_smaller_ones(model: InBatches, error: RuntimeError) -> None:
+    reason = " ".join(str(error).split())[:200]
+    if processes.count() > 1:
+        raise RepairError(
+            f"{model.device} has no memory for {model.batch_size} examples at a time of each process ({reason}): start "
+            "fewer processes, or one alone, which takes fewer examples then"
+        ) from None
+    if model.batch_size == 1:
+        raise RepairError(
+            f"{model.device} has no memory for a single example ({reason}): use a smaller network or smaller inputs, "
+            "or hide the GPU with CUDA_VISIBLE_DEVICES="
+        ) from None
 
 
 def own(items: range) -> range:

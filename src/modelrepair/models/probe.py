@@ -47,6 +47,8 @@ def treats_examples_alone(network: nn.Module, inputs: Tensor) -> bool:
     with full_precision(), torch.no_grad():
         try:
             together = network(few.clone())
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             kind = str(few.dtype).removeprefix("torch.")
             raise RepairError(

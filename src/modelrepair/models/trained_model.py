@@ -21,7 +21,7 @@ from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import ExactDerivatives, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
-from modelrepair.models.passes import PerExample, summed
+from modelrepair.models.passes import PerExample, fitting, summed
 from modelrepair.models.probe import PROBE_EXAMPLES, treats_examples_alone
 from modelrepair.settings import listed
 
@@ -68,7 +68,8 @@ class TrainedModel:
     Args:
         network: any module that maps a batch of inputs to a batch of outputs; it is put into eval mode.
         likelihood: what the outputs mean.
-        batch_size: examples in one pass; changes speed and memory, never a result beyond rounding.
+        batch_size: examples in one pass; changes speed and memory, never a result beyond rounding. What measures
+            examples makes it smaller where the device has no memory for so many.
         device: where to run; the GPU if there is one by default.
 
     Raises:
@@ -216,6 +217,7 @@ class TrainedModel:
         """
         return self._one_each(self.likelihood.log_likelihood(outputs, targets), outputs, targets)
 
+    @fitting
     @torch.no_grad()
     def outputs(self, examples: Examples) -> Tensor:
         """(n, ...) raw network outputs.
@@ -267,6 +269,7 @@ class TrainedModel:
         mean, correct = (float(values.double().mean()) for values in self._measured(measures, examples))
         return mean, correct
 
+    @fitting
     def weighted_gradient(self, examples: Examples, weights: ArrayLike | Tensor | None = None) -> Tensor:
         """(d,) Σᵢ wᵢ ∇ log p(yᵢ | xᵢ, θ̂); all weights are 1 by default. With G the (n, d) gradients, Gᵀw.
 
@@ -293,6 +296,7 @@ class TrainedModel:
         summed(total)
         return total
 
+    @fitting
     def directional_derivatives(self, examples: Examples, direction: Tensor) -> Tensor:
         """(n,) ⟨∇ log p(yᵢ | xᵢ, θ̂), v⟩ for a direction v of shape (d,). With G the (n, d) gradients, Gv.
 
@@ -327,6 +331,7 @@ class TrainedModel:
         targets = targets.double() if targets.is_floating_point() else targets
         return self.likelihood.log_likelihood(outputs.double(), targets)
 
+    @fitting
     @torch.no_grad()
     def _measured(self, measures: Sequence[Measure], examples: Examples) -> list[Tensor]:
         """(n,) of every measure of outputs and targets."""

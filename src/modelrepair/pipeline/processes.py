@@ -3,9 +3,10 @@
 All run the same program on the same inputs, and each computes everything, but of a pass over examples a part (see
 `models.passes`); only the first writes. How many there are is no part of a result's identity.
 
-They are started in one of two ways: by this module, on this machine, where MODELREPAIR_PROCESSES says how many; or by
-`torchrun` or `accelerate launch`, on one machine or several that see the same folder, whose processes are joined. They
-talk through accelerate over torch.distributed, neither of which is imported where one process works alone.
+They are started in one of two ways: by this module, on this machine, where MODELREPAIR_PROCESSES, or who calls it, says
+how many; or by `torchrun` or `accelerate launch`, on one machine or several that see the same folder, whose processes
+are joined. They talk through accelerate over torch.distributed, neither of which is imported where one process works
+alone.
 """
 
 from __future__ import annotations
@@ -72,15 +73,18 @@ def is_further() -> bool:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(processes: Callable[[], int] = lambda: 1) -> Iterator[None]:
     """While the block runs, this process works together with others, if any are asked for or have been started.
+
+    Args:
+        processes: says how many there are to be; asked where the environment does not say it.
 
     Raises:
         RepairError: if they cannot be.
         SystemExit: in the block, where one of the others ends before all are done: with what that one says.
     """
     global _group
-    wanted, starts = _wanted(), not _is_started()
+    wanted, starts = _wanted(processes), not _is_started()
     if wanted == 1:
         yield
         return
@@ -146,14 +150,16 @@ def _is_started() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
-def _wanted() -> int:
-    """How many processes the environment asks for.
+def _wanted(otherwise: Callable[[], int]) -> int:
+    """How many processes the environment asks for; if it asks for none, as many as `otherwise` says.
 
     Raises:
         RepairError: if it is no number of processes.
     """
     name = "WORLD_SIZE" if _is_started() else PROCESSES
-    given = os.environ.get(name, "1").strip() or "1"
+    given = os.environ.get(name, "").strip()
+    if not given:
+        return otherwise()
     if not (given.isascii() and given.isdigit() and int(given)):
         raise RepairError(f"{name} is {given!r}: give a whole number of processes, 1 or more")
     return int(given)
@@ -202,7 +208,7 @@ def _join(processes: int) -> _Group:
     except ImportError:
         raise RepairError(
             f"{processes} processes are to work together, which takes the package accelerate: install it with "
-            f"`pip install 'modelrepair[processes]'`, or leave {PROCESSES} out"
+            f"`pip install 'modelrepair[processes]'`, or leave {PROCESSES} and launch.processes out"
         ) from None
     import torch
 

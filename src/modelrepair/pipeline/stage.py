@@ -49,11 +49,28 @@ class Stage:
         self.name = name
         self.root = root
         self._checkpoint: Checkpoint | None = None
+        self._contents: dict[str, Any] = {}
+
+    def processes(self) -> int:
+        """How many processes are to run this stage together, as `launch.processes` of `params.yaml` says, or 1.
+
+        It is the only setting that a stage takes from there: it decides nothing of a result, so that DVC need not see
+        the stage depend on it. choose-method, which checks it with all others, hands it to nobody.
+
+        Raises:
+            RepairError: if it is no number of processes.
+        """
+        content = self._content("params.yaml")
+        launch = content.get("launch", {}) if isinstance(content, dict) else None
+        given = launch.get("processes", 1) if isinstance(launch, dict) else None
+        if type(given) is not int or given < 1:
+            raise RepairError(f"launch.processes is {given!r}: give a whole number of processes, 1 or more")
+        return given
 
     def settings(self, kind: type[Kind]) -> Kind:
         """This stage's settings, as choose-method wrote them: `data/method/NAME.json`, which `dvc.yaml` declares.
 
-        No stage but choose-method reads `params.yaml`, so that what it depends on is what DVC sees it depend on.
+        No stage but choose-method reads them in `params.yaml`: what it depends on is what DVC sees it depend on.
 
         Raises:
             RepairError: if the file is missing, damaged, or of other settings than these.
@@ -206,16 +223,29 @@ class Stage:
 
     def _read(self, file: str, name: str) -> Any:
         """What a file says under a dotted name."""
+        content = self._content(file)
         try:
-            content = YAML(typ="safe", pure=True).load((self.root / file).read_text(encoding="utf-8"))
             for part in name.split("."):
                 content = content[part]
-        except (OSError, YAMLError, KeyError, TypeError) as error:
-            raise RepairError(
-                f"{self.root / file} does not say what {name} is ({' '.join(str(error).split())[:200]}): run stages "
-                "from the project's folder, with `dvc repro`"
-            ) from None
+        except (KeyError, TypeError) as error:
+            raise self._unreadable(file, f"what {name} is", error) from None
         return content
+
+    def _content(self, file: str) -> Any:
+        """All that it says; it is read once."""
+        if file not in self._contents:
+            try:
+                text = (self.root / file).read_text(encoding="utf-8")
+                self._contents[file] = YAML(typ="safe", pure=True).load(text)
+            except (OSError, YAMLError) as error:
+                raise self._unreadable(file, "how a stage is to run", error) from None
+        return self._contents[file]
+
+    def _unreadable(self, file: str, what: str, error: Exception) -> RepairError:
+        return RepairError(
+            f"{self.root / file} does not say {what} ({' '.join(str(error).split())[:200]}): run stages from the "
+            "project's folder, with `dvc repro`"
+        )
 
 
 def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
@@ -225,8 +255,8 @@ def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
     where an experiment runs in a copy of the workspace, as those in a queue do.
 
     A stage that is `shared` passes over examples, and several processes may do so together: as many as
-    MODELREPAIR_PROCESSES says, or those that `torchrun` or `accelerate launch` has started. In other stages all but the
-    first of those do nothing.
+    MODELREPAIR_PROCESSES says or, where it says nothing, `launch.processes` of params.yaml; or those that `torchrun` or
+    `accelerate launch` has started. In other stages all but the first of those do nothing.
 
     If MODELREPAIR_COSTS names a file, what a finished stage took is appended to it, and the page shows it.
     """
@@ -241,7 +271,7 @@ def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     stage, start = Stage(name, Path.cwd()), time.perf_counter()
     try:
-        with stage.alone(), processes.together() if shared else contextlib.nullcontext():
+        with stage.alone(), processes.together(stage.processes) if shared else contextlib.nullcontext():
             main(stage)
             stage.finish()
         if processes.is_further():
@@ -250,6 +280,14 @@ def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
             _note_costs(stage, time.perf_counter() - start, Path(file))
     except RepairError as error:
         sys.exit(f"{name}: {error}")
+    except RuntimeError as error:
+        # That of torch, which stages without tensors do not import.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        sys.exit(
+            f"{name}: the GPU has no memory left ({' '.join(str(error).split())[:200]}): set a smaller batch_size or, "
+            "of the training, more parts; or hide the GPU with CUDA_VISIBLE_DEVICES="
+        )
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; run it again to go on from the last checkpoint")
 

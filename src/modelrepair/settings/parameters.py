@@ -24,6 +24,7 @@ from modelrepair.settings.data import Source
 from modelrepair.settings.evaluation import EvaluationSettings
 from modelrepair.settings.failures import FailuresSettings
 from modelrepair.settings.influence import Score
+from modelrepair.settings.launch import LaunchSettings
 from modelrepair.settings.posterior import InsertionSettings
 from modelrepair.settings.reference import (
     OBVIOUS,
@@ -106,6 +107,7 @@ class Parameters(Settings):
     nothing. Or one of `treatments`, for the same causes, such as retrain."""
     own_data: Text
     """The folder of your own data files. What reads it runs again when anything in it changes."""
+    launch: LaunchSettings = LaunchSettings()
     datasets: dict[Name, Source]
     corruptions: dict[Name, Corruption]
     model: ModelSettings

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import zipfile
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,7 +143,8 @@ def _decode_piece(files: Files, names: Sequence[str], form: Form) -> tuple[NDArr
 def _content(files: Files, name: str) -> bytes:
     try:
         return files.read(name)
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    # Every way of packing has errors of its own.
+    except Exception as error:
         raise UnusableError(f"cannot be read ({_brief(error)})") from None
 
 

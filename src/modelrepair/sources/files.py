@@ -16,6 +16,8 @@ from modelrepair.errors import RepairError
 
 LARGEST_FILE = 2**28
 """Bytes of one file of a zip; beyond them it is no image but an attempt to fill the memory."""
+LONGEST_NAME = 300
+"""Of a file, as a message shows it."""
 _NO_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
 """What systems leave in folders, beside files and folders whose names begin with a dot."""
 _ENCRYPTED = 0x1
@@ -48,7 +50,7 @@ class Files(ABC):
         """The content of a file; threads may read at the same time.
 
         Raises:
-            OSError, ValueError, zipfile.BadZipFile, NotImplementedError, zlib.error: if it cannot be read.
+            Exception: of any kind, if it cannot be read.
         """
         return self._read(self._inside + name)
 
@@ -193,8 +195,9 @@ class _Zip(Files):
 
 
 def file_name(name: str) -> str:
-    """The name of a file as a message shows it: whole, so that it can be found."""
-    return name if name.isprintable() else repr(name)
+    """The name of a file as a message shows it: whole, so that it can be found, unless it can be the name of none."""
+    text = name if name.isprintable() else repr(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
 
 
 def _is_hidden(name: str) -> bool:
