@@ -63,6 +63,8 @@ def main(stage: Stage) -> None:
         vocabulary=described.get("vocabulary"),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
+        training_relations=training.get("relation"),
+        training_subjects=training.get("subject"),
         test_relations=tests.get("relation"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
