@@ -426,7 +426,7 @@ TABLES = {
             Column("paper, zsRE", {"case": "report-facts-small-10"}, number("paper", 2)),
         ),
         rows=(
-            *edits("single", "100, one by one"),
+            *edits("single", "one by one, 100 at most"),
             *edits("after_1", "in a row, after 1"),
             *edits("after_10", "after 10"),
             *edits("after_all", "after all, 100 at most"),
