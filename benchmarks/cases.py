@@ -45,6 +45,15 @@ FACTS = (
     "deterioration",
 )
 """In percent, after a treatment, where examples state facts."""
+PORTABILITY = "portability"
+KNOWLEDGE = ("false_rate", "false_rate_of_others", "exact_match", "f1", PORTABILITY)
+"""In percent, how facts are held; before a treatment and after."""
+PERPLEXITIES = ("perplexity", "adversarial_perplexity", "language_perplexity")
+"""Of the same."""
+EDITS = ("success", "equivalence", "retain", "deterioration")
+"""In percent, of edits one by one, and of edits in a row after so many of them."""
+RATIO = "forgotten_per_learned"
+"""Facts forgotten for each one learned."""
 RANKINGS = (
     "auroc",
     "average_precision",
@@ -57,6 +66,10 @@ RANKINGS = (
 """Of an identification, and its selection of causes."""
 BY_CORRUPTION = ("auroc", "selected_recall")
 """Of the same, of each of several corruptions."""
+
+
+SAID = (*ACCURACIES, *RANKINGS, *FACTS, *KNOWLEDGE, RATIO, *(f"{name}:single" for name in EDITS))
+"""What papers say something of."""
 
 
 class PartialRuns(Settings):
@@ -91,7 +104,7 @@ class PaperSays(Settings):
     treatment: str = ""
     """`none` for the model before repair; nothing for the search for causes alone."""
     causes: Literal["", "found", "true", "right-labels"] = ""
-    values: Annotated[dict[Literal[ACCURACIES + RANKINGS], Number], Field(min_length=1)]  # type: ignore[valid-type]
+    values: Annotated[dict[Literal[SAID], Number], Field(min_length=1)]  # type: ignore[valid-type]
 
 
 class Case(Settings):
@@ -359,6 +372,9 @@ def _run(
         # Any: a run is given its seed later.
         "seed": 0,
     }
+    if treatment in content["treatments"] and content["treatments"][treatment]["kind"] != "knowledge-editor":
+        # What nothing else can be asked.
+        changes |= {"evaluation.single_edits": 0, "evaluation.edits_in_a_row": 0}
     parameters = changed(content, changes)
     chosen = {name: parameters[name] for name in ("dataset", "corruption", "method")} | pair
     own = choose("identification", parameters["identifications"], pair["identification"]).get("selection")

@@ -35,7 +35,21 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cases import ACCURACIES, BY_CORRUPTION, CORRECTIONS, FACTS, RANKINGS, PlannedCase, Run, read_cases
+from cases import (
+    ACCURACIES,
+    BY_CORRUPTION,
+    CORRECTIONS,
+    EDITS,
+    FACTS,
+    KNOWLEDGE,
+    PERPLEXITIES,
+    PORTABILITY,
+    RANKINGS,
+    RATIO,
+    PlannedCase,
+    Run,
+    read_cases,
+)
 from modelrepair.errors import RepairError
 from modelrepair.settings import choose
 from modelrepair.settings.parameters import Parameters
@@ -357,8 +371,10 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
 
     facts = metrics.get("facts") or {}
     edited = {name: 100 * facts[name] for name in FACTS if facts.get(name) is not None}
-    if (ratio := facts.get("forgotten_per_learned")) is not None:
-        edited["forgotten_per_learned"] = ratio
+    if (ratio := facts.get(RATIO)) is not None:
+        edited[RATIO] = ratio
+    knowledge = metrics.get("knowledge") or {}
+    edited |= edits_of_facts(knowledge) | held(knowledge, "after")
     parts = [(treated, percent("after") | edited | costs(PAIR_STAGES))]
     if run.identification:
         ranked = {name: metrics["identification"].get(name) for name in RANKINGS}
@@ -370,12 +386,37 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         known = {name: value for name, value in ranked.items() if value is not None}
         parts.append((found, known | costs(IDENTIFICATION_STAGES)))
     if run.causes != "right-labels":
-        parts.append((base, percent("before") | costs(BASE_STAGES)))
+        told = knowledge.get("detection", {})
+        parts.append((base, percent("before") | held(knowledge, "before") | told | costs(BASE_STAGES)))
     return [
         {**names, "metric": metric, "value": value}
         for names, values in parts
         for metric, value in values.items()
     ]
+
+
+def held(knowledge: Mapping[str, Any], when: str) -> dict[str, float]:
+    """How well a model holds facts "before" or "after", of those measures that are there."""
+    values = {
+        **knowledge.get(when, {}),
+        PORTABILITY: knowledge.get(PORTABILITY, {}).get(when, {}).get("right"),
+    }
+    shares = {name: 100 * values[name] for name in KNOWLEDGE if values.get(name) is not None}
+    return shares | {name: values[name] for name in PERPLEXITIES if values.get(name) is not None}
+
+
+def edits_of_facts(knowledge: Mapping[str, Any]) -> dict[str, float]:
+    """What edits do one by one ("success:single") and in a row ("success:after_10", "…:after_all"), in percent."""
+    row = knowledge.get("edits_in_a_row", {})
+    # As many as there are failures, which is another number for each seed.
+    whole = {"after_all": [*row.values()][-1]} if row else {}
+    measured = {"single": knowledge.get("single_edits", {}), **row, **whole}
+    return {
+        f"{name}:{when}": 100 * value
+        for when, values in measured.items()
+        for name in EDITS
+        if (value := values.get(name)) is not None
+    }
 
 
 def with_paper(table: pd.DataFrame, cases: Mapping[str, PlannedCase]) -> pd.DataFrame:

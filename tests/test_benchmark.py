@@ -378,6 +378,16 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
     facts |= {"forgotten_per_learned": 0.125, "causes": {"by_score": {"auroc_of_edited": 0.75}}}
     gave = outcome(0.9)
     gave.metrics["facts"] = facts
+    known = {**dict.fromkeys((*cases_module.KNOWLEDGE, *cases_module.PERPLEXITIES), 0.5), "perplexity": None}
+    once = dict.fromkeys(cases_module.EDITS, 1.0)
+    gave.metrics["knowledge"] = {
+        "before": {**known, "false_rate": 0.75},
+        "after": known,
+        "detection": {"auroc_of_answer": 0.9},
+        "portability": {"before": {"right": 0.2}, "after": {"right": None}},
+        "single_edits": {**once, "edits": 7},
+        "edits_in_a_row": {"after_1": {**once, "success": 0.25}, "after_10": {**once, "retain": None}},
+    }
     content = read_parameters(ROOT / "params.yaml").model_dump(by_alias=True)
     run = cases_module.Run("ewc", "calinet", "true", content)
     rows = {(row["treatment"], row["metric"]): row["value"] for row in repair.rows_of_run(run, gave)}
@@ -385,6 +395,12 @@ def test_repairs_of_facts_have_rows_of_their_own() -> None:
         assert rows.get(("calinet", name)) == (None if name == "carried_over" else 25.0)
     assert rows["calinet", "forgotten_per_learned"] == 0.125
     assert rows["", "auroc_of_edited"] == 0.75
+    assert (rows["none", "false_rate"], rows["calinet", "false_rate"]) == (75.0, 50.0)
+    assert (rows["none", "portability"], rows.get(("calinet", "portability"))) == (20.0, None)
+    assert (rows["none", "language_perplexity"], rows["none", "auroc_of_answer"]) == (0.5, 0.9)
+    assert (rows["calinet", "success:single"], rows["calinet", "success:after_1"]) == (100.0, 25.0)
+    assert rows["calinet", "success:after_all"] == rows["calinet", "success:after_10"] == 100.0
+    assert not {("calinet", name) for name in ("perplexity", "edits:single", "retain:after_10")} & {*rows}
     assert not {metric for treatment, metric in rows if treatment == "none"} & {*cases_module.FACTS}
 
 

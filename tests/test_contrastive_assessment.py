@@ -261,6 +261,8 @@ def test_evidence_holds_what_models_make_of_contrasts(some: Dataset, model: Trai
         is_corrupted=corrupted,
         training_facts=training["fact"],
         test_facts=probes["fact"],
+        training_relations=training["relation"],
+        training_subjects=training["subject"],
         in_words=True,
         assessment=Assessment(CkaSettings(), contrasts, drawn),
     )
@@ -278,6 +280,11 @@ def test_evidence_holds_what_models_make_of_contrasts(some: Dataset, model: Trai
     assert measured["detection"]["auroc_of_assessment"] == pytest.approx(
         roc_auc_score(np.isin(probes["fact"], training["fact"][corrupted])[asked], -expected)
     )
+    assert measured["before"]["exact_match"] == pytest.approx(
+        model.correct(tests).numpy()[asked][of_edited].mean()
+    )
+    assert measured["portability"]["before"] == measured["portability"]["after"]
+    assert measured["portability"]["before"]["chains"] > 0
     assert measure(CLASSES) is None
     unknown = replace(evidence, is_corrupted=None)
     assert "detection" not in (measure(unknown) or {})

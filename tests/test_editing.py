@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelrepair.additions import Extended
+from modelrepair.additions.updates import update_of
 from modelrepair.data.sentences import BLANK_NUMBER, PADDING_NUMBER
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
@@ -46,6 +48,7 @@ COUNT, QUERY = 24, 4
 STATED = np.arange(COUNT) // 3
 """Which of eight facts each training sentence states."""
 ASKED = np.array([6, 0, 3, 1])
+STATED_ALONE = Stated(facts=STATED, relations=np.zeros(COUNT, dtype=np.int64), failing=ASKED[:1])
 CAUSES = np.array([18, 19, 0, 9, 12, 2])
 """Of facts 6, 6, 0, 3, 4 and 0."""
 STEPS = 4
@@ -94,23 +97,86 @@ def test_causes_of_the_failures_are_restated() -> None:
     # What a person gives another class is taught with that.
     told = patient(corrections=np.array([-1, 5, -1, -1, -1, -1])).restated
     assert told.rows.tolist() == [18, 0, 9, 2]
-    elsewhere = patient().elsewhere
-    assert {*STATED[elsewhere]} == {2, 4, 5, 7}
-    assert not {*elsewhere} & {*CAUSES}
+    # All of the other facts, with the cause that states one of them.
+    assert patient().elsewhere.tolist() == np.flatnonzero(np.isin(STATED, [2, 4, 5, 7])).tolist()
+    assert 12 in patient().elsewhere
     assert len(patient(stated=None).restated) == 0
     assert patient(stated=None).elsewhere.tolist() == patient().remaining.tolist()
 
 
 def test_what_is_taught_and_what_is_kept() -> None:
     for wordings, count in (("query", QUERY), ("causes", QUERY + 5)):
-        taught, kept = SlotEditor(wordings=wordings).lessons(patient())
+        taught, kept = patient().lessons(wordings)
         assert len(taught) == count
         assert np.array_equal(taught.inputs[:QUERY], FAILURES.inputs)
         assert kept.rows.tolist() == patient().elsewhere.tolist()
     told = patient(corrections=np.array([-1, 5, -1, -1, -1, -1]))
-    taught, _ = SlotEditor().lessons(told)
+    taught, _ = told.lessons("causes")
     [place] = np.flatnonzero((taught.inputs == DATA.inputs[19]).all(axis=1))
     assert taught.targets[place] == 5
+
+
+def test_what_is_right_is_trained_on_in_place_of_the_causes() -> None:
+    seen = patient()
+    _, taught = seen.taught_with(["remaining", "failures", "restated"])
+    assert np.array_equal(taught.inputs, np.concatenate([FAILURES.inputs, seen.restated.inputs]))
+    assert taught.targets.tolist() == [*FAILURES.targets, *seen.restated.targets]
+    # Where no cause states a fact of the failures, the rest is trained on.
+    others = patient(causes=np.array([9]), failures=FAILURES.subset([0]), stated=STATED_ALONE)
+    assert len(others.taught_with(["failures", "restated"])[1]) == 1
+    with pytest.raises(RepairError, match="train on restated, of which there are too few examples"):
+        others.taught_with(["restated"])
+    with pytest.raises(RepairError, match="train on restated, and these examples state no facts"):
+        patient(stated=None).taught_with(["remaining", "restated"])
+
+
+def test_retraining_takes_what_it_is_told_to() -> None:
+    """One epoch of one batch: Adam's first step on the remaining, the failures and the restated causes, to 1e-9."""
+    seen = patient(fresh=MODEL.copy)
+    how: dict[str, Any] = {"epochs": 1, "batch_size": 100, "learning_rate": 0.01}
+    treated = make_treatment("retrain", trains_on=["remaining", "failures", "restated"], **how).treat(seen)
+    expected = MODEL.copy()
+    pool = seen.kept.followed_by(FAILURES).followed_by(seen.restated)
+    inputs, targets = pool.batch(slice(None), dtype=expected.dtype)
+    loss = -expected.log_likelihood(expected.run(inputs), targets).mean()
+    optimiser = torch.optim.Adam(expected.parameters.values(), lr=0.01)
+    loss.backward()
+    optimiser.step()
+    assert (treated.model.parameter_vector - expected.parameter_vector).abs().max() < 1e-9
+
+
+def test_updates_come_one_after_another() -> None:
+    """Facts 0, 3 and 1, 6 in turn: the second addition is taught beside the first one, which stays as it was."""
+    how: dict[str, Any] = {"rank": 2, "selector": SelectorSettings(threshold=0.5), **HOW}
+    assert update_of(ASKED, 2).tolist() == [1, 0, 0, 1]
+    treated = LowRankEditor(updates=2, **how).treat(patient())
+    first, second = np.flatnonzero(update_of(ASKED, 2) == 0), np.flatnonzero(update_of(ASKED, 2) == 1)
+
+    def told(part: NDArray[np.int64], so_far: NDArray[np.int64], model: TrainedModel = MODEL) -> Patient:
+        """With these failures; sentences of facts so far are not to stay, and earlier ones are no causes."""
+        facts = np.where(np.isin(STATED, ASKED[so_far]), ASKED[part][0], 100)
+        facts = np.where(np.isin(STATED, ASKED[part]), STATED, facts)
+        earlier = np.setdiff1d(ASKED[so_far], ASKED[part])
+        return patient(
+            model=model.copy(),
+            failures=FAILURES.subset(part),
+            stated=Stated(facts, np.zeros(COUNT, dtype=np.int64), ASKED[part]),
+            causes=CAUSES[~np.isin(STATED[CAUSES], earlier)],
+        )
+
+    once = LowRankEditor(**how).treat(told(first, first))
+    twice = LowRankEditor(**how).treat(told(second, np.arange(QUERY), once.model))
+    assert state_bytes(treated.model) == state_bytes(twice.model)
+    assert [row["round"] for row in treated.trace] == [*range(6)]
+    assert treated.best_round == 5
+    network, before = treated.model.network, once.model.network
+    assert isinstance(network, Extended)
+    assert isinstance(before, Extended)
+    assert len(network.additions) == 2
+    for name, tensor in before.additions[0].state_dict().items():
+        assert torch.equal(network.additions[0].state_dict()[name], tensor)
+    with pytest.raises(RepairError, match="there are 5 updates for 4 failing facts"):
+        LowRankEditor(updates=5, **how).treat(patient())
 
 
 def logits_with_slots(hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -129,7 +195,7 @@ def test_slots_descend_as_by_hand(retention: float) -> None:
     """Adam's steps down the loss of what is taught and the divergence on the rest, to 1e-10."""
     editor = SlotEditor(slots=3, retention=retention, **HOW)
     treated = editor.treat(patient())
-    taught, kept = editor.lessons(patient())
+    taught, kept = patient().lessons(editor.wordings)
     whole: Any = treated.model.network
     # The first weights are those that a descent of length 0 would have left: values of 0 and drawn keys.
     start: Any = SlotEditor(slots=3, **{**HOW, "learning_rate": 1e-300}).treat(patient()).model.network
@@ -163,6 +229,7 @@ EDITORS: dict[str, Editor] = {
     "calinet inside": SlotEditor(slots=3, layer=0, **HOW),
     "lora-selector": LowRankEditor(rank=2, selector=SelectorSettings(threshold=0.999), **HOW),
     "kadapter-selector": StateAdapterEditor(heads=2, selector=SelectorSettings(), **HOW),
+    "two updates": LowRankEditor(rank=2, updates=2, selector=SelectorSettings(threshold=0.5), **HOW),
 }
 EVERY_EDITOR = pytest.mark.parametrize("name", EDITORS)
 
@@ -178,8 +245,8 @@ def test_the_network_itself_stays_as_it_is(name: str) -> None:
     assert {key: tensor.numpy().tobytes() for key, tensor in whole.network.state_dict().items()} == before
     assert [p.requires_grad for p in whole.network.parameters()] == flags
     assert all(parameter.requires_grad for parameter in whole.additions.parameters())
-    assert treated.trace[-1]["loss"] < treated.trace[1]["loss"]
-    taught, _ = EDITORS[name].lessons(given)
+    assert treated.trace[-1]["loss"] < treated.trace[-2]["loss"]
+    taught, _ = given.lessons("causes")
     assert treated.model.mean_log_likelihood(taught) > given.model.mean_log_likelihood(taught)
     if "selector" in name:
         # Two of them with two answers are one prompt.
@@ -228,7 +295,7 @@ def test_a_treated_model_can_be_treated_again() -> None:
     assert len(first.network.additions) == 1
     for name, tensor in first.network.additions[0].state_dict().items():
         assert torch.equal(whole.additions[0].state_dict()[name], tensor)
-    taught, _ = EDITORS["calinet"].lessons(patient())
+    taught, _ = patient().lessons("causes")
     assert again.model.mean_log_likelihood(taught) > first.mean_log_likelihood(taught)
 
 

@@ -25,6 +25,7 @@ from modelrepair.evaluation.measures.facts import (
     measure,
     repair_of_facts,
     selection_of_facts,
+    updates_of_facts,
 )
 from modelrepair.evaluation.page.columns import _in_words
 from modelrepair.models.examples import Examples
@@ -56,6 +57,29 @@ def some() -> Dataset:
 def table_of(data: Dataset) -> pd.DataFrame:
     assert data.split is not None
     return training_table(data.train_labels, data.split).assign(**data.train_columns)
+
+
+def test_what_training_does_not_state_is_asked_for_in_its_wordings(some: Dataset) -> None:
+    later = load_source(
+        FactsSettings(facts_per_relation=30, reserved=20, assessment=200, unstated=0.1), seed=0
+    )
+    states, asks = table_of(later), pd.DataFrame({**later.test_columns, "part": later.part})
+    unstated = {*range(300)} - {*states["fact"]}
+    assert len(unstated) == 30
+    for fact, rows in asks[asks["fact"].isin(unstated)].groupby("fact"):
+        relation = RELATIONS[rows["relation"].iloc[0]]
+        assert rows.loc[rows["part"] == "discovery", "wording"].tolist() == [*relation.wordings], fact
+        assert rows.loc[rows["part"] != "discovery", "wording"].tolist() == [relation.probes[1]], fact
+    # Everything else is as it is where all facts are stated.
+    before = pd.DataFrame({**some.test_columns, "part": some.part})
+    before, same = (table[~table["fact"].isin(unstated)].reset_index(drop=True) for table in (before, asks))
+    pd.testing.assert_frame_equal(same, before)
+    assert later.classes == some.classes
+    assert "30 facts that no training sentence states" in later.description
+    with pytest.raises(
+        RepairError, match=r"unstated is 0\.1, and prompts ask for facts that training states"
+    ):
+        FactsSettings(unstated=0.1, prompts="data/own/prompts.csv")
 
 
 def false(data: Dataset, share: float, seed: int = 0) -> pd.DataFrame:
@@ -336,6 +360,20 @@ def test_forgotten_per_learned_gives_the_published_ratio() -> None:
     assert ratio["forgotten_per_learned"] == pytest.approx(18.9 / 66.9)
 
 
+def test_what_is_left_of_each_update() -> None:
+    measured = updates_of_facts(
+        taught_in=[0, 0, 1, 1, -1, 0],
+        right=[True, False, True, True, False, True],
+        roles=["query", "query", "query", "holdout", "query", "remaining"],
+        parts=["discovery", "discovery", "discovery", "assessment", "discovery", "assessment"],
+    )
+    assert measured == {
+        "update_1": {"success": 0.5, "equivalence": 1.0},
+        "update_2": {"success": 1.0, "equivalence": 1.0},
+    }
+    assert updates_of_facts([-1], [True], ["query"], ["discovery"]) == {}
+
+
 # Lee et al. 2022, table 3: accuracies in percent on what is to be kept and what is to be learned, before and after, and
 # the ratio as printed. Of the second data there are seven times as many facts to keep as to learn.
 PUBLISHED = {
@@ -428,6 +466,10 @@ FACTS = {"dataset": "facts", "corruption": "false-facts"}
             {"corruption": "false-facts"},
             "'false-facts' makes facts wrong, and datasets.mnist-sample states none",
         ),
+        (
+            {"treatment": "mend-restated"},
+            r"the treatment 'mend-restated' trains on restated, .* datasets\.mnist-sample states no facts",
+        ),
     ],
 )
 def test_what_does_not_go_with_facts_is_refused_before_anything_runs(changes: Any, message: str) -> None:
@@ -485,25 +527,29 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     for picture in ("examples.png", "facts.png"):
         assert (project.root / f"metrics/pictures/{picture}").stat().st_size > 10_000
 
-    # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right.
+    # Editors beside it, of the same base model: the causes that state facts of the failures, with what is right, in two
+    # updates.
     project.set_parameters(
         {
             "treatment": "lora-selector",
+            "treatments.lora-selector.updates": 2,
             "selection": "truth",
             "reference": "calinet",
-            **{f"treatments.{name}.steps": 150 for name in ("lora-selector", "calinet")},
+            **{f"treatments.{name}.steps": 120 for name in ("lora-selector", "calinet")},
             **{f"treatments.{name}.looks": 3 for name in ("lora-selector", "calinet")},
         }
     )
     ran = project.repro().succeeded()
     assert "treat" in ran.stages_run
     assert "train-base" not in ran.stages_run
-    for name, kind in (("repaired", "low-rank"), ("reference", "slots")):
-        [addition] = read_json(project.root / "models" / name / "model.json")["additions"]
-        assert addition["kind"] == kind
+    for name, kinds in (("repaired", ["low-rank", "low-rank"]), ("reference", ["slots"])):
+        additions = read_json(project.root / "models" / name / "model.json")["additions"]
+        assert [addition["kind"] for addition in additions] == kinds
     edited = read_json(project.root / "metrics/repair.json")["facts"]
     assert edited["success"] > 0.8
     assert edited["retain"] > 0.9
+    assert [*edited["updates"]] == ["update_1", "update_2"]
+    assert min(update["success"] for update in edited["updates"].values()) > 0.7
     assert edited["selector"]["edited_on"] > edited["selector"]["others_on"]
 
     knowledge = metrics["knowledge"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,10 +21,13 @@ from torch import nn
 from evidence_cases import CASES, CLASSES, MULTIPLE
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.links import MOST_SUSPECTS, Links, connect, pull
+from modelrepair.evaluation.measures import measure_all
+from modelrepair.evaluation.page import write_page
 from modelrepair.evaluation.page.sprites import COLUMNS, draw_sheets
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.pipeline.stage import Stage
 from page_cases import NAMES, RUN, evidence, links, page, records, texts
 
 
@@ -240,6 +244,45 @@ def test_texts_are_read_and_not_looked_at(tmp_path: Path) -> None:
     assert found["failures"]["text"][0].startswith("word")
     many = page(tmp_path / "many.html", texts(3000, length=200))
     assert max(map(len, records(many)["suspects"]["text"])) == 1_000_000 // 3000
+
+
+def test_time_and_memory_are_shown_where_they_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the stages whose inputs are still the same, and of their last run."""
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {one: {cmd: a, deps: [x]}, two: {cmd: b, deps: [x]}, three: {cmd: c}}"
+    )
+    (tmp_path / "x").write_text("input")
+    lines = [
+        {
+            "stage": name,
+            "fingerprint": Stage(name, tmp_path).fingerprint(),
+            "seconds": seconds,
+            "peak_mib": 1e3,
+        }
+        for name, seconds in (("one", 9.0), ("three", 7.25), ("one", 2.0))
+    ]
+    lines += [{**lines[0], "stage": "two"}, {**lines[0], "stage": "gone"}]
+    monkeypatch.setenv("MODELREPAIR_COSTS", str(tmp_path / "costs.jsonl"))
+    assert Stage("last", tmp_path).costs_before() == []
+    (tmp_path / "costs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    costs = Stage("last", tmp_path).costs_before()
+    assert {one["stage"]: one["seconds"] for one in costs} == {"one": 2.0, "three": 7.25}
+    of = evidence(30)
+    write_page(tmp_path / "page.html", of, links(of), measure_all(of), replace(RUN, costs=costs))
+    shown = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text()).split("Time and memory")[1]
+    assert shown.split("MiB")[1].split()[:9] == [
+        "one",
+        "2.0",
+        "1,000",
+        "three",
+        "7.2",
+        "1,000",
+        "all",
+        "9.2",
+        "1,000",
+    ]
 
 
 def test_the_command_runs_the_same_again() -> None:

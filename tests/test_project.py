@@ -82,6 +82,9 @@ def test_by_default_it_is_what_comes_along(tmp_path: Path, capsys: pytest.Captur
     ignored = ["git", "-C", tmp_path / "trial", "check-ignore", *made, "metrics/repair.json", "params.yaml"]
     assert subprocess.run(ignored, capture_output=True, text=True).stdout.split() == made
     assert [path.name for path in tmp_path.iterdir()] == ["trial"]
+    # What `dvc plots show` writes leads to the page.
+    assert "html_template = plots.html" in (tmp_path / "trial/.dvc/config").read_text()
+    assert 'href="../metrics/page.html"' in (tmp_path / "trial/.dvc/plots.html").read_text()
 
 
 def test_what_the_user_has_is_named_and_copied_to_where_changes_are_seen(tmp_path: Path) -> None:

@@ -179,14 +179,15 @@ def test_failures_of_several_kinds_are_divided(case: dict[str, Any]) -> None:
     options = {"identification": "linear", "treatment": "ewc", "selection": "fraction", "reference": "none"}
     result = repaired(case, **options, settings={"failures.clusters": 2})
     evidence = result.evidence
+    classes = {"failures.classes": [1], "failures.most_queries": 4}
+    some = repaired(case, **options, settings=classes).evidence
+    assert set(some.test_labels[np.isin(some.roles, ["query", "holdout"])]) == {1}
+    assert (some.roles == "query").sum() == 4
     assert [kind["size"] for kind in evidence.clusters] == np.bincount(
         evidence.failure_clusters[evidence.roles == "query"]  # type: ignore[index]
     ).tolist()
     assert set(evidence.driven_clusters.tolist()) == {0, 1}  # type: ignore[union-attr]
     assert len(result.measured["clusters"]) == 2
-    whole = repaired(case, **options)
-    assert whole.evidence.clusters == ()
-    assert not np.array_equal(result.scores, whole.scores)
     of_labels = repaired(case, **{**options, "identification": "loss"}, settings={"failures.clusters": 2})
     assert of_labels.evidence.driven_clusters is None
 
@@ -217,6 +218,9 @@ def test_known_causes_lead_to_more(case: dict[str, Any]) -> None:
         ({"selection": "truth"}, "needs examples that were corrupted on purpose"),
         ({"settings": {"treatments.mendd.tolerance": 1}}, r"no section treatments\.mendd, of which treatm"),
         ({"settings": {"seed": -1}}, "seed is -1: give a whole number of 0 or more"),
+        ({"settings": {"failures.protocol": "halves"}}, "failures.protocol is halves, which is for the pipeline"),
+        ({"settings": {"failures.file": "requests/a.csv"}}, "failures.file is requests/a.csv, which is for the pipeli"),
+        ({"settings": {"failures.classes": [3]}}, "the data have no class '3': choose from 0, 1, 2, or"),
         ({"causes": [300], "method": "erase"}, "example 300 of 300 was asked for"),
         ({"test": (np.zeros((1, 2), np.float32), np.zeros(1, int))}, "1 test examples that are not among the failures"),
         ({"test": (np.zeros((9, 2), np.float32), np.full(9, 3))}, "a label is 3, and the network has 3 outputs"),

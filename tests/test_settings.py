@@ -21,7 +21,7 @@ from modelrepair.settings.networks import NETWORKS
 from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
 from modelrepair.settings.stages import expect_lists, stage_settings
-from modelrepair.settings.treatment import EditorSettings, KnowledgeEditorSettings, Treatment
+from modelrepair.settings.treatment import KnowledgeEditorSettings, LessonSettings, Treatment
 
 ROOT = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -493,7 +493,8 @@ def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:
 def with_room(treatment: Any) -> dict[str, str]:
     """What an editor needs: facts, and a network with room for what it adds."""
     facts = {"dataset": "facts", "corruption": "false-facts", "model__network": "factlm"}
-    return facts if isinstance(treatment, EditorSettings | KnowledgeEditorSettings) else {}
+    needs = isinstance(treatment, KnowledgeEditorSettings | LessonSettings) or "restated" in treatment.taught
+    return facts if needs else {}
 
 
 def test_any_identification_goes_with_any_treatment() -> None:

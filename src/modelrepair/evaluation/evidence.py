@@ -139,7 +139,10 @@ class Evidence:
         training_numbers, test_numbers: (n,), (t,) the examples' numbers in the data set; None where they have none.
         training_facts, test_facts: (n,), (t,) numbers of the facts that sentences state or ask for; None where examples
             are no such.
-        test_relations: (t,) the names of those facts' relations.
+        training_relations, test_relations: (n,), (t,) the names of those facts' relations.
+        taught_in: (t,) which of several updates taught the fact that a test example asks for, from 0; -1 of all other
+            facts. None unless there were several.
+        training_subjects: (n,) the names of what the training sentences are about.
         vocabulary: the words that inputs are numbers of; None where they are none.
         cka: how facts are assessed; None where they are not.
         single_edits: what each of some edits does by itself; None where none were made.
@@ -179,7 +182,10 @@ class Evidence:
     test_numbers: NDArray[np.int64] | None = None
     training_facts: NDArray[np.int64] | None = None
     test_facts: NDArray[np.int64] | None = None
+    taught_in: NDArray[np.int64] | None = None
+    training_relations: Array | None = None
     test_relations: Array | None = None
+    training_subjects: Array | None = None
     vocabulary: tuple[str, ...] | None = None
     cka: CkaSettings | None = None
     single_edits: SingleEdits | None = None
@@ -201,6 +207,8 @@ class Evidence:
                 "scores": self.scores,
                 "numbers": self.training_numbers,
                 "facts": self.training_facts,
+                "relations": self.training_relations,
+                "subjects": self.training_subjects,
                 "driven clusters": self.driven_clusters,
                 **{f"predictions {when}": of.training_predictions for when, of in answers.items()},
                 **{f"log-likelihoods {when}": of.training_log_likelihoods for when, of in answers.items()},
@@ -214,6 +222,7 @@ class Evidence:
                 "numbers": self.test_numbers,
                 "facts": self.test_facts,
                 "relations": self.test_relations,
+                "numbers of updates": self.taught_in,
                 **{f"likeliest words {when}": of.likeliest for when, of in answers.items()},
                 "clusters": self.failure_clusters,
                 **{f"log-likelihoods {when}": of.test_log_likelihoods for when, of in answers.items()},

@@ -47,7 +47,9 @@ def gather(
     corrections: ArrayLike | None = None,
     training_facts: ArrayLike | None = None,
     test_facts: ArrayLike | None = None,
+    training_relations: ArrayLike | None = None,
     test_relations: ArrayLike | None = None,
+    training_subjects: ArrayLike | None = None,
     in_words: bool = False,
     vocabulary: Sequence[str] | None = None,
     assessment: Assessment | None = None,
@@ -66,8 +68,9 @@ def gather(
         training: the n examples that the base model was trained on, with their given labels.
         tests: the t test examples.
         class_names, causes, roles, parts, course, scores, true_labels, is_corrupted, corrupted_by, noisy_classes,
-            in_domain, attacker_class, corrections, training_facts, test_facts, test_relations: as in `Evidence`. Where
-            no example is corrupted there are no true causes to find, so no truth is known.
+            in_domain, attacker_class, corrections, training_facts, test_facts, training_relations, test_relations,
+            training_subjects: as in `Evidence`. Where no example is corrupted there are no true causes to find, so no
+            truth is known.
         reference: the model that the repaired one stands beside, if there is one.
         reference_in_words, reference_retrained: as in `Evidence`.
         in_words: whether inputs are sentences of numbers of classes, which are the words.
@@ -124,9 +127,12 @@ def gather(
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),
         training_numbers=training.rows,
         test_numbers=tests.rows,
+        taught_in=_taught_in(base, repaired, roles, test_facts),
         training_facts=None if training_facts is None else np.asarray(training_facts, dtype=np.int64),
         test_facts=None if test_facts is None else np.asarray(test_facts, dtype=np.int64),
+        training_relations=None if training_relations is None else np.asarray(training_relations, dtype=str),
         test_relations=None if test_relations is None else np.asarray(test_relations, dtype=str),
+        training_subjects=None if training_subjects is None else np.asarray(training_subjects, dtype=str),
         vocabulary=tuple(map(str, class_names)) if in_words else tuple(vocabulary) if vocabulary else None,
         cka=None if assessment is None else assessment.settings,
         single_edits=single_edits,
@@ -194,6 +200,25 @@ def _answers(model: TrainedModel, training: Examples, tests: Examples, probable:
         test_probabilities=foreseen,
         additions_on=_additions_on(model, tests),
     )
+
+
+def _taught_in(
+    base: TrainedModel, repaired: TrainedModel, roles: ArrayLike, facts: ArrayLike | None
+) -> NDArray[np.int64] | None:
+    """`Evidence.taught_in`, of a model with an addition for each update."""
+    from modelrepair.additions import Extended
+    from modelrepair.additions.updates import update_of
+
+    after, before = (
+        len(model.network.additions) if isinstance(model.network, Extended) else 0
+        for model in (repaired, base)
+    )
+    if facts is None or after - before < 2:
+        return None
+    asked = np.asarray(facts)
+    failing = np.unique(asked[np.asarray(roles) == "query"])
+    updates = dict(zip(failing.tolist(), update_of(failing, after - before).tolist(), strict=True))
+    return np.array([updates.get(fact, -1) for fact in asked.tolist()], dtype=np.int64)
 
 
 def _likeliest(model: TrainedModel, tests: Examples) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

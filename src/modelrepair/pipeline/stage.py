@@ -167,6 +167,32 @@ class Stage:
                     digest.update(hashlib.file_digest(content, "blake2b").digest())
         return digest.hexdigest()
 
+    def costs_before(self) -> list[dict[str, Any]]:
+        """What the stages took whose artefacts are here, as MODELREPAIR_COSTS has noted it, in the order that they ran.
+
+        Nothing of a stage that ran with other inputs or code, or when nothing was noted; nothing at all where the
+        variable names no file.
+
+        Raises:
+            RepairError: if the file was written by something else.
+        """
+        file = Path(os.environ.get("MODELREPAIR_COSTS", ""))
+        if not file.is_file():
+            return []
+        try:
+            noted = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            last = {costs["stage"]: costs for costs in noted}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RepairError(
+                f"{file}, which MODELREPAIR_COSTS names, is no file of costs ({error}): remove it, or name another"
+            ) from None
+        there = self._read("dvc.yaml", "stages")
+        return [
+            {name: costs[name] for name in ("stage", "seconds", "peak_mib")}
+            for stage, costs in last.items()
+            if stage in there and costs["fingerprint"] == Stage(stage, self.root).fingerprint()
+        ]
+
     def _dvc_hash(self, dependency: str) -> str | None:
         """The MD5 by which DVC knows a dependency: of a file's content, or of the list of a folder's files."""
         hashes = {}
@@ -232,7 +258,7 @@ def run_stage(main: Callable[[Stage], None], *, shared: bool = False) -> None:
     MODELREPAIR_PROCESSES says or, where it says nothing, `launch.processes` of params.yaml; or those that `torchrun` or
     `accelerate launch` has started. In other stages all but the first of those do nothing.
 
-    If MODELREPAIR_COSTS names a file, what a finished stage took is appended to it.
+    If MODELREPAIR_COSTS names a file, what a finished stage took is appended to it, and the page shows it.
     """
     name = Path(sys.argv[0]).stem.replace("_", "-")
     if processes.is_further():

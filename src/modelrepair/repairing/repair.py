@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from modelrepair.curvature import PATH_CURVATURES, Curvature, fit_curvature
+from modelrepair.data.classes import class_number
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
@@ -36,7 +37,7 @@ from modelrepair.selection import candidates, select_causes
 from modelrepair.settings import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
-from modelrepair.settings.failures import SplitFailures
+from modelrepair.settings.failures import FailuresSettings, SplitFailures
 from modelrepair.settings.influence import ScoreInfluence
 from modelrepair.settings.parameters import read_parameters
 from modelrepair.settings.posterior import UpdatePosterior
@@ -53,6 +54,9 @@ from modelrepair.treatment import Patient, Treated, highest_losses, make_treatme
 from modelrepair.valuation.features import last_layer_factors
 
 PARAMETERS = Path(str(importlib.resources.files("modelrepair"))) / "params.yaml"
+
+OF_THE_PIPELINE = {"protocol": "discovery", "file": None, "most_reserved": None, "detect": "answer"}
+"""Settings of failures that are about the data of a pipeline, with their values where they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,8 @@ def repair(
     }
     stages = stage_settings(read_parameters(PARAMETERS, {**changes, **settings}))
     description = cast(Description, stages["evaluate"])
-    split = _split(subject.model, given, tests, required=description.scored, seed=seed)
+    wanted = cast(SplitFailures, stages["split-failures"]).failures
+    split = _split(subject, given, tests, wanted, required=description.scored, seed=seed)
     split = _divided(subject, split, cast(SplitFailures, stages["split-failures"]))
     operation = _Operation(
         stages=stages,
@@ -268,9 +273,22 @@ class _Split:
 
 
 def _split(
-    model: TrainedModel, given: Examples | None, tests: Examples, *, required: bool, seed: int
+    subject: Subject,
+    given: Examples | None,
+    tests: Examples,
+    wanted: FailuresSettings,
+    *,
+    required: bool,
+    seed: int,
 ) -> _Split:
     """What methods may see, and what measures them."""
+    for name, usual in OF_THE_PIPELINE.items():
+        if (value := getattr(wanted, name)) != usual:
+            raise RepairError(
+                f"failures.{name} is {value}, which is for the pipeline: leave it out, and give what is meant as "
+                "`failures`, `test` or `reserved`"
+            )
+    model = subject.model
     if given is not None:
         seen = {example.tobytes() for example in given.inputs}
         other = np.array([example.tobytes() not in seen for example in tests.inputs], dtype=bool)
@@ -299,7 +317,11 @@ def _split(
         parts,
         tests.targets,
         generator(seed, "failures"),
+        failure_classes=None
+        if wanted.classes is None
+        else [class_number(name, subject.classes) for name in wanted.classes],
         required=required,
+        most_queries=wanted.most_queries,
         listed=listed,
     )
     return _Split(tests, roles["role"].to_numpy(str), parts)

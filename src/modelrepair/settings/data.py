@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelrepair.settings import Count, Member, Seed, Settings, Text, Whole, expect
 
@@ -179,10 +179,22 @@ class SentencesSettings(SourceSettings):
     """Share of the facts that are asked for where methods may see it. Of the others they see training sentences."""
     assessment: Whole = 4000
     """Facts that are asked for in other words to measure results: as many that are not shown as others, if possible."""
+    unstated: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.0
+    """Share of the facts that no training sentence states, so that a model is to learn them later (the target facts of
+    Lee et al. 2022). They are asked for in discovery in all wordings of training, and in assessment in another."""
     prompts: Annotated[Text | None, expect("a file, or null")] = None
     """A CSV file of your own prompts with a blank, whose failures are then those that the repair is for: columns
     `prompt` and `right`, and if you like `wrong`, `paraphrases` (with | between) and `relation`. null: those that the
     model has wrong of what the data ask for themselves."""
+
+    @model_validator(mode="after")
+    def _asks_for_what_is_stated(self) -> SentencesSettings:
+        if self.unstated and self.prompts is not None:
+            raise ValueError(
+                f"unstated is {self.unstated:g}, and prompts ask for facts that training states: set unstated to 0, or "
+                "prompts to null"
+            )
+        return self
 
 
 class FactsSettings(SentencesSettings):

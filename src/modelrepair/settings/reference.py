@@ -23,7 +23,12 @@ OBVIOUS_TREATMENTS = {
 """What anybody would do who is given the same as the method, by what that is (`Description.uses`)."""
 DROPPED = "fraction"
 """The selection that says how many of the highest losses anybody would drop."""
-TAUGHT = {"discovery": "discovery", "failures": "the failures", "reserved": "the reserved examples"}
+TAUGHT = {
+    "discovery": "discovery",
+    "failures": "the failures",
+    "reserved": "the reserved examples",
+    "restated": "causes with what is right",
+}
 """What treatments may be taught, in words."""
 
 

@@ -37,8 +37,8 @@ from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCau
 from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
 from modelrepair.settings.treatment import (
     DeleteSettings,
-    EditorSettings,
     KnowledgeEditorSettings,
+    LessonSettings,
     MendSettings,
     Treat,
     Treatment,
@@ -87,6 +87,12 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             raise RepairError(
                 f"the treatment {chosen!r} edits facts, and datasets.{named(parameters.dataset)} states none: choose a "
                 "dataset whose source is facts, or another treatment"
+            )
+        if "restated" in parameters.treatments[chosen].taught and not dataset.in_words:
+            raise RepairError(
+                f"the treatment {chosen!r} trains on restated, sentences of facts with the right object, and "
+                f"datasets.{named(parameters.dataset)} states no facts: choose a dataset whose source is facts, or "
+                "leave restated out of its trains_on"
             )
     for wish in ("single_edits", "edits_in_a_row"):
         count = getattr(parameters.evaluation, wish)
@@ -335,7 +341,7 @@ def _check_room(parameters: Parameters, name: str, treatment: Treatment) -> None
         RepairError: if it has not.
     """
     room = check_network(parameters.model).room
-    if not isinstance(treatment, EditorSettings) or room is None:
+    if not isinstance(treatment, LessonSettings) or room is None:
         return
     for site, layer in treatment.needs_room.items():
         if site not in room:

@@ -112,7 +112,7 @@ class DescentSettings(TreatmentSettings):
     """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
 
 
-Taught = Literal["discovery", "failures", "remaining", "reserved"]
+Taught = Literal["discovery", "failures", "remaining", "reserved", "restated"]
 
 
 class TeachingSettings(TreatmentSettings):
@@ -120,13 +120,14 @@ class TeachingSettings(TreatmentSettings):
 
     trains_on: list[Taught] = Field(default=["remaining"])
     """remaining: the training examples without the causes. failures: those that the repair is for. discovery: four
-    fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean."""
+    fifths of it, right and wrong ones; the rest judges. reserved: the examples that were set aside as clean. restated:
+    of sentences that state facts, those causes that state one of the failures', with the right object."""
 
     @model_validator(mode="after")
     def _once(self) -> TeachingSettings:
         if not self.trains_on:
             raise ValueError(
-                "trains_on is empty: name at least one of discovery, failures, remaining, reserved"
+                "trains_on is empty: name at least one of discovery, failures, remaining, reserved, restated"
             )
         if len(set(self.trains_on)) < len(self.trains_on):
             raise ValueError("trains_on names something twice: name each once")
@@ -204,7 +205,7 @@ class MendSettings(TeachingSettings):
     """How what is believed is found out."""
 
 
-class RetrainSettings(DescentSettings):
+class RetrainSettings(DescentSettings, TeachingSettings):
     """Train from scratch without the causes."""
 
     kind: Literal["retrain"] = "retrain"
@@ -308,14 +309,29 @@ class SelectorSettings(Settings):
     """δ, the least cosine with something that was taught."""
 
 
-class EditorSettings(TreatmentSettings):
-    """Of treatments that teach the failures to an addition and leave the network as it is."""
+class LessonSettings(TreatmentSettings):
+    """Of treatments that teach the failures in some place of the network, and leave the rest as it is."""
 
     wordings: Literal["query", "causes"] = "causes"
     """What is taught. query: the failures. causes: also those causes that state a fact of theirs, with the right
     object, where the data say which fact a sentence states."""
+
+    @property
+    def taught(self) -> list[str]:
+        return ["failures"]
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        """Sites of a network at which it sits, with the number of the deepest layer that is asked for, from 0."""
+        return {}
+
+
+class EditorSettings(LessonSettings):
+    """Of treatments that teach the failures to an addition and leave the network as it is."""
+
     retention: NonNegative = 1.0
-    """Weight of the divergence KL(before ‖ after) on the other training examples without the causes; 0: none."""
+    """Weight of the divergence KL(before ‖ after) on training examples that have nothing to do with the failures: of
+    sentences, those of other facts, elsewhere those that are no causes; 0: none."""
     learning_rate: Positive = 3e-3
     """Of Adam, at first: it falls to 0 by half a cosine."""
     steps: Count = 600
@@ -325,17 +341,13 @@ class EditorSettings(TreatmentSettings):
     """Of what is taught and, as many again, of what is retained."""
     selector: SelectorSettings | None = None
     """For which inputs the addition answers; null: for all."""
-
-    @property
-    def taught(self) -> list[str]:
-        return ["failures"]
+    updates: Count = 1
+    """In so many parts the failures are taught, one after another, each by an addition of its own beside those before
+    it; what a part teaches is not shown again."""
 
     @property
     def needs_room(self) -> dict[str, int]:
-        """Sites of a network at which it sits, with the number of the deepest layer that is asked for, from 0."""
-        if self.selector is None:
-            return {}
-        return {"states": self.selector.layer or 0}
+        return {} if self.selector is None else {"states": self.selector.layer or 0}
 
     @model_validator(mode="after")
     def _looks(self) -> EditorSettings:
@@ -390,6 +402,27 @@ class StateAdaptersSettings(EditorSettings):
     @property
     def needs_room(self) -> dict[str, int]:
         return {"states": 0, **super().needs_room, "answer": 0}
+
+
+class ClosedFormSettings(LessonSettings):
+    """MEMIT: the second matrix of a two-layer network, moved by one solve (Meng et al. 2023)."""
+
+    kind: Literal["closed-form"] = "closed-form"
+    layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
+    """Of which two-layer network the matrix is; null: of the last."""
+    covariance: Positive = 10.0
+    """λ, weight of what is to stay beside what is taught: of the mean over the former, and the sum over the latter."""
+    norm: NonNegative = 0.02
+    """ν, what a large residual costs."""
+    steps: Count = 100
+    """Of Adam, for the residuals."""
+    learning_rate: Positive = 0.1
+    points: Count = 10
+    """Points on the way that are looked at; where nobody watches, only the last is made."""
+
+    @property
+    def needs_room(self) -> dict[str, int]:
+        return {"feed-forward": self.layer or 0}
 
 
 class EditorTrainingSettings(Settings):
@@ -449,6 +482,7 @@ class KnowledgeEditorSettings(TreatmentSettings):
 
 Treatment = Annotated[
     AlignSettings
+    | ClosedFormSettings
     | ComplementaryLabelsSettings
     | DampenSettings
     | DeleteSettings

@@ -31,7 +31,7 @@ def sentences(
 
     Args:
         known: m facts.
-        rng: draws who is asked where.
+        rng: draws who is asked where, and which facts are not stated.
         settings: how many are asked for, and where.
         origin: of the facts, in words.
 
@@ -62,12 +62,19 @@ def sentences(
     half = min(len(hidden), max(assessment // 2, assessment - seen))
     assessed = np.concatenate([hidden[:half], rng.permutation(order[:seen])[: assessment - half]])
     validated = rng.permutation(count)[: int(settings.validation_fraction * count + 0.5 + 1e-9)]
+    # Drawn last, so that nothing else that is drawn depends on it.
+    unstated = {*rng.permutation(count)[: int(settings.unstated * count + 0.5 + 1e-9)].tolist()}
 
-    training = [(number, text, "train") for number, f in enumerate(known) for text in f.relation.wordings]
+    training = [
+        (number, text, "train")
+        for number, f in enumerate(known)
+        if number not in unstated
+        for text in f.relation.wordings
+    ]
     training += [
         (int(n), text, "validation")
         for n in np.sort(validated)
-        if (text := known[n].relation.validation) is not None
+        if n not in unstated and (text := known[n].relation.validation) is not None
     ]
     tests = [
         (int(number), known[number].relation.probes[which], part)
@@ -77,7 +84,12 @@ def sentences(
             ("assessment", 1, assessed),
         )
         for number in np.sort(chosen)
+        if number not in unstated
     ]
+    for number in sorted(unstated):
+        relation = known[number].relation
+        tests += [(number, text, "discovery") for text in relation.wordings]
+        tests.append((number, relation.probes[1], "assessment"))
     words = vocabulary(known, [text for relation in _relations(known) for text in relation.every_wording])
     numbers = {word: number for number, word in enumerate(words)}
     answers = {number: numbers[fact.object] for number, fact in enumerate(known)}
@@ -104,7 +116,9 @@ def sentences(
         *sides["test"][:2],
         words,
         f"{count:,} {origin} in {len(training):,} sentences, asked for in {len(tests):,} others; a vocabulary of "
-        f"{len(words):,} words" + (f"; {len(own):,} prompts of the user's own" if own else ""),
+        f"{len(words):,} words"
+        + (f"; {len(unstated):,} facts that no training sentence states" if unstated else "")
+        + (f"; {len(own):,} prompts of the user's own" if own else ""),
         np.ones(len(training), dtype=bool),
         split=np.array([split for _, _, split in training]),
         part=np.array([part for _, _, part in tests]),

@@ -63,6 +63,8 @@ def main(stage: Stage) -> None:
         vocabulary=described.get("vocabulary"),
         training_facts=training.get("fact"),
         test_facts=tests.get("fact"),
+        training_relations=training.get("relation"),
+        training_subjects=training.get("subject"),
         test_relations=tests.get("relation"),
         noisy_classes=corruption["noisy_classes"],
         true_labels=label_array(training["true_label"]),
@@ -87,7 +89,8 @@ def main(stage: Stage) -> None:
         seed=settings.seed,
     )
     measured = measure_all(evidence)
-    run = Run(used, parameters, read_json(root / "data/scores/scores.json") if scored else None)
+    score = read_json(root / "data/scores/scores.json") if scored else None
+    run = Run(used, parameters, score, stage.costs_before())
     # All are put in place when all of each is there, the numbers last.
     with (
         output_file(root / "metrics/repair.json") as numbers,

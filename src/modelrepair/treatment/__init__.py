@@ -8,6 +8,7 @@ from __future__ import annotations
 from modelrepair.settings import choose
 from modelrepair.treatment.alignment import Align, Insert
 from modelrepair.treatment.base import Patient, Stated, Treated, Treatment
+from modelrepair.treatment.closed_form import ClosedForm
 from modelrepair.treatment.contrast import Distil, NegativeGradient
 from modelrepair.treatment.dampening import Dampen
 from modelrepair.treatment.deletion import Delete
@@ -22,6 +23,7 @@ from modelrepair.treatment.workspace import read_patient
 
 TREATMENTS: dict[str, type[Treatment]] = {
     "align": Align,
+    "closed-form": ClosedForm,
     "complementary-labels": ComplementaryLabels,
     "dampen": Dampen,
     "delete": Delete,
@@ -42,6 +44,7 @@ TREATMENTS: dict[str, type[Treatment]] = {
 __all__ = [
     "TREATMENTS",
     "Align",
+    "ClosedForm",
     "ComplementaryLabels",
     "Dampen",
     "Delete",

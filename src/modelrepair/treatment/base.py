@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,11 +136,25 @@ class Patient:
 
     @property
     def elsewhere(self) -> NDArray[np.int64]:
-        """Positions of D \\ C, but for what states a fact of the failures."""
+        """Positions of what a model that is taught the failures may go on saying as it does, ascending.
+
+        Of sentences that state facts, all but those that state a fact of the failures: also those among the causes, of
+        which nobody has said what is right. Elsewhere D \\ C.
+        """
         if self.stated is None:
             return self.remaining
-        stated, asked = self.stated.facts, self.stated.failing
-        return self.remaining[~np.isin(stated[self.remaining], asked)]
+        return np.flatnonzero(~np.isin(self.stated.facts, self.stated.failing))
+
+    def lessons(self, wordings: Literal["query", "causes"]) -> tuple[Examples, Examples]:
+        """What is taught, with right answers, and what the model is to go on saying as it does.
+
+        Args:
+            wordings: query: the failures. causes: also the causes that state a fact of theirs.
+        """
+        taught = self.failures.followed_by(self.corrected)
+        if wordings == "causes":
+            taught = taught.followed_by(self.restated)
+        return taught, self.examples.subset(self.elsewhere)
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.
@@ -172,8 +186,13 @@ class Patient:
                     for positions in np.split(order, [len(order) // 5])
                 )
                 seen = dataclasses.replace(self, discovery=judging)
-            elif part == "failures":
-                examples = self.failures
+            elif part in ("failures", "restated"):
+                if part == "restated" and self.stated is None:
+                    raise RepairError(
+                        "the treatment is to train on restated, and these examples state no facts: use the source "
+                        "facts, or another trains_on"
+                    )
+                examples = self.failures if part == "failures" else self.restated
                 if len(parts) > 1 and not len(examples):
                     # A model without failures, as a request may have, is taught the rest.
                     continue

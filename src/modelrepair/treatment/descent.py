@@ -57,17 +57,23 @@ class FineTune(FineTuneSettings, Treatment):
 
 
 class Retrain(RetrainSettings, Treatment):
-    """Train from scratch on D \\ C: the gold standard that repair without retraining tries to reach."""
+    """Train from scratch on D \\ C: the gold standard that repair without retraining tries to reach.
+
+    Told to train on labelled examples besides, such as causes that state facts with the right object in place of the
+    false one, it is what anybody would do who may correct the training data.
+    """
 
     def treat(self, patient: Patient) -> Treated:
         if patient.fresh is None:
             raise RepairError(
                 "retraining needs an untrained network: give the patient a function `fresh` that makes one"
             )
-        examples = patient.examples.subset(patient.remaining).followed_by(patient.corrected)
-        treated = _descend(patient.fresh(), patient, examples, self, "retraining")
-        if patient.guarded and patient.watch(treated.model) < patient.watch(patient.model):
-            watched, numbers, _ = patient.oversight.look(patient.model)
+        seen, taught = patient.taught_with(self.trains_on)
+        kept = patient.examples.subset(patient.remaining if "remaining" in self.trains_on else ())
+        examples = kept.followed_by(taught).followed_by(patient.corrected)
+        treated = _descend(patient.fresh(), seen, examples, self, "retraining")
+        if patient.guarded and seen.watch(treated.model) < seen.watch(patient.model):
+            watched, numbers, _ = seen.oversight.look(patient.model)
             given = {"round": 0, "loss": None, "watched": watched, **numbers}
             return Treated(patient.model, [given, *treated.trace[1:]], 0)
         return treated

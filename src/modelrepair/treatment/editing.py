@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from modelrepair.additions import Extended, extend, make_addition, query_embeddings
 from modelrepair.additions.sites import state_layer
+from modelrepair.additions.updates import update_of
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
@@ -37,10 +39,14 @@ class Editor(EditorSettings, Treatment):
 
         −(1/b) Σ log p(aᵢ | xᵢ, θ̂, φ) + λ (1/b) Σ KL(p(·|xⱼ, θ̂) ‖ p(·|xⱼ, θ̂, φ)),
 
-    x with the right answers a being what is taught (`EditorSettings.wordings`), and xⱼ as many of the other remaining
-    training examples; λ is `retention`, which none of the published editors has. Where there is a selector its memory
-    are the inputs that are taught, and the descent has the addition on for all: what it says of others then matters
-    where the selector takes them for taught ones.
+    x with the right answers a being what is taught (`EditorSettings.wordings`), and xⱼ as many training examples that
+    have nothing to do with it (`Patient.elsewhere`); λ is `retention`, which none of the published editors has. Where
+    there is a selector its memory are the inputs that are taught, and the descent has the addition on for all: what it
+    says of others then matters where the selector takes them for taught ones.
+
+    Told to make several `updates` it teaches the failures part by part (Lee et al. 2022, section 3.1), each from the
+    model with all additions before, which are left as they are. Where it is guarded, each part ends where accuracy on
+    discovery is best.
     """
 
     @abstractmethod
@@ -48,12 +54,28 @@ class Editor(EditorSettings, Treatment):
         """What `make_addition` makes the addition of, but for the selector."""
 
     def treat(self, patient: Patient) -> Treated:
-        taught, kept = self.lessons(patient)
-        if not len(taught):
+        if not len(patient.failures) + len(patient.corrected):
             raise RepairError(
                 "an editor teaches failures, and there are none: give failures with their right labels, or choose a "
                 "treatment that takes causes away"
             )
+        asked = np.arange(len(patient.failures)) if patient.stated is None else patient.stated.failing
+        part_of = update_of(asked, self.updates) if self.updates > 1 else np.zeros(len(asked), dtype=np.int64)
+        treated, trace = Treated(patient.model, [], 0), list[dict[str, Any]]()
+        for number in range(self.updates):
+            checkpoint = patient.checkpoint
+            if checkpoint is not None and self.updates > 1:
+                checkpoint = checkpoint.part(f"update-{number}")
+            taught, _ = _failing(patient, part_of == number, corrected=number == 0).lessons(self.wordings)
+            _, kept = _failing(patient, part_of <= number).lessons(self.wordings)
+            seen = dataclasses.replace(patient, model=treated.model, checkpoint=checkpoint)
+            treated = self._teach(seen, taught, kept)
+            best = len(trace) + treated.best_round
+            trace += [{**row, "round": len(trace) + place} for place, row in enumerate(treated.trace)]
+        return Treated(treated.model, trace, best)
+
+    def _teach(self, patient: Patient, taught: Examples, kept: Examples) -> Treated:
+        """The patient's model with one addition more, which has been taught."""
         if self.retention and not len(kept):
             raise RepairError(
                 "no training examples remain on which the model is to stay as it is: set retention to 0, or select "
@@ -99,13 +121,6 @@ class Editor(EditorSettings, Treatment):
             parameter.requires_grad_(True)
         return Treated(model, course.trace, course.best_round)
 
-    def lessons(self, patient: Patient) -> tuple[Examples, Examples]:
-        """What is taught, with right answers, and what the model is to go on saying as it does."""
-        taught = patient.failures.followed_by(patient.corrected)
-        if self.wordings == "causes":
-            taught = taught.followed_by(patient.restated)
-        return taught, patient.examples.subset(patient.elsewhere)
-
     def _extended(self, given: TrainedModel, taught: Examples, seed: int) -> Extended:
         """The network with the addition, which has its selector's memory, if it has one."""
         network = copy.deepcopy(given.network)
@@ -140,6 +155,20 @@ class StateAdapterEditor(StateAdaptersSettings, Editor):
 
     def added(self) -> dict[str, Any]:
         return {"kind": "state-adapters", "heads": self.heads}
+
+
+def _failing(patient: Patient, chosen: NDArray[np.bool_], corrected: bool = True) -> Patient:
+    """The patient with some of its failures alone, and with what a person gives the causes or without."""
+    stated = patient.stated
+    if stated is not None:
+        stated = dataclasses.replace(stated, failing=stated.failing[chosen])
+    corrections = patient.corrections if corrected else None
+    return dataclasses.replace(
+        patient,
+        failures=patient.failures.subset(np.flatnonzero(chosen)),
+        stated=stated,
+        corrections=corrections,
+    )
 
 
 @torch.no_grad()

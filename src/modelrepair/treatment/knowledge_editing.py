@@ -85,7 +85,7 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
         for _ in range(1 if self.edits == "sequential" else self.loops):
             accepted = False
             for point, taken in self._way(editor, values, inputs, wanted, patient.seed, oversight):
-                if seen.look(_with_matrices(patient.model, point), loss=None, edits=taken):
+                if seen.look(with_matrices(patient.model, point), loss=None, edits=taken):
                     values, accepted = point, True
             # The next loop goes on from the best point; where there was none, it would find the same ones.
             if not accepted:
@@ -126,8 +126,8 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
                 yield values, number
 
 
-def _with_matrices(model: TrainedModel, values: Values) -> TrainedModel:
-    """The model with these matrices in place of its own.
+def with_matrices(model: TrainedModel, values: Values) -> TrainedModel:
+    """The model with these matrices, by their names, in place of its own.
 
     Raises:
         RepairError: if one is NaN or infinite.

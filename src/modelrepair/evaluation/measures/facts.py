@@ -53,6 +53,10 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
             answered["after"][assessed],
             np.isin(evidence.test_facts[assessed], edited),
         )
+    if evidence.taught_in is not None:
+        measured["updates"] = updates_of_facts(
+            evidence.taught_in, answered["after"], evidence.roles, evidence.parts
+        )
     if evidence.scores is not None and corrupted is not None:
         measured["causes"] = {
             "by_score": causes_of_facts(evidence.scores, corrupted, evidence.training_facts, edited),
@@ -147,6 +151,31 @@ def repair_of_facts(
         "retain_training": share_of(_means_by_fact(still[others].astype(np.float64), known[others])[1]),
         "deterioration": None if not s_before or s_after is None else 1 - s_after / s_before,
         "forgotten_per_learned": ratio,
+    }
+
+
+def updates_of_facts(
+    taught_in: ArrayLike, right: ArrayLike, roles: ArrayLike, parts: ArrayLike
+) -> dict[str, Numbers]:
+    """What is left in the end of what each of several updates taught (as Lee et al. 2022, section 4).
+
+    Args:
+        taught_in: (t,) which update taught the fact that each probe asks for, from 0; -1 for none.
+        right: (t,) whether the probe is answered rightly after all of them.
+        roles, parts: (t,) as in `repair_metrics`.
+
+    Returns:
+        By "update_1", "update_2" and so on: success in the words of the query, equivalence in those of assessment. None
+        where nothing asks.
+    """
+    of, answered = np.asarray(taught_in), np.asarray(right, dtype=bool)
+    query, assessed = np.asarray(roles) == "query", np.asarray(parts) == "assessment"
+    return {
+        f"update_{number + 1}": {
+            "success": share_of(answered[(of == number) & query]),
+            "equivalence": share_of(answered[(of == number) & assessed]),
+        }
+        for number in range(int(of.max(initial=-1)) + 1)
     }
 
 

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Answers, EditsInARow, Evidence, SingleEdits
 from modelrepair.evaluation.measures.identification import area_under_roc
+from modelrepair.evaluation.measures.overlap import overlap
+from modelrepair.evaluation.measures.portability import portability
 from modelrepair.evaluation.measures.repair import share_of
 from modelrepair.knowledge.contrast import contrastive_assessment
 
@@ -21,7 +23,11 @@ Numbers = dict[str, float | None]
 
 
 def measure(evidence: Evidence) -> dict[str, Any] | None:
-    """`before` and `after` by `knowledge_of_facts`, and `detection` by `failures_told`; None where no facts are."""
+    """How facts are held; None where no facts are.
+
+    `before` and `after` by `knowledge_of_facts` and, of the edited facts, `overlap`; `detection` by `failures_told`;
+    `portability`; and what edits do one by one and in a row, where they were made.
+    """
     if evidence.cka is None or evidence.test_facts is None or evidence.training_facts is None:
         return None
     assessed = evidence.parts == "assessment"
@@ -40,16 +46,22 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
             np.exp(answers.test_log_likelihoods[assessed]), answers.contrasted[assessed], alpha
         )
 
+    asked = edited & assessed
+
     def known(answers: Answers) -> Numbers:
         assert answers.adversarial is not None
-        return knowledge_of_facts(
-            held(answers),
-            answers.test_log_likelihoods[assessed],
-            answers.adversarial[assessed],
-            edited[assessed],
-            (~edited & ~false)[assessed],
-            threshold,
-        )
+        words = evidence.vocabulary or evidence.class_names
+        return {
+            **knowledge_of_facts(
+                held(answers),
+                answers.test_log_likelihoods[assessed],
+                answers.adversarial[assessed],
+                edited[assessed],
+                (~edited & ~false)[assessed],
+                threshold,
+            ),
+            **overlap(answers.test_predictions[asked], evidence.test_labels[asked], words),
+        }
 
     measured: dict[str, Any] = {"before": known(evidence.before), "after": known(evidence.after)}
     if evidence.reference is not None:
@@ -59,6 +71,12 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
         measured["detection"] = failures_told(
             held(evidence.before), astray[assessed], false[assessed], threshold
         )
+    if evidence.training_subjects is not None and evidence.training_relations is not None:
+        followed = ~wrong & ~np.isin(evidence.training_facts, evidence.test_facts[edited])
+        measured["portability"] = {
+            "before": _chains(evidence, evidence.before, asked, followed),
+            "after": _chains(evidence, evidence.after, asked, followed),
+        }
     if evidence.single_edits is not None:
         measured["single_edits"] = edits_apart(
             evidence.single_edits, evidence.test_facts, evidence.test_labels, evidence.before.test_predictions
@@ -71,6 +89,34 @@ def measure(evidence: Evidence) -> dict[str, Any] | None:
             evidence.before.test_predictions,
         )
     return measured
+
+
+def _chains(
+    evidence: Evidence, answers: Answers, asked: NDArray[np.bool_], followed: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """`portability` of one model.
+
+    Args:
+        evidence: of the run, with subjects and relations.
+        answers: the model's.
+        asked: (t,) the probes that ask for edited facts.
+        followed: (n,) the training sentences of facts that are neither edited nor false.
+    """
+    subjects, relations = evidence.training_subjects, evidence.training_relations
+    assert subjects is not None
+    assert relations is not None
+    assert answers.training_predictions is not None
+    return portability(
+        asked,
+        evidence.test_labels,
+        answers.test_predictions,
+        subjects,
+        relations,
+        evidence.given_labels if evidence.true_labels is None else evidence.true_labels,
+        answers.training_predictions,
+        followed,
+        evidence.vocabulary or evidence.class_names,
+    )
 
 
 def edits_together(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,13 @@ class Run:
             `metrics/repair.json`.
         parameters: names and values that `dvc exp run -S` takes to run it again.
         score: unit and meaning of the scores; None where nothing was scored.
+        costs: of stages, by `stage`: `seconds`, and `peak_mib` of memory; none where nobody wanted to know.
     """
 
     used: Mapping[str, Any]
     parameters: Mapping[str, Any]
     score: Mapping[str, Any] | None = None
+    costs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def command(self) -> str:

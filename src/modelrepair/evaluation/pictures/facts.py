@@ -82,7 +82,12 @@ def chosen_facts(evidence: Evidence) -> list[int]:
         worth = -np.arange(len(failing), dtype=np.float64)
     else:
         worth = np.array(
-            [evidence.scores[evidence.training_facts == fact].mean() for fact in failing], dtype=np.float64
+            # A fact that no sentence states is shown last.
+            [
+                np.mean(evidence.scores[evidence.training_facts == fact].tolist() or -np.inf)
+                for fact in failing
+            ],
+            dtype=np.float64,
         )
     order = failing[np.argsort(-worth, kind="stable")]
     relation = dict(zip(evidence.test_facts.tolist(), evidence.test_relations.tolist(), strict=True))
@@ -162,8 +167,10 @@ def _taught(canvas: Canvas, evidence: Evidence, fact: int, top: float) -> None:
         own = own[np.argsort(-scores[own], kind="stable")]
     taken = np.isin(own, evidence.causes)
     names = readable(evidence.class_names)
-    title = f"{int(taken.sum())} of {len(own)} taken for causes (●)"
-    if false is not None:
+    title = (
+        f"{int(taken.sum())} of {len(own)} taken for causes (●)" if len(own) else "no sentence of training"
+    )
+    if false is not None and len(own):
         title += f", {int(false[own].sum())} are false (orange)"
     if evidence.true_labels is not None and len(own):
         title += f"; right is {names[int(evidence.true_labels[own[0]])]}"
