@@ -29,7 +29,7 @@ from modelrepair.errors import RepairError
 from modelrepair.evaluation.drawing.canvas import MARGIN, SERIES, picture
 from modelrepair.pipeline.artifacts import read_json
 from repair import rows_of_run
-from results_table import RESULTS, merge, show, summarise, write
+from results_table import RESULTS, merge, over_seeds, show, summarise, write
 from working_copies import WorkingCopies
 
 PROJECT = Path(__file__).parents[1]
@@ -193,7 +193,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     """
     rows = [given for given in GIVEN if (table["given"] == given).any()]
     with picture(path, 8.0, 0.75 + ROW * len(rows)) as canvas:
-        canvas.heading("How few are enough?", f"{_over(table)}; the point furthest right is all there are.")
+        canvas.heading(
+            "How few are enough?", f"The point furthest right is all there are; {over_seeds(table)}."
+        )
         for number, given in enumerate(rows):
             top = 1.55 + ROW * number
             of_row = table[table["given"] == given]
@@ -226,12 +228,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                 axes.legend(
                     loc="lower left", bbox_to_anchor=(-0.04, 1.0), ncols=2, columnspacing=1, handlelength=1.6
                 )
-
-
-def _over(table: pd.DataFrame) -> str:
-    """What a point is."""
-    seeds = int(table["seeds"].max())
-    return f"Mean and standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
 
 
 def curves(part: pd.DataFrame, metric: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
