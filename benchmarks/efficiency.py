@@ -29,7 +29,7 @@ from modelrepair.errors import RepairError
 from modelrepair.evaluation.drawing.canvas import MARGIN, SERIES, picture
 from modelrepair.pipeline.artifacts import read_json
 from repair import rows_of_run
-from results_table import RESULTS, merge, show, summarise, write
+from results_table import RESULTS, merge, over_seeds, show, summarise, write
 from working_copies import WorkingCopies
 
 PROJECT = Path(__file__).parents[1]
@@ -44,6 +44,8 @@ PAIRS = {
 COUNTS = (10, 20, 30, 50, 100, 200)
 METRICS = ("auroc", *ACCURACIES)
 SHOWN = {"auroc": "Corrupted examples ranked: AUROC", "holdout": "Failures held out: accuracy (%)"}
+ROW = 3.65
+"""Inches that a row of panels takes."""
 TITLES = {"failures": "failures shown", "reserved": "clean examples"}
 NAMES = ["case", "given", "identification", "treatment", "metric"]
 
@@ -185,45 +187,54 @@ def tidy(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """A row of panels for what is given and a column for what is measured, against how much of it there is."""
+    """A row of panels for what is given and a column for what is measured, against how much of it there is.
+
+    An identification has one colour, and its second treatment a broken line.
+    """
     rows = [given for given in GIVEN if (table["given"] == given).any()]
-    with picture(path, 8.0, 0.75 + 3.1 * len(rows)) as canvas:
+    with picture(path, 8.0, 0.75 + ROW * len(rows)) as canvas:
         canvas.heading(
-            "How few are enough?",
-            "Mean and standard deviation over seeds; the point furthest right is all there are.",
+            "How few are enough?", f"The point furthest right is all there are; {over_seeds(table)}."
         )
         for number, given in enumerate(rows):
-            top = 1.0 + 3.1 * number
+            top = 1.55 + ROW * number
+            of_row = table[table["given"] == given]
+            colors = dict(zip(of_row["identification"].unique(), SERIES * 3, strict=False))
             for panel, (metric, title) in enumerate(SHOWN.items()):
                 left = 0.55 + 3.85 * panel
-                canvas.text(left - 0.45 + MARGIN, top - 0.24, title, size=9.5, bold=True)
+                canvas.text(left - 0.45 + MARGIN, top - 0.79, title, size=9.5, bold=True)
                 axes = canvas.axes(left, top, 3.25, 2.25)
-                part = table[(table["given"] == given) & (table["metric"] == metric)]
+                part = of_row[of_row["metric"] == metric]
                 counts = sorted(set(part["count"]))
                 places = {count: place for place, count in enumerate(counts)}
-                for color, (name, curve) in zip(SERIES * 3, curves(part, metric), strict=False):
+                seen = set[str]()
+                for identification, name, curve in curves(part, metric):
                     axes.errorbar(
                         curve["count"].map(places),
                         curve["mean"],
                         curve["std"].fillna(0),
-                        color=color,
+                        color=colors[identification],
+                        linestyle="--" if identification in seen else "-",
                         lw=1.6,
                         elinewidth=0.8,
                         marker="o",
                         ms=3,
                         label=name,
                     )
+                    seen.add(identification)
                 names = ["all" if np.isinf(count) else f"{count:.0f}" for count in counts]
                 axes.set_xticks(range(len(counts)), names)
                 axes.set_xlabel(TITLES[given])
-                axes.legend(loc="best")
+                axes.legend(
+                    loc="lower left", bbox_to_anchor=(-0.04, 1.0), ncols=2, columnspacing=1, handlelength=1.6
+                )
 
 
-def curves(part: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The curve of each identification, or of each pair where repaired models are measured."""
+def curves(part: pd.DataFrame, metric: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The identification, the name and the curve of each, or of each pair where repaired models are measured."""
     for (identification, treatment), curve in part.groupby(["identification", "treatment"], sort=False):
         name = identification if metric == "auroc" else f"{identification}/{treatment}"
-        yield name, curve.sort_values("count")
+        yield identification, name, curve.sort_values("count")
 
 
 if __name__ == "__main__":

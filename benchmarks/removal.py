@@ -43,7 +43,7 @@ from modelrepair.settings.parameters import Parameters
 from modelrepair.settings.treatment import FineTuneSettings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
-from results_table import RESULTS, merge, read, show, summarise, write
+from results_table import RESULTS, merge, over_seeds, read, show, summarise, write
 from working_copies import WorkingCopies
 
 PROJECT = Path(__file__).parents[1]
@@ -267,8 +267,7 @@ def draw(table: pd.DataFrame, path: Path, shown: Sequence[str] = SHOWN) -> None:
     with picture(path, 10.4, 4.5) as canvas:
         canvas.heading(
             "What removing the highest-scoring training examples does",
-            "The model is trained on without them, as long for every number; mean over seeds, with the standard "
-            "deviation where there is a colour.",
+            f"The model is trained on without them, as long for every number; {over_seeds(table)}.",
         )
         for panel, (metric, title) in enumerate(GROUPS.items()):
             left = 0.62 + 3.3 * panel

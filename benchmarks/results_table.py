@@ -72,3 +72,9 @@ def spread(mean: float, std: float, digits: int = 1) -> str:
 def show(table: pd.DataFrame, title: str) -> None:
     """Print the table under a title; what is not there is blank."""
     print(f"\n{title}\n{table.to_string(index=False, na_rep='', float_format='{:.4g}'.format)}")
+
+
+def over_seeds(table: pd.DataFrame) -> str:
+    """What a number of the table is, in words."""
+    seeds = int(table["seeds"].max())
+    return f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
