@@ -472,9 +472,11 @@ def test_a_column_may_say_how_a_row_stands_beside_another() -> None:
     assert said == ["better", "", "worse", ""]
 
 
-COMMAND = ("python3", "benchmarks/repair.py", "--processes", "1")
+COMMAND = ("python3", "benchmarks/repair.py")
+NOTED = ("--processes", "1")
+"""What runs cost is noted, of a Python of its own for each stage."""
 CSV = "benchmarks/results/repair.csv"
-COSTS = ".scratch/benchmarks/costs.jsonl"
+CAUSES = ".scratch/benchmarks/copy-*/data/causes/causes.parquet"
 
 
 def prepared(finished: Finished, folder: Path) -> Project:
@@ -487,9 +489,9 @@ def prepared(finished: Finished, folder: Path) -> Project:
     return project
 
 
-def start(project: Project) -> subprocess.Popen[str]:
+def start(project: Project, *options: str) -> subprocess.Popen[str]:
     """The benchmark, with the code beside it rather than that which is installed."""
-    return project.start(*COMMAND, PYTHONPATH=str(project.root / "src"))
+    return project.start(*COMMAND, *options, PYTHONPATH=str(project.root / "src"))
 
 
 def computed(outcome: Outcome) -> list[int]:
@@ -500,16 +502,15 @@ def computed(outcome: Outcome) -> list[int]:
 
 def at_once(project: Project) -> tuple[Project, Outcome, Outcome, bytes]:
     """Twice from beginning to end."""
-    first = finish(start(project)).succeeded()
+    first = finish(start(project, *NOTED)).succeeded()
     content = (project.root / CSV).read_bytes()
-    return project, first, finish(start(project)).succeeded(), content
+    return project, first, finish(start(project, *NOTED)).succeeded(), content
 
 
 def killed(project: Project) -> tuple[Project, Outcome]:
     """Killed while it treats, and resumed."""
     process = start(project)
-    costs = project.root / COSTS
-    while not (costs.is_file() and '"select-causes"' in costs.read_text()):
+    while not list(project.root.glob(CAUSES)):
         assert process.poll() is None, finish(process)
         time.sleep(0.1)
     # What it has started is left behind, and in the way.

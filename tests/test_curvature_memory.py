@@ -70,6 +70,8 @@ def test_estimate_is_within_a_factor_of_the_peak(
     name: str, options: dict[str, int | str], count: int, tmp_path: Path
 ) -> None:
     script = MEASURE.format(folder=str(Path(__file__).parent), name=name, options=options, count=count)
+    # What products leave of the heap differs more, from network to network and from run to run.
+    most = 1.8 if name == "cg" else 1.5
     peaks: list[int] = []
     # What the first fit freed may serve the second, so that less is seen: of up to three processes the most counts.
     for _ in range(3):
@@ -80,10 +82,9 @@ def test_estimate_is_within_a_factor_of_the_peak(
         estimate, peak = map(int, done.stdout.split())
         peaks.append(peak)
         print(name, options, f"{estimate / 2**20:.0f} MiB estimated, {peak / 2**20:.0f} MiB measured")
-        if estimate / max(peaks) < 1.5:
+        if estimate / max(peaks) < most:
             break
-    # What products leave of the heap differs more, from network to network and from run to run.
-    assert 1 / 1.5 < estimate / max(peaks) < (1.8 if name == "cg" else 1.5)
+    assert 1 / 1.5 < estimate / max(peaks) < most
 
 
 @pytest.mark.parametrize("name", ["gram", "block", "ekfac"])

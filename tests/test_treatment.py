@@ -511,7 +511,11 @@ DELETION = {"posterior": EWC_SETTINGS, "curvature": "diagonal", "damping": 0.1}
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("surgery", {}, "no treatment 'surgery': choose one of align, complementary-labels, dampen, delete"),
+        (
+            "surgery",
+            {},
+            "no treatment 'surgery': choose one of align, closed-form, complementary-labels, dampen",
+        ),
         ("delete", {"posterior": EWC_SETTINGS}, r"lacking is curvature: add it \(1 more"),
         ("delete", {}, r"lacking is posterior: add it \(2 more"),
         ("delete", DELETION | {"remaining": "all"}, "remaining is 'all': choose one of none, equal"),
