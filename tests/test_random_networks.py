@@ -36,6 +36,7 @@ from curvature_cases import (
     Sorted,
     one_thread,  # noqa: F401
 )
+from modelrepair.base_training.train import train
 from modelrepair.curvature import (
     BlockFisher,
     ConjugateGradient,
@@ -47,9 +48,11 @@ from modelrepair.curvature import (
 )
 from modelrepair.errors import RepairError
 from modelrepair.gradients.products import matrix_product
+from modelrepair.models.differentiable import IN_PLACE
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood, Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.training.descent import Descent
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
@@ -57,7 +60,7 @@ pytestmark = [
 ]
 
 DRAWS = 24
-TELLING = (1022, 1064, 3096, 100304)
+TELLING = (1022, 1064, 3096, 6842, 100304)
 """Further draws, each of which once showed a fault."""
 FURTHER = 1_000_000
 """Draws from here on have signals and volumes, and further layers, among those of the others."""
@@ -443,6 +446,23 @@ def within(matrix: Tensor, bounds: list[int]) -> Tensor:
     return torch.block_diag(*(matrix[a:b, a:b] for a, b in itertools.pairwise(bounds)))
 
 
+def refused_in_place(model: TrainedModel, examples: Examples, error: RuntimeError) -> str:
+    """How a network is refused of which PyTorch itself has no gradients."""
+    assert IN_PLACE.search(str(error)), error
+    everything: list[Callable[[], Any]] = [
+        lambda: model.weighted_gradient(examples),
+        lambda: GramFisher.fit(model, examples, minibatch=2),
+        lambda: DiagonalFisher.fit(model, examples),
+        lambda: train(model, examples, Descent(learning_rate=0.1, rounds=1), batch_size=4, seed=0),
+    ]
+    for run in everything:
+        with pytest.raises(
+            RepairError, match="a layer that works in place changes what another needs"
+        ) as found:
+            run()
+    return str(found.value)
+
+
 def check(seed: int) -> list[str]:
     """Compare all operators of a drawn network; what was refused, in words."""
     model, examples, minibatch = draw(seed)
@@ -450,7 +470,10 @@ def check(seed: int) -> list[str]:
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(dimension, 2, generator=generator, dtype=torch.float64)
     refused: list[str] = []
-    loop = Loop(model, examples, v)
+    try:
+        loop = Loop(model, examples, v)
+    except RuntimeError as error:
+        return [refused_in_place(model, examples, error)]
     gradients, identity = loop.gradients, torch.eye(dimension, dtype=torch.float64)
     # An error in a solution is one in the matrix times the condition, which is at most 3.
     damping = 0.5 * float(torch.linalg.matrix_norm(gradients, 2) ** 2) / len(examples) * minibatch + 1e-3

@@ -36,7 +36,7 @@ from modelrepair.gradients.rows import (
     written_out,
 )
 from modelrepair.gradients.watching import Allocations, Operations, Use, calls, saved_bytes
-from modelrepair.models.differentiable import ExactDerivatives, plain_kernels
+from modelrepair.models.differentiable import ExactDerivatives, backward_passes, plain_kernels
 from modelrepair.models.examples import Examples
 from modelrepair.models.passes import own
 from modelrepair.models.precision import full_precision
@@ -222,6 +222,7 @@ class Recorder:
         for name in names - set(expected):
             yield name, self._zeros(name, len(inputs), minibatch)
 
+    @backward_passes()
     def _watch(
         self,
         inputs: Tensor,
@@ -311,6 +312,7 @@ class Recorder:
             return mapped
         return None
 
+    @backward_passes()
     def _looped(
         self, names: set[str], inputs: Tensor, targets: Tensor, objective: Objective
     ) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ Two derivatives of PyTorch's are wrong, and mended here.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from modelrepair.errors import RepairError
+
+IN_PLACE = re.compile("in-?place operation|modified in-?place")
 
 
 class ExactDerivatives(TorchFunctionMode):
@@ -94,6 +97,25 @@ def differentiable(network: nn.Module, what: str, instead: str) -> Iterator[None
             place = running[-1] if running else f"network {type(network).__name__}"
             reason = " ".join(str(error).split())[:200]
             raise RepairError(f"{place} cannot give {what} (PyTorch: {reason}): {instead}") from error
+
+
+@contextlib.contextmanager
+def backward_passes() -> Iterator[None]:
+    """While the block runs, what PyTorch says of layers that work in place is said in a sentence.
+
+    Raises:
+        RepairError: if such a layer has changed what the backward pass of another needs.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not IN_PLACE.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise RepairError(
+            "the network has no gradients, since a layer that works in place changes what another needs for its own "
+            f"(PyTorch: {reason}): give that layer inplace=False"
+        ) from error
 
 
 @contextlib.contextmanager

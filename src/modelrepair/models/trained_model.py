@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from modelrepair.errors import RepairError
-from modelrepair.models.differentiable import ExactDerivatives, differentiable
+from modelrepair.models.differentiable import ExactDerivatives, backward_passes, differentiable
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Likelihood
 from modelrepair.models.passes import PerExample, fitting, summed
@@ -289,9 +289,10 @@ class TrainedModel:
                     f"infinite, were given for {len(examples)} examples: give one finite number for each"
                 )
         for positions, x, y in self.batches(examples, shared=True):
-            log_likelihood = self.log_likelihood(self.run(x), y)
-            weighted = log_likelihood if weights is None else weights[positions] * log_likelihood
-            gradients = torch.autograd.grad(weighted.sum(), parameters, materialize_grads=True)
+            with backward_passes():
+                log_likelihood = self.log_likelihood(self.run(x), y)
+                weighted = log_likelihood if weights is None else weights[positions] * log_likelihood
+                gradients = torch.autograd.grad(weighted.sum(), parameters, materialize_grads=True)
             total += flatten(gradients)
         summed(total)
         return total

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from modelrepair.errors import RepairError
+from modelrepair.models.differentiable import backward_passes
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings import choose
@@ -335,7 +336,8 @@ def _one_round(
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with backward_passes():
+            loss.backward()  # type: ignore[no-untyped-call]
         if recorder is None:
             optimiser.step()
         else:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelrepair.models.differentiable import backward_passes
 from modelrepair.models.passes import PerExample, own
 from modelrepair.models.trained_model import TrainedModel, flatten
 
@@ -50,7 +51,8 @@ def loss_of_parts(
     for number in own(range(len(places))):
         _put(buffers, before)
         share = loss(number) * (len(places[number]) / batch)
-        gradients = torch.autograd.grad(share, parameters, materialize_grads=True)
+        with backward_passes():
+            gradients = torch.autograd.grad(share, parameters, materialize_grads=True)
         row = flatten([share.detach(), *gradients, *(buffer.to(share.dtype) for buffer in buffers)])
         found.put(slice(number, number + 1), row.unsqueeze(0))
     rows = found.whole()
