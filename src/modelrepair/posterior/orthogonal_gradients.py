@@ -13,6 +13,7 @@ from modelrepair.curvature.base import Curvature
 from modelrepair.curvature.gram import GramFisher
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.models.differentiable import backward_passes
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.posterior.base import (
@@ -81,9 +82,10 @@ class OrthogonalGradients(OrthogonalGradientsSettings, PosteriorUpdate):
                 parameters = list(edited.parameters.values())
                 position = flatten(parameters)
                 loss = scale * half_quadratic(curvature, position - start) - pull.mean()
-                slope = flatten(
-                    torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-                )
+                with backward_passes():
+                    slope = flatten(
+                        torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+                    )
                 # The loss, with the projected gradient in place of its own.
                 way = outside(slope) @ position
                 yield loss.detach() + (way - way.detach())

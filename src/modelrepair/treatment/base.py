@@ -150,8 +150,16 @@ class Patient:
 
         Args:
             wordings: query: the failures. causes: also the causes that state a fact of theirs.
+
+        Raises:
+            RepairError: if there is nothing to teach.
         """
         taught = self.failures.followed_by(self.corrected)
+        if not len(taught):
+            raise RepairError(
+                "the treatment teaches failures, and there are none: give failures with their right labels, or choose "
+                "a treatment that takes causes away"
+            )
         if wordings == "causes":
             taught = taught.followed_by(self.restated)
         return taught, self.examples.subset(self.elsewhere)

@@ -38,11 +38,6 @@ class ClosedForm(ClosedFormSettings, Treatment):
 
     def treat(self, patient: Patient) -> Treated:
         taught, kept = patient.lessons(self.wordings)
-        if not len(taught):
-            raise RepairError(
-                "a closed-form edit teaches failures, and there are none: give failures with their right labels, or "
-                "choose a treatment that takes causes away"
-            )
         if not len(kept):
             raise RepairError(
                 "no training examples remain that an edit is to leave alone: select fewer causes, or choose another "

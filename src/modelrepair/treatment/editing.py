@@ -54,11 +54,6 @@ class Editor(EditorSettings, Treatment):
         """What `make_addition` makes the addition of, but for the selector."""
 
     def treat(self, patient: Patient) -> Treated:
-        if not len(patient.failures) + len(patient.corrected):
-            raise RepairError(
-                "an editor teaches failures, and there are none: give failures with their right labels, or choose a "
-                "treatment that takes causes away"
-            )
         asked = np.arange(len(patient.failures)) if patient.stated is None else patient.stated.failing
         part_of = update_of(asked, self.updates) if self.updates > 1 else np.zeros(len(asked), dtype=np.int64)
         treated, trace = Treated(patient.model, [], 0), list[dict[str, Any]]()
@@ -67,7 +62,7 @@ class Editor(EditorSettings, Treatment):
             if checkpoint is not None and self.updates > 1:
                 checkpoint = checkpoint.part(f"update-{number}")
             taught, _ = _failing(patient, part_of == number, corrected=number == 0).lessons(self.wordings)
-            _, kept = _failing(patient, part_of <= number).lessons(self.wordings)
+            kept = patient.examples.subset(_failing(patient, part_of <= number).elsewhere)
             seen = dataclasses.replace(patient, model=treated.model, checkpoint=checkpoint)
             treated = self._teach(seen, taught, kept)
             best = len(trace) + treated.best_round
