@@ -158,6 +158,12 @@ class Run:
         """What its identification looks at beside the model: "failures", "discovery", or nothing."""
         return Parameters(**self.parameters).identifications[self.identification or OURS].sees
 
+    @property
+    def given(self) -> set[str]:
+        """What its identification or its treatment is given beside the model and the training examples."""
+        taught = Parameters(**self.parameters).treatments[self.treatment].taught
+        return {self.shown, *taught} - {""}
+
     def with_seed(self, seed: int) -> dict[str, Any]:
         return {**self.parameters, "seed": seed}
 

@@ -38,13 +38,17 @@ CASES = Path(__file__).with_name("cases.yaml")
 GIVEN = {"failures": "failures.most_queries", "reserved": "failures.most_reserved"}
 """What there is more or less of, and the parameter that limits it."""
 PAIRS = {
-    "failures": ("ewc/ewc", "ewc-full/ewc-full", "linear/newton", "linear/ssse", "second-look/mend"),
-    "reserved": ("bir/bir", "bir-loss/bir", "bir/bir-judge"),
+    "failures": (
+        *("ewc/ewc", "ewc-full/ewc-full", "linear/newton", "linear/ssse", "second-look/mend"),
+        # What anybody would do with them.
+        *("loss/finetune-failures", "loss/finetune-remaining-failures"),
+    ),
+    "reserved": ("bir/bir", "bir-loss/bir", "bir/bir-judge", "loss/finetune-reserved"),
 }
 COUNTS = (10, 20, 30, 50, 100, 200)
 METRICS = ("auroc", *ACCURACIES)
 SHOWN = {"auroc": "Corrupted examples ranked: AUROC", "holdout": "Failures held out: accuracy (%)"}
-ROW = 3.65
+ROW = 3.85
 """Inches that a row of panels takes."""
 TITLES = {"failures": "failures shown", "reserved": "clean examples"}
 NAMES = ["case", "given", "identification", "treatment", "metric"]
@@ -163,10 +167,11 @@ def planned_points(options: argparse.Namespace) -> tuple[list[Point], list[int]]
             planned = cases[options.case]
             seeds = planned.case.seeds[: options.seeds]
             for run in planned.runs:
-                if run.shown != given:
+                if given not in run.given:
+                    looks = " and ".join(sorted(run.given)) or "no examples"
                     raise RepairError(
-                        f"{run.identification}/{run.treatment} looks at {run.shown or 'no examples'} and was to be "
-                        f"given more or less {given}: leave it out"
+                        f"{run.identification}/{run.treatment} looks at {looks} and was to be given more or less "
+                        f"{given}: leave it out"
                     )
                 points.append(Point(given, count, run))
     if not points:
@@ -197,12 +202,12 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             "How few are enough?", f"The point furthest right is all there are; {over_seeds(table)}."
         )
         for number, given in enumerate(rows):
-            top = 1.55 + ROW * number
+            top = 1.75 + ROW * number
             of_row = table[table["given"] == given]
             colors = dict(zip(of_row["identification"].unique(), SERIES * 3, strict=False))
             for panel, (metric, title) in enumerate(SHOWN.items()):
                 left = 0.55 + 3.85 * panel
-                canvas.text(left - 0.45 + MARGIN, top - 0.79, title, size=9.5, bold=True)
+                canvas.text(left - 0.45 + MARGIN, top - 0.99, title, size=9.5, bold=True)
                 axes = canvas.axes(left, top, 3.25, 2.25)
                 part = of_row[of_row["metric"] == metric]
                 counts = sorted(set(part["count"]))

@@ -53,14 +53,14 @@ from cases import (
 from modelrepair.errors import RepairError
 from modelrepair.settings import choose
 from modelrepair.settings.parameters import Parameters
-from results_table import RESULTS, merge, show, spread, summarise, write
+from results_table import REPAIRS, RESULTS, merge, show, spread, summarise, write
 from working_copies import Outcome, WorkingCopies
 
 PROJECT = Path(__file__).parents[1]
 CASES = Path(__file__).with_name("cases.yaml")
 
-NAMES = ["case", "identification", "treatment", "causes", "uses", "metric"]
-CHOICE_NAMES = ["case", "setting", "identification", "treatment", "causes", "uses", "metric"]
+NAMES = [*REPAIRS]
+CHOICE_NAMES = ["case", "setting", *REPAIRS[1:]]
 BASE_STAGES = ("train-base",)
 IDENTIFICATION_STAGES = ("update-posterior", "score-influence")
 # The fit serves both: its costs are of the pair.

@@ -10,6 +10,8 @@ import pandas as pd
 from modelrepair.pipeline.artifacts import output_file
 
 RESULTS = Path(__file__).parent / "results"
+REPAIRS = ("case", "identification", "treatment", "causes", "uses", "metric")
+"""The columns of text of repair.csv."""
 
 
 def summarise(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

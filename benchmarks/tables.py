@@ -18,6 +18,9 @@ from pathlib import Path
 from markdown_tables import Cell, Column, Row, Table, cost, mean_and_spread, number, power_of_ten
 from modelrepair.errors import RepairError
 from modelrepair.settings import choose
+from results_table import REPAIRS
+from tables_of_curves import TABLES_OF_CURVES
+from tables_of_facts import TABLES_OF_FACTS
 
 PROJECT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -95,78 +98,6 @@ def deletions(causes: str) -> tuple[Row, ...]:
     return tuple(repair(f"`{name}`", identification, name, causes, uses) for name, uses in given)
 
 
-def edited(label: str, identification: str, treatment: str, causes: str) -> Row:
-    """A treatment of facts."""
-    return Row((label, causes), {"identification": identification, "treatment": treatment, "causes": causes})
-
-
-def editing(case: str) -> Table:
-    """What treatments do to facts, all failures of the query at once."""
-    headings = {
-        "success": "success",
-        "equivalence": "in other words",
-        "retain": "others kept",
-        "retain_hidden": "others never asked for",
-        "portability": "portability",
-        "false_rate": "false rate",
-    }
-    shown = [
-        Column(heading, {"case": case, "metric": metric}, mean_and_spread(1))
-        for metric, heading in headings.items()
-    ]
-    ratio = {"case": case, "metric": "forgotten_per_learned"}
-    return Table(
-        file="facts.csv",
-        names=REPAIRS,
-        labels=("treatment", "causes"),
-        columns=(
-            *shown,
-            Column("paper, false rate", {"case": case, "metric": "false_rate"}, number("paper")),
-            Column("forgotten per learned", ratio, mean_and_spread(3)),
-            Column("paper", ratio, number("paper", 3)),
-        ),
-        rows=(
-            Row(("before", ""), {"identification": "", "treatment": "none", "causes": ""}),
-            edited("**`calinet`**", "ewc", "calinet", "found"),
-            edited("`calinet`", "", "calinet", "true"),
-            edited("CALINET as published", "", "calinet-published", "true"),
-            edited("`lora-selector`", "ewc", "lora-selector", "found"),
-            edited("LoRA, always on", "", "lora", "true"),
-            edited("`kadapter-selector`", "ewc", "kadapter-selector", "found"),
-            edited("K-adapter, always on", "", "kadapter", "true"),
-            edited("`knowledge-editor`, all edits in one sum", "ewc", "knowledge-editor", "found"),
-            edited("`mend-restated`", "ewc", "mend-restated", "found"),
-            edited("`mend-restated`", "", "mend-restated", "true"),
-            edited("`finetune-restated`", "ewc", "finetune-restated", "found"),
-            edited("`mend`", "ewc", "mend", "found"),
-            edited("fine-tuning on the failures", "loss", "tuned", "found"),
-            edited("the same, first layer", "loss", "tuned-first-layer", "found"),
-            edited("the same by EWC", "loss", "tuned-ewc", "found"),
-        ),
-    )
-
-
-def edits(when: str, words: str) -> tuple[Row, ...]:
-    """What the knowledge editor does to single facts."""
-    found = {"identification": "ewc", "treatment": "knowledge-editor", "causes": "found"}
-    measures = {"success": "success", "equivalence": "in other words", "retain": "others kept"}
-    return tuple(
-        Row((words, heading), {**found, "metric": f"{name}:{when}"}) for name, heading in measures.items()
-    )
-
-
-FACT_CASES = {"report-facts-small-10": "`facts`", "report-pararel-small-10": "`pararel`"}
-"""Cases of facts that no choice of settings has seen, by their data."""
-OF_FACTS = tuple(Column(heading, {"case": case}, mean_and_spread(1)) for case, heading in FACT_CASES.items())
-
-
-def told(label: str, identification: str, treatment: str, metric: str) -> Row:
-    """How well something tells what is false."""
-    causes = "found" if identification else ""
-    where = {"identification": identification, "treatment": treatment, "causes": causes, "metric": metric}
-    return Row((label,), where)
-
-
 def erased(label: str, method: str) -> Row:
     return Row((label,), {"method": method})
 
@@ -220,9 +151,6 @@ INPUTS = {
 }
 """Cases of changed inputs, likewise."""
 HELD_OUT = {case: f"held-out failures, {what}" for case, what in INPUTS.items()}
-REPAIRS = ("case", "identification", "treatment", "causes", "uses", "metric")
-"""The columns of text of repair.csv."""
-
 EVERY_RANKING = (
     ranking("**`second-look`**", "second-look"),
     ranking("`bir-loss`, with a clean set", "bir-loss"),
@@ -401,7 +329,7 @@ def kinds(case: str, few: str) -> Table:
     """What was found of two kinds of wrong labels, with failures in so many clusters."""
     return Table(
         file="choices.csv",
-        names=("case", "setting", "identification", "treatment", "causes", "uses", "metric"),
+        names=("case", "setting", *REPAIRS[1:]),
         labels=("identification", "`failures.clusters`"),
         columns=of_each_corruption(case, {"few": few, "many": "2↔3, 7↔9"}),
         rows=tuple(
@@ -415,37 +343,8 @@ def kinds(case: str, few: str) -> Table:
 
 
 TABLES = {
-    "editing-facts": editing("report-facts-small-10"),
-    "editing-pararel": editing("report-pararel-small-10"),
-    "edits-of-facts": Table(
-        file="facts.csv",
-        names=REPAIRS,
-        labels=("edits", ""),
-        columns=(
-            *OF_FACTS,
-            Column("paper, zsRE", {"case": "report-facts-small-10"}, number("paper", 2)),
-        ),
-        rows=(
-            *edits("single", "one by one, 100 at most"),
-            *edits("after_1", "in a row, after 1"),
-            *edits("after_10", "after 10"),
-            *edits("after_all", "after all, 100 at most"),
-        ),
-    ),
-    "finding-facts": Table(
-        file="facts.csv",
-        names=REPAIRS,
-        labels=("AUROC",),
-        columns=tuple(
-            Column(heading, {"case": case}, mean_and_spread(3)) for case, heading in FACT_CASES.items()
-        ),
-        rows=(
-            told("false facts, by a wrong answer", "", "none", "auroc_of_answer"),
-            told("false facts, by CKA", "", "none", "auroc_of_assessment"),
-            told("the sentences that taught the failures, by `ewc`", "ewc", "", "auroc_of_edited"),
-            told("the same, by the loss", "loss", "", "auroc_of_edited"),
-        ),
-    ),
+    **TABLES_OF_FACTS,
+    **TABLES_OF_CURVES,
     "clusters": kinds("two-kinds", "5↔8, 10 %"),
     "clusters-30": kinds("two-kinds-30", "8→5, 30 %"),
     "choosing-identification": Table(
