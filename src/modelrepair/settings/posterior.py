@@ -155,6 +155,8 @@ class SecondLookSettings(UpdateSettings):
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     least: Proportion = 0.5
     """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest."""
+    share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
+    """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
     batch_size: Count = 64
     """Examples in a step."""
     weight_decay: NonNegative = 0.0
