@@ -97,7 +97,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         course = minimise(
             edited,
             losses,
-            Descent(learning_rate=self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay),
+            Descent(self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay, cautious=True),
             oversight=dataclasses.replace(oversight, observe=observe),
             judge=judge,
             memory=self.memory,

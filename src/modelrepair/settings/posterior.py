@@ -148,7 +148,7 @@ class SecondLookSettings(UpdateSettings):
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
     learning_rate: Positive = 1e-3
-    """Of Adam."""
+    """Of Adam; a third of it, or a third of that, if a look would raise the loss instead of lowering it."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
