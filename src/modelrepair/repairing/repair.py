@@ -416,6 +416,7 @@ class _Operation:
             fresh=lambda: self.subject.fresh(self.seed),
             guarded=bool(treatment.guarded),
             tolerance=treatment.tolerance,
+            judged_by=treatment.judged_by,
             seed=self.seed,
             checkpoint=self.keep(step),
         )
