@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 COLUMNS = ("round", "kept_accuracy", "query_accuracy", "returned")
@@ -42,21 +43,15 @@ def given_up(course: pd.DataFrame) -> GivenUp | None:
     """
     if not set(COLUMNS) <= set(course.columns):
         return None
-    known = course.dropna(subset=["kept_accuracy", "query_accuracy"])
-    taken = known[known["returned"].astype(bool)]
+    point, kept, right = (course[name].to_numpy(np.float64) for name in COLUMNS[:3])
+    taken = np.flatnonzero(course["returned"].to_numpy(bool) & ~np.isnan(kept + right))
     if not len(taken):
         return None
-    taken = taken.iloc[0]
-    most = known.loc[known["query_accuracy"].idxmax()]
-    if most["query_accuracy"] <= taken["query_accuracy"]:
+    returned, most = int(taken[0]), int(np.nanargmax(right))
+    if not right[most] > right[returned]:
         return None
-    return GivenUp(
-        int(most["round"]),
-        float(most["query_accuracy"]),
-        float(taken["query_accuracy"]),
-        1 - float(most["kept_accuracy"]),
-        1 - float(taken["kept_accuracy"]),
-    )
+    shares = (right[most], right[returned], 1 - kept[most], 1 - kept[returned])
+    return GivenUp(int(point[most]), *map(float, shares))
 
 
 def _percent(share: float) -> str:
