@@ -58,6 +58,7 @@ def gather(
     clusters: Sequence[dict[str, Any]] = (),
     failure_clusters: ArrayLike | None = None,
     driven_clusters: ArrayLike | None = None,
+    expected_causes: tuple[float, float] | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -76,7 +77,7 @@ def gather(
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         vocabulary: the words that inputs are numbers of, where those are not the classes.
         assessment: against what facts are assessed; None where they are not.
-        single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters: as in `Evidence`.
+        single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters, expected_causes: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -140,6 +141,7 @@ def gather(
         clusters=tuple(clusters),
         failure_clusters=None if failure_clusters is None else np.asarray(failure_clusters, dtype=np.int64),
         driven_clusters=None if driven_clusters is None else np.asarray(driven_clusters, dtype=np.int64),
+        expected_causes=expected_causes,
     )
 
 

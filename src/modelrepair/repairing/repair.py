@@ -33,7 +33,7 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
 from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
-from modelrepair.selection import candidates, select_causes
+from modelrepair.selection import candidates, expected_causes, select_causes
 from modelrepair.settings import Settings
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
@@ -212,6 +212,7 @@ def _operated(
     combined = combine(each) if len(each) > 1 else None
     scores = each[0] if combined is None else combined.scores
     found = operation.causes(scores) if given is None else given
+    rule = cast(SelectCauses, operation.stages["select-causes"]).selection
     _say(f"treating {len(found)} causes by {description.treatment}")
     treated = operation.treated(cast(Treat, operation.stages["treat"]).treatment, found, "treatment")
     course = pd.DataFrame(treated.trace).drop(columns="watched")
@@ -236,6 +237,7 @@ def _operated(
         clusters=split.kinds,
         failure_clusters=split.clusters,
         driven_clusters=None if combined is None else combined.clusters,
+        expected_causes=expected_causes(scores) if given is None and rule.by_even_odds else None,
         seed=operation.seed,
     )
     return evidence, treated
