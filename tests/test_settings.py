@@ -54,6 +54,14 @@ ABSENT = Parameters
 
 LONG = "9" * 70
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a setting of a member that is called as another of its settings": (
+        {"selections__fraction__per_class": 0},
+        "selections.fraction.per_class is 0: give a number above 0",
+    ),
+    "no such setting of it": (
+        {"selections__fraction": {"rule": "fraction", "per_class": 0.5}},
+        "selections.fraction lacks fraction: add it",
+    ),
     "text for a number": (
         {"training__batch_size": "many"},
         "training.batch_size is 'many': give a whole number of 1",
