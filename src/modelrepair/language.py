@@ -73,8 +73,7 @@ def new_model(config: Any) -> Any:
         RepairError: if there is no such model that says tokens.
     """
     try:
-        # Of attention the plain kind, which can be differentiated and mapped over examples.
-        return _kind(config).from_config(config, attn_implementation="eager")
+        return _kind(config).from_config(config)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise RepairError(
             f"transformers makes no language model of the kind {config.model_type} ({_words(error)}): choose another"
