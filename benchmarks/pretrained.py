@@ -1,6 +1,6 @@
 """What a pretrained language model knows of facts about places, and what editors make of what it has wrong.
 
-    python benchmarks/pretrained.py FOLDER      # that holds the model: safetensors with config and tokeniser, or a GGUF file
+    python benchmarks/pretrained.py FOLDER    # with safetensors, config and tokeniser, or with a GGUF file
 
 The cases of `pretrained.yaml`, through the pipeline itself, in a working copy of this project with the model in its
 folder `weights`; a benchmark that was ended goes on where it was. Needs `pip install 'modelrepair[transformers]'`.

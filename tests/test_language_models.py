@@ -207,7 +207,10 @@ def test_classes_are_tokens_and_only_facts_of_one_token_are_asked(
     assert len(set(some.classes)) == len(some.classes) == len(tokeniser) + 3 + SHIFT
     for label, fact in zip(some.test_labels, some.test_columns["fact"], strict=True):
         word = some.classes[label]
-        assert tokeniser(f"is {word}", add_special_tokens=False)["input_ids"][1:] == [label - SHIFT]
+        before, whole = (
+            tokeniser(text, add_special_tokens=False)["input_ids"] for text in ("is", f"is {word}")
+        )
+        assert whole == [*before, label - SHIFT]
         assert word in {"Brasilia", "Tokyo", "Beijing", "Lima", "Accra", "Asia", "Europe", "Africa"}
         assert fact < 10
     shown = in_words(some.train_inputs[0], some.classes)
@@ -247,9 +250,8 @@ def test_additions_find_their_room(folders: dict[str, Path], data: dict[str, Dat
         assert network.sits_late == (options["kind"] == "slots")
         if network.sits_late:
             addition.selector = None
-            finished = network.finish(model.network.begin(inputs))
-            assert finished == pytest.approx(network(inputs), abs=1e-4)
-            addition.selector = None
+            finished = network.finish(model.network.begin(inputs)).detach()
+            assert finished == pytest.approx(network(inputs).detach(), abs=1e-4)
     written = folder / "written"
     written.mkdir()
     save_model(written, TrainedModel(network, Softmax()), description)
@@ -300,14 +302,14 @@ def test_own_prompts_are_asked_in_tokens(folders: dict[str, Path], tmp_path: Pat
         return drawn(folders["causal"], prompts=str(path))
 
     prompt, paraphrase = (
-        "Everybody knows that the capital of Brazil is ___.",
-        "the town Brazil is ruled from is ___",
+        "Nobody in the country says that the capital of Brazil is ___.",
+        "the country Brazil speaks to its capital ___",
     )
     some = asked(f"{prompt},Lima,Brasilia,{paraphrase}")
     own = np.flatnonzero(some.test_columns["is_own"])
     assert [in_words(row, some.classes) for row in some.test_inputs[own]] == [
-        "Everybody knows that the capital of Brazil is ___",
-        "The town Brazil is ruled from is ___",
+        "Nobody in the country says that the capital of Brazil is ___",
+        "The country Brazil speaks to its capital ___",
     ]
     assert [some.classes[label] for label in some.test_labels[own]] == ["Brasilia"] * 2
     for rows, message in (
@@ -371,7 +373,7 @@ def test_settings_say_whose_tokens_are_read() -> None:
     assert folders == ["weights/tiny"]
     for changes, message in (
         ({"model__options": {"folder": "elsewhere/tiny"}}, "outside the folder weights"),
-        ({"model__options": {}}, "model.options of the network transformers: folder"),
+        ({"model__options": {}}, "model.options of the network transformers: lacking is folder"),
         ({"model__pretrained": "theirs"}, "set it to published, or to null for random ones"),
         ({"model__pretrained": None}, "trained is true, and pretrained null names no weights"),
         (

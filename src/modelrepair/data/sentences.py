@@ -82,4 +82,6 @@ def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
 def in_words(numbers: NDArray[Any], vocabulary: Sequence[str]) -> str:
     """The sentence that (length,) numbers of words spell, with ___ for the blank; number 0 fills up and is no word."""
     words = (vocabulary[int(number)] for number in numbers if number)
-    return " ".join("___" if word == BLANK else word for word in words).replace(f" {CONTINUED}", "")
+    text = " ".join("___" if word == BLANK else word for word in words)
+    # Of pretrained models' tokens, the first word has no space before it to be told by.
+    return text.removeprefix(CONTINUED).replace(f" {CONTINUED}", "")
