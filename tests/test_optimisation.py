@@ -88,6 +88,34 @@ def test_descent_is_that_of_plain_torch_to_the_byte(optimiser: str, weight_decay
     assert [row["round"] for row in course.trace] == [0, 1, 2, 3]
 
 
+def bowl(model: TrainedModel) -> Callable[[int], Iterator[Tensor]]:
+    """A quadratic loss in which plain gradient steps longer than 2/10 go further and further up."""
+
+    def losses(number: int) -> Iterator[Tensor]:
+        for _ in range(3):
+            yield 5 * sum(((parameter - 1) ** 2).sum() for parameter in model.parameters.values())
+
+    return losses
+
+
+@pytest.mark.parametrize(("rate", "thirds"), [(0.05, 0), (0.5, 1), (5.0, 3), (1e200, 4)])
+def test_steps_that_raise_the_loss_are_shortened(
+    rate: float, thirds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cautious, plain = make_model(), make_model()
+    options: dict[str, Any] = {"rounds": 3, "optimiser": "sgd", "momentum": 0.0}
+    if thirds == 4:
+        # So long that no shortening helps: then what is wrong with them is said.
+        with pytest.raises(RepairError, match=r"round 1.*use a smaller learning rate"):
+            minimise(cautious, bowl(cautious), Descent(rate, **options, cautious=True))
+        return
+    course = minimise(cautious, bowl(cautious), Descent(rate, **options, cautious=True))
+    expected = minimise(plain, bowl(plain), Descent(rate * 3.0**-thirds, **options))
+    assert state_bytes(cautious) == state_bytes(plain)
+    assert course.trace == expected.trace
+    assert capsys.readouterr().out.count("raise the loss") == thirds
+
+
 def test_without_a_judge_the_last_point_is_the_result() -> None:
     model, examples = make_model(), make_examples()
     course = run(model, examples, observe=remember)
@@ -282,7 +310,12 @@ def test_descents_that_cannot_be(options: dict[str, Any], message: str) -> None:
 
 
 def minimise_until(
-    folder: Path, network: str, optimiser: str, stop: tuple[int, int] | None, sign: int = 1
+    folder: Path,
+    network: str,
+    optimiser: str,
+    stop: tuple[int, int] | None,
+    sign: int = 1,
+    **options: Any,
 ) -> tuple[TrainedModel, Course, list[int]]:
     """Start, or go on from the checkpoint in the folder, with a fresh model; die at this round and step."""
     model, examples, asked = make_model(network), make_examples(network), []
@@ -297,7 +330,10 @@ def minimise_until(
     course = minimise(
         model,
         losses,
-        Descent(learning_rate=0.05, rounds=ROUNDS, optimiser=optimiser, weight_decay=0.01, patience=3),
+        Descent(
+            **{"learning_rate": 0.05, "rounds": ROUNDS, "weight_decay": 0.01, "patience": 3, **options},
+            optimiser=optimiser,
+        ),
         oversight=Oversight(
             watch=lambda model: sign * model.mean_log_likelihood(examples),
             observe=remember,
@@ -308,10 +344,12 @@ def minimise_until(
     return model, course, asked
 
 
-def die(folder: Path, network: str, optimiser: str, stop: tuple[int, int], sign: int = 1) -> None:
+def die(
+    folder: Path, network: str, optimiser: str, stop: tuple[int, int], sign: int = 1, **options: Any
+) -> None:
     """A run that ends without a word, and lets go of its lock as a process does."""
     try:
-        minimise_until(folder, network, optimiser, stop, sign)
+        minimise_until(folder, network, optimiser, stop, sign, **options)
     except SystemExit:
         pass
     else:
@@ -345,6 +383,16 @@ def test_a_run_killed_in_every_round_ends_with_the_same_bytes(
     model, course, asked = minimise_until(tmp_path / "killed", "dropping", "adam", None)
     assert asked == [ROUNDS]
     assert "resuming after round 3 of at most 4" in capsys.readouterr().out
+    assert (state_bytes(model), course.trace) == (state_bytes(whole), expected.trace)
+
+
+def test_a_run_that_shortened_its_steps_goes_on_with_short_ones(tmp_path: Path) -> None:
+    long: dict[str, Any] = {"learning_rate": 30.0, "cautious": True, "patience": None}
+    whole, expected, asked = minimise_until(tmp_path / "whole", "tied", "adam", None, **long)
+    assert asked.count(1) > 3, "or no step was too long"
+    die(tmp_path / "killed", "tied", "adam", (3, 1), **long)
+    model, course, asked = minimise_until(tmp_path / "killed", "tied", "adam", None, **long)
+    assert asked == [3, 4]
     assert (state_bytes(model), course.trace) == (state_bytes(whole), expected.trace)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
+from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.influence import Investigation, influence_scores
 from modelrepair.models.examples import Examples
@@ -25,7 +26,7 @@ from models import assert_equal, blobs, make_examples, make_model, one_thread, s
 BASE = make_model("mlp")
 KEPT, INSERTED = make_examples("mlp", count=40), make_examples("mlp", count=9, seed=1)
 WEIGHTS = np.linspace(0.5, 2, 9)
-LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16, least=0.0)
+LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16, least=0.0, share=0.0)
 
 
 def believed_by_hand(model: TrainedModel, least: int) -> np.ndarray:
@@ -34,7 +35,9 @@ def believed_by_hand(model: TrainedModel, least: int) -> np.ndarray:
     return np.flatnonzero((chances >= 0.5) | (np.argsort(np.argsort(-chances)) < least))
 
 
-def by_hand(seed: int, decay: float = 0.0, least: int = 0) -> tuple[torch.Tensor, list[float]]:
+def by_hand(
+    seed: int, decay: float = 0.0, least: int = 0, share: float = 0.0
+) -> tuple[torch.Tensor, list[float]]:
     """θ of the judge after four looks, and the share that each look believed."""
     edited, judge, shares = BASE.copy(), BASE.parameter_vector, []
     optimiser = torch.optim.Adam(edited.network.parameters(), lr=0.02)
@@ -43,8 +46,13 @@ def by_hand(seed: int, decay: float = 0.0, least: int = 0) -> tuple[torch.Tensor
     for look in range(1, 5):
         trusted = believed_by_hand(BASE.with_parameter_vector(judge), least)
         shares.append(len(trusted) / len(KEPT))
-        x, y = torch.cat([x_new, x_old[trusted]]), torch.cat([y_new, y_old[trusted]])
-        weights = torch.cat([torch.from_numpy(WEIGHTS), torch.ones(len(trusted), dtype=torch.float64)])
+        often = list(range(9))
+        extra = generator(seed, f"repeated in look {look}").permutation(9)
+        while len(often) < 9 or len(often) + 0.5 < share * (len(often) + 0.5 + len(trusted)):
+            often.append(len(often) % 9)
+        often[9 * (len(often) // 9) :] = extra[: len(often) % 9]
+        x, y = torch.cat([x_new[often], x_old[trusted]]), torch.cat([y_new[often], y_old[trusted]])
+        weights = torch.cat([torch.from_numpy(WEIGHTS)[often], torch.ones(len(trusted), dtype=torch.float64)])
         for batch in epoch_batches(len(x), 16, seed=seed, purpose="second look", epoch=look):
             losses = torch.nn.functional.cross_entropy(edited.network(x[batch]), y[batch], reduction="none")
             optimiser.zero_grad()
@@ -81,6 +89,23 @@ def test_the_penalty_of_the_base_goes_on() -> None:
     expected, _ = by_hand(0, decay=0.1)
     assert_equal(look.insert(BASE, INSERTED, WEIGHTS, kept=KEPT).model.parameter_vector, expected, 1e-12)
     assert float((expected - by_hand(0)[0]).norm()) > 1e-3
+
+
+def test_few_are_repeated_until_they_are_their_share() -> None:
+    look = SecondLook(**{**LOOK.model_dump(), "share": 0.9})
+    edited = look.insert(BASE, INSERTED, WEIGHTS, kept=KEPT, seed=3)
+    expected, shares = by_hand(3, share=0.9)
+    assert_equal(edited.model.parameter_vector, expected, 1e-12)
+    assert max(shares) * 40 * 9 > 9, "or none had been repeated"
+    # Nothing is to be repeated where there are as many as that already, or where nothing is inserted at all.
+    enough = SecondLook(**{**LOOK.model_dump(), "share": 9 / 49 - 1e-9})
+    assert state_bytes(enough.insert(BASE, INSERTED, kept=KEPT).model) == state_bytes(
+        LOOK.insert(BASE, INSERTED, kept=KEPT).model
+    )
+    nothing = INSERTED.subset([])
+    assert state_bytes(look.insert(BASE, nothing, kept=KEPT).model) == state_bytes(
+        LOOK.insert(BASE, nothing, kept=KEPT).model
+    )
 
 
 def test_an_example_that_cannot_be_judged_is_refused_and_not_left_out_unsaid() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelrepair.curvature.base import Curvature
+from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
@@ -22,16 +23,20 @@ from modelrepair.training.epochs import epoch_batches
 
 
 class SecondLook(SecondLookSettings, PosteriorUpdate):
-    """Maximise, over θ and over which training examples S are believed, Σᵢ wᵢ log p(zᵢ | θ) + Σ_{z∈S} log p(z | θ).
+    """Maximise, over θ and over which training examples S are believed, r Σᵢ wᵢ log p(zᵢ | θ) + Σ_{z∈S} log p(z | θ).
 
     A model that fails because of wrong labels is not the best judge of them, one that has been repaired is a better
     one. So each look judges the training examples, believes those whose given target is at least as likely as all
     others together, and trains on for an epoch on these and on what is inserted (iterative trimmed loss minimisation,
     Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). A judge that has learned
     little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
-    another share `least`. The judge is the
-    exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780),
-    which starts as θ̂ and is what comes out.
+    another share, the setting `least`. The judge is the exponential mean over the looks of the parameters (as the
+    teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
+
+    Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
+    knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
+    what it trains on, each as often as any other or once more: r = max(1, s·|S| / ((1 − s)·m)). One that is learned no
+    longer pulls, however often it comes.
 
     It needs the training data, as `kept`, and no curvature. What is deleted counts as not among `kept`, and is not
     looked at.
@@ -71,13 +76,14 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     "inputs for NaN or infinity, or use a smaller learning rate"
                 )
             believed = (disbelief <= self._limit(disbelief)).cpu().numpy()
-            pool = inserted.followed_by(kept.subset(believed))
+            repeated = self._repeated(len(inserted), int(believed.sum()), seed, look)
+            pool = inserted.subset(repeated).followed_by(kept.subset(believed))
             if not len(pool):
                 raise RepairError(
                     f"the model finds none of the {len(kept)} given targets of the training examples likely, and "
                     "nothing is inserted: there is nothing left to train on, unless at least some are believed"
                 )
-            each = torch.cat([shares, shares.new_ones(len(pool) - len(inserted))])
+            each = torch.cat([shares[repeated], shares.new_ones(len(pool) - len(repeated))])
             for chosen in epoch_batches(
                 len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
             ):
@@ -91,7 +97,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         course = minimise(
             edited,
             losses,
-            Descent(learning_rate=self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay),
+            Descent(self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay, cautious=True),
             oversight=dataclasses.replace(oversight, observe=observe),
             judge=judge,
             memory=self.memory,
@@ -100,6 +106,15 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             description="looking again",
         )
         return Edited(judge, course.trace, course.best_round)
+
+    def _repeated(self, count: int, believed: int, seed: int, look: int) -> NDArray[np.int64]:
+        """Positions of the inserted examples, of `count`, as a look trains on them beside so many that are believed."""
+        if not count:
+            return np.empty(0, dtype=np.int64)
+        wanted = max(count, round(self.share / (1 - self.share) * believed))
+        whole, once_more = divmod(wanted, count)
+        drawn = generator(seed, f"repeated in look {look}").permutation(count)[:once_more]
+        return np.concatenate([np.tile(np.arange(count), whole), drawn])
 
     def _limit(self, disbelief: Tensor) -> float:
         """The highest disbelief, in nats below even odds, at which an example is believed."""

@@ -148,13 +148,15 @@ class SecondLookSettings(UpdateSettings):
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
     learning_rate: Positive = 1e-3
-    """Of Adam."""
+    """Of Adam; a third of it, or a third of that, if a look would raise the loss instead of lowering it."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     least: Proportion = 0.5
     """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest."""
+    share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
+    """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
     batch_size: Count = 64
     """Examples in a step."""
     weight_decay: NonNegative = 0.0

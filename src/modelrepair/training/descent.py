@@ -108,6 +108,9 @@ class Descent:
         nesterov: of sgd: the step is taken along g + μb instead of b, with b ← μb + g and the momentum μ (Sutskever et
             al. 2013).
         schedule: how the learning rate changes from step to step, over all `rounds`.
+        cautious: where the first round raises the mean loss of its batches, steps are too long for this model: it
+            begins anew with a third of the rate, which stays so, at most `THIRDS` times. What suits one network
+            destroys another that was trained by another optimiser.
     """
 
     learning_rate: float
@@ -118,6 +121,7 @@ class Descent:
     momentum: float = 0.9
     nesterov: bool = False
     schedule: Schedule = CONSTANT
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         choose("optimiser", OPTIMISERS, self.optimiser)
@@ -166,6 +170,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 UNATTENDED = Oversight()
 POINTS_TO_AIM = 20
+THIRDS = 4
 
 
 def minimise(
@@ -203,6 +208,7 @@ def minimise(
     Raises:
         RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. Or if a rate is
             beyond the numbers of the parameters' type, or a rate changes and nobody said how many steps a round has.
+            A cautious descent shortens its steps instead, as long as it can.
     """
     network = model.network
     for name, rate in (("learning rate", descent.learning_rate), ("weight decay", descent.weight_decay)):
@@ -223,7 +229,7 @@ def minimise(
         value, numbers, tensors = oversight.look(judged)
         trace: list[dict[str, Any]] = [{"round": 0, "loss": None, "watched": value, **numbers}]
         observed = {name: [tensor] for name, tensor in tensors.items()}
-        best_round, best_value = 0, value
+        best_round, best_value, scale = 0, value, 1.0
         best_state = _copy(judged.network.state_dict())
         aimed_state: dict[str, Tensor] = {}
         if recorder is not None:
@@ -231,6 +237,7 @@ def minimise(
     else:
         tensors, state = saved
         trace, best_round, best_value = state["trace"], state["best_round"], state["best_value"]
+        scale = state["scale"]
         observed = {name: list(rows) for name, rows in _unprefixed(tensors, "observed.").items()}
         network.load_state_dict(_unprefixed(tensors, "network."))
         best_state, aimed_state = _unprefixed(tensors, "best."), _unprefixed(tensors, "aimed.")
@@ -250,10 +257,18 @@ def minimise(
         if descent.patience is not None and number - 1 - best_round >= descent.patience:
             break
         begin, each = (number - 1) * (steps_a_round or 0), steps_a_round or 1
-        rates = (descent.rate(begin + step, each) for step in itertools.count())
-        loss = _one_round(
-            network, optimiser, losses(number), training_mode, description, number, recorder, rates
-        )
+
+        def rates(scale: float, begin: int = begin, each: int = each) -> Iterator[float]:
+            return (scale * descent.rate(begin + step, each) for step in itertools.count())
+
+        if number == 1 and descent.cautious:
+            optimiser, scale, loss = _cautious_round(
+                model, descent, losses, training_mode, description, rates
+            )
+        else:
+            loss = _one_round(
+                network, optimiser, losses(number), training_mode, description, number, recorder, rates(scale)
+            )
         if judge is not None:
             _follow(judge, model, memory)
         value, numbers, tensors = oversight.look(judged)
@@ -282,7 +297,7 @@ def minimise(
                     **{f"judge.{k}": v for k, v in (judge.network.state_dict() if judge else {}).items()},
                     **{f"recorder.{k}": v for k, v in (recorder.tensors() if recorder else {}).items()},
                 },
-                {"trace": trace, "best_round": best_round, "best_value": best_value},
+                {"trace": trace, "best_round": best_round, "best_value": best_value, "scale": scale},
             )
     bar.close()
     judged.network.eval()
@@ -302,6 +317,48 @@ def minimise(
                 best_round, best_value, best_state = trace[-1]["round"], value, state
     judged.network.load_state_dict(best_state)
     return Course(trace, best_round, {name: torch.stack(rows) for name, rows in observed.items()})
+
+
+def _cautious_round(
+    model: TrainedModel,
+    descent: Descent,
+    losses: Callable[[int], Iterator[Tensor]],
+    training_mode: bool,
+    description: str,
+    rates: Callable[[float], Iterator[float]],
+) -> tuple[torch.optim.Optimizer, float, float]:
+    """The first round, with a rate that lowers the loss: its optimiser, the factor of the rate, its mean loss."""
+    network = model.network
+    start = _copy(network.state_dict())
+
+    def mean_loss() -> float:
+        # In no training mode, which would move the statistics of normalisation layers.
+        with torch.no_grad():
+            values = [loss.detach() for loss in losses(1)]
+        return float(torch.stack(values).mean()) if values else 0.0
+
+    before = mean_loss()
+    for thirds in range(THIRDS + 1):
+        scale, last = 3.0**-thirds, thirds == THIRDS
+        network.load_state_dict(start)
+        optimiser = descent.optimiser_of(model)
+        try:
+            loss = _one_round(
+                network, optimiser, losses(1), training_mode, description, 1, None, rates(scale)
+            )
+            after = mean_loss()
+        except RepairError:
+            if last or not math.isfinite(before):
+                raise
+            after = math.inf
+        if after <= before or last:
+            break
+        print(
+            f"{description}: steps of {scale * descent.learning_rate:.3g} raise the loss, from {before:.3g} to "
+            f"{after:.3g} in one round, which begins anew with a third of that",
+            flush=True,
+        )
+    return optimiser, scale, loss
 
 
 def _one_round(
