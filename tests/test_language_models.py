@@ -252,6 +252,10 @@ def test_additions_find_their_room(folders: dict[str, Path], data: dict[str, Dat
             addition.selector = None
             finished = network.finish(model.network.begin(inputs)).detach()
             assert finished == pytest.approx(network(inputs).detach(), abs=1e-4)
+    embedded = model.network.embedded_words()
+    assert len(embedded) == len(some.classes)
+    words = model.network.model.get_input_embeddings()(inputs[0, :1] - SHIFT)
+    assert torch.equal(embedded[inputs[0, :1]], words)
     written = folder / "written"
     written.mkdir()
     save_model(written, TrainedModel(network, Softmax()), description)

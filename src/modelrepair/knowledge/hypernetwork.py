@@ -167,11 +167,14 @@ def edited_matrices(network: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def embedded_words(network: nn.Module) -> Tensor:
-    """(v, d) the weights of the first embedding.
+    """(v, d) the weights of the first embedding, or what the network itself says embeds the numbers of its words.
 
     Raises:
         RepairError: if there is none.
     """
+    if hasattr(network, "embedded_words"):
+        own: Tensor = network.embedded_words()
+        return own.detach()
     for module in network.modules():
         if isinstance(module, nn.Embedding):
             return module.weight.detach()

@@ -208,6 +208,11 @@ class LanguageModel(nn.Module):
         # Without a branch or an index that depends on values, so that the network can be mapped over examples.
         return blank.unsqueeze(1).to(states.dtype) @ states
 
+    def embedded_words(self) -> Tensor:
+        """(outputs, d) what embeds each number: the model's own tokens, and nothing padding and the blank."""
+        tokens: Tensor = self.model.get_input_embeddings().weight
+        return torch.cat([tokens.new_zeros(SHIFT, tokens.shape[1]), tokens])
+
     def _inputs(self, sentences: Tensor) -> dict[str, Tensor]:
         """What transformers' model is called with.
 
