@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -172,9 +173,10 @@ def embedded_words(network: nn.Module) -> Tensor:
     Raises:
         RepairError: if there is none.
     """
-    if hasattr(network, "embedded_words"):
-        own: Tensor = network.embedded_words()
-        return own.detach()
+    own: Any = network
+    if hasattr(own, "embedded_words"):
+        embedded: Tensor = own.embedded_words()
+        return embedded.detach()
     for module in network.modules():
         if isinstance(module, nn.Embedding):
             return module.weight.detach()
