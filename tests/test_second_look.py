@@ -19,6 +19,7 @@ from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import SecondLook
+from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches, mean_losses
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
@@ -106,6 +107,41 @@ def test_few_are_repeated_until_they_are_their_share() -> None:
     assert state_bytes(look.insert(BASE, nothing, kept=KEPT).model) == state_bytes(
         LOOK.insert(BASE, nothing, kept=KEPT).model
     )
+
+
+def test_images_are_shown_as_they_are_told_to_be() -> None:
+    model, kept, inserted = (
+        make_model("lenet5"),
+        make_examples("lenet5", count=8),
+        make_examples("lenet5", count=5),
+    )
+    settings = {
+        **LOOK.model_dump(),
+        "looks": 1,
+        "memory": 0.0,
+        "least": 1.0,
+        "crop": 1,
+        "flip": True,
+        "learning_rate": 1e-3,
+    }
+    looked = SecondLook(**settings).insert(model, inserted, kept=kept, seed=3).model
+    shown, (order,) = (
+        Conditions(crop=1, flip=True),
+        epoch_batches(13, 16, seed=3, purpose="second look", epoch=1),
+    )
+    views = shown.views(13, seed=3, purpose="second look", epoch=1)
+    assert views is not None
+    inputs, targets = inserted.followed_by(kept).batch(slice(None), dtype=model.dtype)
+    by_hand = model.copy()
+    optimiser = torch.optim.Adam(by_hand.network.parameters(), lr=1e-3)
+    outputs = by_hand.network(shown.show(inputs, views)[order])
+    torch.nn.functional.cross_entropy(outputs, targets[order]).backward()
+    optimiser.step()
+    assert_equal(looked.parameter_vector, by_hand.parameter_vector, 1e-12)
+    plain = (
+        SecondLook(**{**settings, "crop": 0, "flip": False}).insert(model, inserted, kept=kept, seed=3).model
+    )
+    assert float((plain.parameter_vector - looked.parameter_vector).abs().max()) > 1e-4
 
 
 def test_an_example_that_cannot_be_judged_is_refused_and_not_left_out_unsaid() -> None:

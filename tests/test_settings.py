@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a map for a name": ({"dataset": {"a": 1}}, "dataset is {'a': 1}: give a name"),
     "a section that is null": (
         {"training": None},
-        "training is None: give a section with optimiser, learning_rate",
+        "training is None: give a section with crop, flip, optimiser, learning_rate",
     ),
     "an entry that is null": ({"datasets": {"mine": None}}, "datasets.mine is None: give a section"),
     "an entry that is text": ({"selections": {"mine": "top"}}, "selections.mine is 'top': give a section"),
@@ -252,7 +252,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a line end in a name": (
         {"training__a\nb": 1},
-        r"training has no setting 'a\\nb': there may be optimiser",
+        r"training has no setting 'a\\nb': there may be crop, flip, optimiser",
     ),
     "an endless name": ({"training__" + "a" * 3000: 1}, r"training has no setting 'a+\.\.\.: there may be"),
     "half a letter": ({"training__\ud800": 1}, r"training has no setting '\\ud800': there may be"),
@@ -463,6 +463,19 @@ def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         ):
             what_runs(dataset="images", datasets__images__path=path)
     what_runs(dataset="images", datasets__images__path="data/own/images.zip")
+
+
+@pytest.mark.parametrize("shown", [{"crop": 2}, {"flip": True}])
+def test_what_trains_on_shows_images_as_the_base_training_did(shown: dict[str, Any]) -> None:
+    (name, value), *_ = shown.items()
+    whole = {f"training__{name}": value}
+    looks = what_runs(method="mend", **whole)
+    assert looks["update-posterior"]["posterior"][name] == value
+    assert looks["treat"]["treatment"]["posterior"][name] == value
+    assert looks["train-reference"]["treatment"][name] == value
+    assert what_runs(treatment="retrain", **whole)["treat"]["treatment"][name] == value
+    own = what_runs(treatment="finetune", **whole, **{f"treatments__finetune__{name}": type(value)(0)})
+    assert own["treat"]["treatment"][name] == type(value)(0)
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:

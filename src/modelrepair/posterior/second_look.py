@@ -18,8 +18,9 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
 from modelrepair.settings.posterior import SecondLookSettings
+from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
-from modelrepair.training.epochs import epoch_batches
+from modelrepair.training.epochs import epoch_steps, step_batch
 
 
 class SecondLook(SecondLookSettings, PosteriorUpdate):
@@ -65,6 +66,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
         believed = np.empty(0, dtype=bool)
+        shown = Conditions(crop=self.crop, flip=self.flip)
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed
@@ -84,11 +86,12 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     "nothing is inserted: there is nothing left to train on, unless at least some are believed"
                 )
             each = torch.cat([shares[repeated], shares.new_ones(len(pool) - len(repeated))])
-            for chosen in epoch_batches(
-                len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look
+            for step in epoch_steps(
+                len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look, conditions=shown
             ):
-                inputs, targets = pool.batch(chosen, device=model.device, dtype=model.dtype)
-                yield -(each[chosen] * edited.log_likelihood(edited.run(inputs), targets)).mean()
+                inputs, targets = step_batch(edited, pool, step, shown)
+                log_likelihood = edited.log_likelihood(edited.run(inputs), targets)
+                yield -(each[step.positions] * log_likelihood).mean()
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}

@@ -20,6 +20,7 @@ from modelrepair.settings import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName
+from modelrepair.settings.training import ViewSettings
 
 
 class UpdateSettings(Member):
@@ -142,7 +143,7 @@ class NaturalGradientSettings(UpdateSettings):
     `training` unless it is set."""
 
 
-class SecondLookSettings(UpdateSettings):
+class SecondLookSettings(ViewSettings, UpdateSettings):
     """Training on, on the failures and on what is believed of the training data (after Shen & Sanghavi 2019)."""
 
     update: Literal["second-look"] = "second-look"

@@ -34,7 +34,13 @@ from modelrepair.settings.reference import (
     reference_treatment,
 )
 from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
-from modelrepair.settings.training import ModelSettings, TrainBase, TrainingSettings, TrainVictim
+from modelrepair.settings.training import (
+    ModelSettings,
+    TrainBase,
+    TrainingSettings,
+    TrainVictim,
+    ViewSettings,
+)
 from modelrepair.settings.treatment import (
     DeleteSettings,
     KnowledgeEditorSettings,
@@ -124,7 +130,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
     if not identification.posterior.stiff:
         # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
-        insertion["posterior"] = _decayed(identification.posterior, parameters)
+        insertion["posterior"] = _as_trained(identification.posterior, parameters)
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     _check_recorded(parameters, identification.influence.chosen, [*curvatures, *reference.curvatures])
@@ -140,7 +146,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(
-            seed=seed, influence=_decayed(identification.influence, parameters)
+            seed=seed, influence=_as_trained(identification.influence, parameters)
         ),
         "select-causes": SelectCauses(
             selection=selection,
@@ -318,18 +324,19 @@ def _only_removes(
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
-    """A treatment's settings with what follows from the others: whether it is guarded, and the weight decay."""
+    """A treatment's settings with what follows from the others: whether it is guarded, and how the base was trained."""
     deletion = {}
     if isinstance(treatment, DeleteSettings | MendSettings):
-        deletion["posterior"] = _decayed(treatment.posterior, parameters)
-    return _decayed(treatment, parameters).model_copy(update={"guarded": guarded, **deletion})
+        deletion["posterior"] = _as_trained(treatment.posterior, parameters)
+    return _as_trained(treatment, parameters).model_copy(update={"guarded": guarded, **deletion})
 
 
-def _decayed(member: Chosen, parameters: Parameters) -> Chosen:
-    """The member's settings with the base training's weight decay, where it has one and nothing else is set."""
-    if "weight_decay" not in type(member).model_fields or "weight_decay" in member.model_fields_set:
-        return member
-    return member.model_copy(update={"weight_decay": parameters.training.weight_decay})
+def _as_trained(member: Chosen, parameters: Parameters) -> Chosen:
+    """The member's settings with those of the base training that it goes on with, where it has them and none is set."""
+    there = {"weight_decay", *ViewSettings.model_fields} & {
+        *type(member).model_fields
+    } - member.model_fields_set
+    return member.model_copy(update={name: getattr(parameters.training, name) for name in sorted(there)})
 
 
 def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:

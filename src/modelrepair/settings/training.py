@@ -41,7 +41,16 @@ class ModelSettings(Settings):
         return self
 
 
-class TrainingSettings(Settings):
+class ViewSettings(Settings):
+    """How images are shown to a network while it is trained; of what trains on, as in `training` unless it is set."""
+
+    crop: Annotated[int, Field(ge=0, lt=2**15), expect("a whole number of pixels of 0 or more")] = 0
+    """In every epoch each image is shifted by up to so many pixels at random."""
+    flip: Flag = False
+    """In every epoch each image is mirrored left to right or not, at random."""
+
+
+class TrainingSettings(ViewSettings):
     """How the base model is trained."""
 
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -73,10 +82,6 @@ class TrainingSettings(Settings):
     """Epochs without progress on the (equally noisy) validation split; null never stops early."""
     keep: Literal["best", "last"] = "best"
     """The epoch that is the model: the one with the lowest loss on the validation split, or the last."""
-    crop: Annotated[int, Field(ge=0, lt=2**15), expect("a whole number of pixels of 0 or more")] = 0
-    """In every epoch each image is shifted by up to so many pixels at random."""
-    flip: Flag = False
-    """In every epoch each image is mirrored left to right or not, at random."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of products while the base model is trained; all else, and every curvature and score, is in float32."""
     channels_last: Flag = False

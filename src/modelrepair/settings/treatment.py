@@ -28,6 +28,7 @@ from modelrepair.settings.posterior import (
     Update,
     UpdateSettings,
 )
+from modelrepair.settings.training import ViewSettings
 
 
 class TreatmentSettings(Member):
@@ -140,7 +141,7 @@ class TeachingSettings(TreatmentSettings):
         return [part for part in self.trains_on if part != "remaining"]
 
 
-class FineTuneSettings(DescentSettings, TeachingSettings):
+class FineTuneSettings(ViewSettings, DescentSettings, TeachingSettings):
     """Train on without the causes."""
 
     kind: Literal["fine-tune"] = "fine-tune"
@@ -205,7 +206,7 @@ class MendSettings(TeachingSettings):
     """How what is believed is found out."""
 
 
-class RetrainSettings(DescentSettings, TeachingSettings):
+class RetrainSettings(ViewSettings, DescentSettings, TeachingSettings):
     """Train from scratch without the causes."""
 
     kind: Literal["retrain"] = "retrain"

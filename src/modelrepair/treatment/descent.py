@@ -12,6 +12,7 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.layers import training_only
 from modelrepair.settings import alternatives, shown
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
+from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment.base import Patient, Treated, Treatment
@@ -90,7 +91,14 @@ def _descend(
 ) -> Treated:
     if not len(examples):
         raise RepairError("no training examples remain without the causes: select fewer causes")
-    losses = mean_losses(model, examples, settings.batch_size, seed=patient.seed, purpose=description)
+    losses = mean_losses(
+        model,
+        examples,
+        settings.batch_size,
+        seed=patient.seed,
+        purpose=description,
+        conditions=Conditions(crop=settings.crop, flip=settings.flip),
+    )
     course = minimise(
         model,
         _anchored(model, losses, anchor) if anchor else losses,
