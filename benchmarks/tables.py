@@ -21,6 +21,7 @@ from modelrepair.settings import choose
 from results_table import REPAIRS
 from tables_of_curves import TABLES_OF_CURVES
 from tables_of_facts import TABLES_OF_FACTS
+from tables_of_updates import TABLES_OF_UPDATES
 
 PROJECT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -345,6 +346,7 @@ def kinds(case: str, few: str) -> Table:
 TABLES = {
     **TABLES_OF_FACTS,
     **TABLES_OF_CURVES,
+    **TABLES_OF_UPDATES,
     "clusters": kinds("two-kinds", "5↔8, 10 %"),
     "clusters-30": kinds("two-kinds-30", "8→5, 30 %"),
     "choosing-identification": Table(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
@@ -29,6 +30,9 @@ from modelrepair.evaluation.measures.erasure import (
     tug_of_war,
 )
 from modelrepair.evaluation.measures.repair import confusion_matrix
+from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
+from modelrepair.models.trained_model import TrainedModel
 
 LABELS = np.array([0, 0, 0, 1])
 ORIGINAL = np.array([0, 0, 0, 1])
@@ -145,6 +149,20 @@ def test_membership_by_hand():
     assert membership_auc([0.3, 0.1], [0.2]) == 0.5
     assert membership_auc([], [0.2]) is None
     assert membership_auc([0.2], []) is None
+
+
+def test_membership_is_chance_for_a_model_that_never_saw_the_data():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Linear(5, 3).double()
+    model = TrainedModel(network, Softmax(), device="cpu")
+    draw = np.random.default_rng(1)
+    erased, unseen = (
+        model.log_likelihoods(Examples(draw.normal(size=(400, 5)), draw.integers(0, 3, 400))).numpy()
+        for _ in range(2)
+    )
+    error = np.sqrt(801 / (12 * 400 * 400))  # of the Mann-Whitney statistic (Hanley & McNeil 1982)
+    assert abs(membership_auc(erased, unseen) - 0.5) < 3 * error
 
 
 def random_case(attributes=False, like_the_erased=6):
@@ -339,8 +357,11 @@ def test_beside_a_retrained_model_every_measure_is_there(evidence):
     )
     measured = measure(evidence)
     assert measured["beside_retrained"] == {
-        name: expected[name] for name in ("gap", "similarity", "membership_retrained")
+        name: expected[name] for name in ("gap", "similarity", "membership_updated", "membership_retrained")
     }
+    expected["similarity"]["relative_parameter_distance"] = 0.25
+    similarity = measure(replace(evidence, parameter_distance=0.25))["beside_retrained"]["similarity"]
+    assert similarity == expected["similarity"]
     assert measured["beside_retrained"]["similarity"]["divergence_erased_train"] > 0
     assert measured["reference"]["erased"] == pytest.approx(
         evidence.reference.training_correct[[4, 14, 24]].mean()

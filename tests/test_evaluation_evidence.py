@@ -15,6 +15,7 @@ from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.measures import MEASURES, measure_all
+from modelrepair.evaluation.measures.erasure import relative_parameter_distance
 from modelrepair.evaluation.pictures import draw_all
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
@@ -82,6 +83,10 @@ def test_the_reference_answers_and_beside_a_retrained_one_all_give_probabilities
         other.reference.test_log_likelihoods, reference.log_likelihoods(tests).double().numpy()
     )
     retrained = gathered(attributes, reference=reference, reference_retrained=True)
+    assert other.parameter_distance is None
+    base, repaired, again = (model(attributes, seed).parameter_vector.numpy() for seed in range(3))
+    distance = relative_parameter_distance(repaired, base, again)
+    assert retrained.parameter_distance == pytest.approx(distance)
     for seed, found in ((0, retrained.before), (1, retrained.after), (2, retrained.reference)):
         asked = model(attributes, seed)
         for examined, probabilities in (

@@ -1,5 +1,6 @@
 """How well scores find the causes: values by hand, scikit-learn, and brute force over the orders of ties."""
 
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -211,6 +212,8 @@ def test_the_evidence_is_ranked_by_the_scores_and_by_the_loss():
     loss = -CLASSES.before.training_log_likelihoods
     expected = identification_metrics(SCORES, IS_CORRUPTED, CLASSES.causes)
     assert measure(CLASSES) == {**expected, "auroc_of_plain_loss": area_under_roc(loss, IS_CORRUPTED)}
+    estimated = measure(replace(CLASSES, expected_causes=(9.5, 2.0)))
+    assert estimated == {**measure(CLASSES), "expected_causes": 9.5, "expected_causes_error": 2.0}
     assert areas(CLASSES) == {
         "this method": expected["auroc"],
         "plain loss": area_under_roc(loss, IS_CORRUPTED),

@@ -59,6 +59,8 @@ def write_workspace(
         meaning = {"score": "loss-change", "unit": "nats", "meaning": "score > 0: harmful"}
         write_json(root / "data/scores/scores.json", meaning)
     write_table(root / "data/causes/causes.parquet", pd.DataFrame({"position": np.arange(8)}))
+    if corrupted:
+        write_json(root / "data/causes/expected.json", {"count": 7.4, "error": 1.6})
     write_json(
         root / "data/method/evaluate.json",
         {
@@ -82,7 +84,10 @@ def write_workspace(
     (root / "models/reference").mkdir()
     for seed, name in enumerate(("base", "repaired", *(["reference"] if reference else []))):
         save_model(root / "models" / name, fresh_model(description, seed), description)
-    course = pd.DataFrame({"round": [0, 1], "discovery_accuracy": [0.5, 0.6], "returned": [False, True]})
+    course = pd.DataFrame({"round": [0, 1, 2], "discovery_accuracy": [0.5, 0.5, 0.6]})
+    course = course.assign(
+        kept_accuracy=[1, 0.9, 0.95], query_accuracy=[0, 0.5, 0.25], returned=course.index == 2
+    )
     course.to_csv(root / "metrics/treatment_course.csv", index=False)
     (root / "dvc.yaml").write_text("stages: {evaluate: {cmd: python3 evaluate.py}}\n")
     (root / "params.yaml").write_text("{}\n")
@@ -147,6 +152,14 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     what = "Method ewc: took as causes 8" if kind["scored"] else "Method erase: erased 8"
     assert f"{what} training examples" in shown.stdout
     assert ("AUROC" in shown.stdout) == ("noisy classes" in shown.stdout) == kind["corrupted"]
+    # How many causes were expected, beside how many there are; and what the choice of the point gives up.
+    assert (metrics["identification"].get("expected_causes") == 7.4) == kind["corrupted"]
+    assert ("by their scores 7 ± 2 were expected, and 5 are corrupted" in text) == kind["corrupted"]
+    assert ("7 ± 2 were expected to be wrong, by their scores; 5 are" in shown.stdout) == kind["corrupted"]
+    given_up = (
+        "point 1 has 50.0 % of the failures shown right in place of 25.0 %, and breaks 10.0 % of what was"
+    )
+    assert (given_up in text) == kind["scored"]
     low, high = intervals["after"]["all"]
     assert f"{100 * low:.1f} to {100 * high:.1f}" in shown.stdout
     assert "metrics/pictures/" in shown.stdout

@@ -17,6 +17,7 @@ from modelrepair.curvature import fit_curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
+from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import OrthogonalGradients
 from modelrepair.posterior.orthogonal_gradients import orthonormal_basis
@@ -40,6 +41,8 @@ from models import (
 
 MODEL, KEPT, EVIDENCE = make_model(), make_examples(count=30), make_examples(count=9, seed=4)
 FREE = DenseCurvature(torch.zeros(51, 51, dtype=torch.float64))
+NARROW = TrainedModel(torch.nn.Linear(2, 2, bias=False).double(), Softmax(), device="cpu")
+CORNERS = Examples(np.eye(2)[[0, 1, 0, 1]], np.array([0, 0, 1, 1]))
 UPDATE = OrthogonalGradients(learning_rate=0.05, rounds=4, batch_size=4, directions=12)
 SIGNS = pytest.mark.parametrize("sign", [1, -1], ids=["insert", "delete"])
 
@@ -241,11 +244,16 @@ def test_it_is_a_function_of_its_seed_and_goes_on_after_a_kill_to_the_byte(tmp_p
             "orthogonal gradients protect training examples: give those that stay as `kept`",
         ),
         ({}, {"kept": KEPT.subset([])}, "orthogonal gradients protect training examples"),
+        (
+            {"directions": 4},
+            {"model": NARROW, "kept": CORNERS, "evidence": CORNERS},
+            "the gradients of 4 protected examples span all 4 parameters, .*: give posterior.directions below 4",
+        ),
         ({"directions": None}, {}, "directions is None, .* the curvature is dense: use gram"),
     ],
 )
 def test_what_it_refuses(options: dict[str, Any], how: dict[str, Any], message: str) -> None:
-    given: dict[str, Any] = {"evidence": EVIDENCE, "kept": KEPT, **how}
+    given: dict[str, Any] = {"model": MODEL, "evidence": EVIDENCE, "kept": KEPT, **how}
     given.setdefault("weights", np.ones(len(given["evidence"])))
     with pytest.raises(RepairError, match=message):
-        UPDATE.model_copy(update=options).edit(MODEL, **given, curvature=FREE, count=30)
+        UPDATE.model_copy(update=options).edit(**given, curvature=FREE, count=30)

@@ -20,7 +20,17 @@ from modelrepair.settings.stages import stage_settings
 
 README = (ROOT / "README.md").read_text()
 
-BENCHMARKS = ("curvature", "erasure", "convex", "removal", "efficiency", "scale", "throughput")
+BENCHMARKS = (
+    "curvature",
+    "erasure",
+    "convex",
+    "removal",
+    "efficiency",
+    "scale",
+    "throughput",
+    "datamodelling",
+    "in_a_row",
+)
 # Commands that set up or would not end within a test, with what is run in their place.
 INSTEAD = {
     # The environment that runs the tests stands in for the one that make would set up.

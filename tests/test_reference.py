@@ -90,6 +90,8 @@ def test_a_request_has_none_unless_somebody_wants_one(project: Project) -> None:
     beside = json.loads((project.root / "metrics/repair.json").read_text())["erasure"]["beside_retrained"]
     assert set(beside["gap"].values()) <= {0.0, None}
     assert beside["similarity"]["tug_of_war"] == 1
+    assert beside["similarity"]["relative_parameter_distance"] == 0
+    assert beside["membership_updated"] == beside["membership_retrained"]
     assert beside["similarity"]["confusion_distance"] == 0
 
 

@@ -211,6 +211,7 @@ def test_known_causes_lead_to_more(case: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"method": "bir"}, "the method learns from clean examples, and none were given: give some as `reserved`"),
+        ({"treatment": "bir-judge"}, "the method learns from clean examples, and none were given: give some as `res"),
         ({"identification": "margin"}, "margin score needs the margins of every training epoch"),
         ({"identification": "sgd-influence"}, "the score trajectory follows the base training, which was not record"),
         ({"treatment": "synaptic-intelligence"}, "the curvature synaptic-intelligence follows the base training"),
@@ -226,9 +227,12 @@ def test_known_causes_lead_to_more(case: dict[str, Any]) -> None:
         ({"test": (np.zeros((9, 2), np.float32), np.full(9, 3))}, "a label is 3, and the network has 3 outputs"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused(case: dict[str, Any], options: dict[str, Any], message: str) -> None:
+def test_what_cannot_work_is_refused(
+    case: dict[str, Any], options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RepairError, match=message):
         repaired(case, **options)
+    assert "treating" not in capsys.readouterr().err, "before anything was treated"
 
 
 class Wrapped(nn.Module):

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from modelrepair.errors import RepairError
 from modelrepair.settings import choose
+from modelrepair.settings.attributes import expect_no_classes
 from modelrepair.settings.curvature import FisherTable
 from modelrepair.settings.influence import Score
 from modelrepair.settings.networks import NETWORKS
@@ -22,6 +23,7 @@ from modelrepair.settings.parameters import Parameters, read_parameters
 from modelrepair.settings.posterior import EwcSettings, InsertionSettings, NaturalGradientSettings
 from modelrepair.settings.stages import expect_lists, stage_settings
 from modelrepair.settings.treatment import KnowledgeEditorSettings, LessonSettings, Treatment
+from modelrepair.stages.choose_method import has_attributes
 
 ROOT = Path(__file__).parents[1]
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -52,6 +54,14 @@ ABSENT = Parameters
 
 LONG = "9" * 70
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a setting of a member that is called as another of its settings": (
+        {"selections__fraction__per_class": 0},
+        "selections.fraction.per_class is 0: give a number above 0",
+    ),
+    "no such setting of it": (
+        {"selections__fraction": {"rule": "fraction", "per_class": 0.5}},
+        "selections.fraction lacks fraction: add it",
+    ),
     "text for a number": (
         {"training__batch_size": "many"},
         "training.batch_size is 'many': give a whole number of 1",
@@ -447,6 +457,47 @@ def test_lists_that_are_to_be_read_are_there(tmp_path: Path) -> None:
             expect(**values)
         (tmp_path / "requests/mine.csv").touch()
         expect(**values)
+
+
+def test_what_needs_classes_is_refused_where_examples_have_attributes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "attributes.npz", train_labels=np.eye(3))
+    np.savez_compressed(tmp_path / "classes.npz", train_labels=np.arange(3))
+    np.savez(tmp_path / "other.npz", labels=np.eye(3))
+    np.save(tmp_path / "train_labels.npy", np.eye(3))
+    (tmp_path / "broken.npz").write_bytes(b"no arrays")
+    looked = {
+        "attributes.npz": True, "": True, "classes.npz": False, "other.npz": False, "broken.npz": False, "no.npz": False
+    }  # fmt: skip
+    assert {name: has_attributes(tmp_path / name) for name in looked} == looked
+
+    def expect(**values: Any) -> None:
+        expect_no_classes(stage_settings(Parameters(**changed(**{"corruption": "none", **values}))))
+
+    for name in ("ewc", "linear", "loss", "margin", "self-influence", "sgd-influence", "second-look", "bir"):
+        expect(identification=name)
+    expect(corruption="biased-sample", treatment="salun", reference="bir")
+    log_likelihood = {f"{place}__orthogonal-gradients__posterior__protects": "log-likelihood"
+                      for place in ("identifications", "treatments")}  # fmt: skip
+    orthogonal = dict.fromkeys(("identification", "treatment", "reference"), "orthogonal-gradients")
+    expect(**orthogonal, **log_likelihood)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"corruption": "label-noise"}, "the corruption label-noise"),
+        ({"corruption": ["label-noise", "salt-and-pepper"]}, "the corruption label-noise, salt-and-pepper"),
+        ({"failures__classes": [1]}, "failures.classes"),
+        ({"failures__file": "requests/mine.csv"}, "failures.file"),
+        ({"failures__clusters": 3}, "failures.clusters 3"),
+        ({"identification": "confident-learning"}, "the score confident-learning"),
+        ({"identification": "g-shapley"}, "the score g-shapley"),
+        *(
+            ({name: value}, f"the {name}'s posterior update orthogonal-gradients with protects logit")
+            for name, value in orthogonal.items()
+        ),
+    ]
+    for values, what in refused:
+        with pytest.raises(
+            RepairError, match=f"^{what} needs examples with one class each, and these have attr"
+        ):
+            expect(**values)
 
 
 def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from modelrepair.base_training.train import train
+from modelrepair.course import given_up
 from modelrepair.curvature import Curvature
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
@@ -21,6 +23,7 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
+from modelrepair.posterior.points import Points
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
@@ -421,6 +424,38 @@ def test_a_point_that_breaks_too_much_is_worth_less_than_nothing() -> None:
     assert patient(model=answering([0] * 10), discovery=discovery).watch(given) == 0.5
 
 
+def test_within_the_tolerance_failures_may_judge_alone() -> None:
+    """Two points: one mends two failures of five and breaks nothing, the other mends all and breaks three of five."""
+    discovery = Examples(np.eye(10), np.ones(10, dtype=np.int64))
+    given, failures = answering([1] * 5 + [0] * 5), discovery.subset(np.arange(5, 10))
+    careful, thorough = answering([1] * 7 + [0] * 3), answering([1, 1, 0, 0, 0] + [1] * 5)
+
+    def walked(**how: Any) -> Edited:
+        how = {"model": given, "discovery": discovery, "failures": failures, **how}
+        points = Points(patient(**how).oversight, given)
+        for point in (careful, thorough):
+            points.look(point)
+        return Edited(points.best, points.trace, points.best_round)
+
+    # Both have seven of ten right, and of equals the earlier is returned.
+    assert walked(tolerance=1.0).best_round == 1
+    assert walked(tolerance=1.0, judged_by="failures").best_round == 2
+    assert walked(tolerance=0.1, judged_by="failures").best_round == 1
+    course = pd.DataFrame(walked(tolerance=0.1).trace)
+    other = given_up(course.assign(returned=course["round"] == 1))
+    assert other is not None
+    assert dataclasses.astuple(other) == pytest.approx((2, 1.0, 0.4, 0.6, 0.0))
+    assert "point 2 has 100.0 % of the failures shown right in place of 40.0 %, and breaks 60.0 %" in str(
+        other
+    )
+    assert given_up(course.assign(returned=course["round"] == 2)) is None
+    assert given_up(course) is None, "which was returned is not known"
+    with pytest.raises(
+        RepairError, match="judged by failures, and there are none: set judged_by to accuracy"
+    ):
+        walked(failures=discovery.subset([]), judged_by="failures")
+
+
 def test_of_attributes_each_that_was_right_counts() -> None:
     """Three unit vectors with two attributes each: 4 of 6 are right at first."""
     discovery = Examples(np.eye(3), np.array([[1, 1], [0, 1], [0, 0]]))
@@ -531,6 +566,11 @@ DELETION = {"posterior": EWC_SETTINGS, "curvature": "diagonal", "damping": 0.1}
         ("retrain", {"remaining": "all"}, "there is no setting remaining"),
         ("retrain", {"weight_decay": -1}, "weight_decay is -1: give a number of 0 or more"),
         ("scrub", {"alpha": -1.0}, "alpha is -1.0: give a number above 0"),
+        (
+            "fine-tune",
+            {"trains_on": ["remaining", "failures"], "judged_by": "failures"},
+            "judged_by is failures, and the treatment is taught failures, .*: set judged_by to accuracy",
+        ),
     ],
 )
 def test_treatments_that_cannot_be(name: str, options: dict[str, Any], message: str) -> None:

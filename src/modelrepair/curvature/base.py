@@ -37,9 +37,13 @@ class Curvature(ABC):
     not depend on λ, so one fitted artefact serves any damping: `damped` is cheap.
 
     Vectors are (d,) or, several at once, (d, k).
+
+    Attributes:
+        by_products: whether each solution takes many passes over the examples, and more of them the smaller λ is.
     """
 
     name: ClassVar[str]
+    by_products: ClassVar[bool] = False
     damping: float = 0.0
 
     @classmethod

@@ -42,6 +42,7 @@ class _ByProducts(Curvature):
     """M as a product with vectors, at the cost of a pass over the examples each."""
 
     options_type: ClassVar[type[ConjugateGradientSettings]]
+    by_products: ClassVar[bool] = True
 
     def __init__(
         self, model: TrainedModel, examples: Examples, options: Any, largest: float = math.nan

@@ -151,6 +151,10 @@ class Evidence:
             divided.
         failure_clusters: (t,) the cluster of each test example that fails, -1 of others; None likewise.
         driven_clusters: (n,) the cluster that each training example drives most; None where scores are not by cluster.
+        parameter_distance: `relative_parameter_distance` of the three models; None where the reference is not
+            retrained, or one of them has other parameters.
+        expected_causes: how many causes were expected, and the standard deviation of that number
+            (`selection.expected_causes`); None where nobody asked.
 
     Raises:
         RepairError: if there is not one value for each example.
@@ -193,6 +197,8 @@ class Evidence:
     clusters: tuple[dict[str, Any], ...] = ()
     failure_clusters: NDArray[np.int64] | None = None
     driven_clusters: NDArray[np.int64] | None = None
+    parameter_distance: float | None = None
+    expected_causes: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         answers = {"before": self.before, "after": self.after}

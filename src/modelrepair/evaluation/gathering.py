@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from modelrepair.evaluation.evidence import Answers, Array, EditsInARow, Evidence, SingleEdits
+from modelrepair.evaluation.measures.erasure import relative_parameter_distance
 from modelrepair.settings.failures import CkaSettings
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def gather(
     clusters: Sequence[dict[str, Any]] = (),
     failure_clusters: ArrayLike | None = None,
     driven_clusters: ArrayLike | None = None,
+    expected_causes: tuple[float, float] | None = None,
     relearning: int = 0,
     seed: int = 0,
 ) -> Evidence:
@@ -76,7 +78,7 @@ def gather(
         in_words: whether inputs are sentences of numbers of classes, which are the words.
         vocabulary: the words that inputs are numbers of, where those are not the classes.
         assessment: against what facts are assessed; None where they are not.
-        single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters: as in `Evidence`.
+        single_edits, edits_in_a_row, clusters, failure_clusters, driven_clusters, expected_causes: as in `Evidence`.
         relearning: at most so many steps are taken with the repaired model and the reference to see how soon they know
             the causes again; 0 for none.
         seed: of their order.
@@ -140,7 +142,19 @@ def gather(
         clusters=tuple(clusters),
         failure_clusters=None if failure_clusters is None else np.asarray(failure_clusters, dtype=np.int64),
         driven_clusters=None if driven_clusters is None else np.asarray(driven_clusters, dtype=np.int64),
+        parameter_distance=_distance(repaired, base, reference)
+        if reference is not None and probable
+        else None,
+        expected_causes=expected_causes,
     )
+
+
+def _distance(repaired: TrainedModel, base: TrainedModel, retrained: TrainedModel) -> float | None:
+    """`relative_parameter_distance`; None where something was added to one of the models."""
+    vectors = [model.parameter_vector.double().cpu().numpy() for model in (repaired, base, retrained)]
+    if len({len(vector) for vector in vectors}) > 1:
+        return None
+    return relative_parameter_distance(*vectors)
 
 
 @dataclass(frozen=True, eq=False)

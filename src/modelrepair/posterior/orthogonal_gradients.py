@@ -124,6 +124,11 @@ class OrthogonalGradients(OrthogonalGradientsSettings, PosteriorUpdate):
         protected = kept.subset(chosen)
         slopes = (logit_slopes if self.protects == "logit" else log_likelihood_slopes)(model, protected)
         basis = orthonormal_basis(weighted_output_gradients(model, protected, slopes))
+        if basis.shape[1] == len(basis):
+            raise RepairError(
+                f"the gradients of {count} protected examples span all {len(basis)} parameters, so that none can move: "
+                f"give posterior.directions below {len(basis)}, or choose another posterior update"
+            )
 
         def outside(vector: Tensor) -> Tensor:
             # Twice is enough, once is not where most of a vector is taken away (Giraud et al. 2005).

@@ -33,8 +33,9 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
 from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
-from modelrepair.selection import candidates, select_causes
+from modelrepair.selection import candidates, expected_causes, select_causes
 from modelrepair.settings import Settings
+from modelrepair.settings.attributes import expect_no_classes
 from modelrepair.settings.curvature import FitFisher
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import FailuresSettings, SplitFailures
@@ -183,6 +184,7 @@ def repair(
         clean=None if reserved is None else further(reserved, "reserved examples"),
         seed=seed,
     )
+    operation.expect_possible()
     given_causes = None if causes is None else chosen_positions(causes, len(examples))
     sets = {"training": examples, "tests": split.tests, "reserved": operation.clean}
 
@@ -212,6 +214,7 @@ def _operated(
     combined = combine(each) if len(each) > 1 else None
     scores = each[0] if combined is None else combined.scores
     found = operation.causes(scores) if given is None else given
+    rule = cast(SelectCauses, operation.stages["select-causes"]).selection
     _say(f"treating {len(found)} causes by {description.treatment}")
     treated = operation.treated(cast(Treat, operation.stages["treat"]).treatment, found, "treatment")
     course = pd.DataFrame(treated.trace).drop(columns="watched")
@@ -236,6 +239,7 @@ def _operated(
         clusters=split.kinds,
         failure_clusters=split.clusters,
         driven_clusters=None if combined is None else combined.clusters,
+        expected_causes=expected_causes(scores) if given is None and rule.by_even_odds else None,
         seed=operation.seed,
     )
     return evidence, treated
@@ -365,6 +369,33 @@ class _Operation:
         """Curvatures by name, each fitted once for all steps, when the first of them asks."""
         return {}
 
+    def expect_possible(self) -> None:
+        """Nothing if all steps have what they need, as far as it can be told before the first of them.
+
+        Raises:
+            RepairError: if one lacks clean examples or the course of the training, or needs classes where examples have
+                attributes.
+        """
+        if np.ndim(self.training.targets) == 2:
+            expect_no_classes(self.stages)
+        insertion, made = cast(UpdatePosterior, self.stages["update-posterior"]), self._treatments
+        learned = {insertion.evidence} if insertion.posterior.inserts else set()
+        if "reserved" in learned.union(*(treatment.taught for treatment in made)):
+            self._reserved()
+        score = cast(ScoreInfluence, self.stages["score-influence"]).influence
+        if score.follows:
+            require_trajectory(None, f"the score {score.chosen}")
+        asked = (
+            cast(FitFisher, self.stages[stage]).curvatures for stage in ("fit-fisher", "train-reference")
+        )
+        for name in {name for curvatures in asked for name in curvatures if name in PATH_CURVATURES}:
+            require_trajectory(None, f"the curvature {name}")
+
+    @property
+    def _treatments(self) -> list[Treatment]:
+        reference = cast(TrainReference, self.stages["train-reference"]).treatment
+        return [cast(Treat, self.stages["treat"]).treatment, *([] if reference is None else [reference])]
+
     def scores(self) -> NDArray[np.float64]:
         """(k, n) of the training examples, a row for each cluster of failures, or one of all where they are one."""
         base, insertion = self.subject.model, cast(UpdatePosterior, self.stages["update-posterior"])
@@ -374,8 +405,6 @@ class _Operation:
             name, damping = insertion.insertion or ("", 0.0)
             effects = own_effects(base, self.training, self._curvature(name, damping))
         score = cast(ScoreInfluence, self.stages["score-influence"]).influence
-        if score.follows:
-            require_trajectory(None, f"the score {score.chosen}")
         investigation = Investigation(
             base=base,
             updated=edited[0].model if edited else base,
@@ -416,6 +445,7 @@ class _Operation:
             fresh=lambda: self.subject.fresh(self.seed),
             guarded=bool(treatment.guarded),
             tolerance=treatment.tolerance,
+            judged_by=treatment.judged_by,
             seed=self.seed,
             checkpoint=self.keep(step),
         )
@@ -466,8 +496,6 @@ class _Operation:
 
     def _curvature(self, name: str, damping: float) -> Curvature:
         if name not in self._fitted:
-            if name in PATH_CURVATURES:
-                require_trajectory(None, f"the curvature {name}")
             of_stages = (cast(FitFisher, self.stages[stage]) for stage in ("fit-fisher", "train-reference"))
             options = next(stage.curvatures[name] for stage in of_stages if name in stage.curvatures)
             self._fitted[name] = fit_curvature(name, self.subject.model, self.training, **options)

@@ -202,10 +202,20 @@ def _path(location: Sequence[object], values: Any, *, keep_last: bool) -> list[s
     """The names on the way to a value, without the names of members that pydantic adds to it."""
     path: list[str] = []
     *_, last = location or (None,)
-    for step in location:
+    for place, step in enumerate(location):
         missing = object()
         if isinstance(values, Mapping):
             inner = values.get(step, missing)
+            following = location[place + 1 : place + 2]
+            told = keep_last or any(name in values for name in following)
+            if (
+                inner is not missing
+                and following
+                and told
+                and not isinstance(inner, Mapping | list | BaseModel)
+            ):
+                # A member that is called as one of its own settings is, such as the rule fraction.
+                continue
         elif isinstance(values, list | tuple):
             inner = values[step] if isinstance(step, int) and step < len(values) else missing
         else:

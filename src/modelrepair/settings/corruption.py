@@ -41,9 +41,14 @@ class CorruptionSettings(Member):
     Attributes:
         known: whether it makes examples that are known to be corrupted.
         attacks: whether it needs a victim, a model trained on the data as they were.
+        of_classes: whether it needs examples with one class each.
     """
 
     tag: ClassVar[str] = "kind"
+
+    @property
+    def of_classes(self) -> bool:
+        return True
 
     @property
     def known(self) -> bool:
@@ -58,6 +63,10 @@ class NoCorruptionSettings(CorruptionSettings):
     """The data as they are: nobody knows the true causes."""
 
     kind: Literal["none"] = "none"
+
+    @property
+    def of_classes(self) -> bool:
+        return False
 
     @property
     def known(self) -> bool:
@@ -212,6 +221,10 @@ class BiasedSampleSettings(CorruptionSettings):
     """Share of the group that stays, in training and validation split alike."""
 
     @property
+    def of_classes(self) -> bool:
+        return False
+
+    @property
     def known(self) -> bool:
         return False
 
@@ -251,6 +264,10 @@ class SeveralSettings(CorruptionSettings):
     @property
     def attacks(self) -> bool:
         return any(one.attacks for one in self.each)
+
+    @property
+    def of_classes(self) -> bool:
+        return any(one.of_classes for one in self.each)
 
     @model_validator(mode="after")
     def _go_together(self) -> SeveralSettings:

@@ -32,6 +32,7 @@ class ScoreSettings(Member):
         follows: whether it goes through the base training again, so that states of that must have been kept.
         lasts: whether it may take long, so that its progress is kept.
         starts: whether it starts from causes that are known beforehand.
+        of_classes: whether it needs examples with one class each.
     """
 
     tag: ClassVar[str] = "score"
@@ -44,6 +45,7 @@ class ScoreSettings(Member):
     follows: ClassVar[bool] = False
     lasts: ClassVar[bool] = False
     starts: ClassVar[bool] = False
+    of_classes: ClassVar[bool] = False
 
     @property
     def sees(self) -> str:
@@ -56,6 +58,7 @@ class ConfidentLearningSettings(ScoreSettings):
 
     score: Literal["confident-learning"] = "confident-learning"
     unit: ClassVar[str] = "probability"
+    of_classes: ClassVar[bool] = True
     folds: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 5
     """Parts of the training data; each is judged by a network that was trained on the others."""
     learning_rate: Positive = 1e-3
@@ -129,6 +132,7 @@ class ShapleySettings(ScoreSettings):
     """Of scores that are minus the value of an example to the queries' answers, and how their zero is chosen."""
 
     unit: ClassVar[str] = "accuracy on the queries"
+    of_classes: ClassVar[bool] = True
     queries: Literal["failures", "discovery"] = "failures"
     """What is to be got right."""
     calibrated: Flag = False
@@ -229,6 +233,7 @@ class ResemblanceSettings(ScoreSettings):
     score: Literal["resemblance"] = "resemblance"
     unit: ClassVar[str] = "log-odds"
     starts: ClassVar[bool] = True
+    of_classes: ClassVar[bool] = True
     ridge: Positive = 0.1
     """λ, added to the variance of each feature, in units of their mean."""
     rounds: Count = 200

@@ -39,6 +39,11 @@ class UpdateSettings(Member):
     alone: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether it needs examples with one class each."""
+        return False
+
     def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
         """What is wrong with holding the posterior by this curvature, in words."""
         return None
@@ -118,6 +123,10 @@ class OrthogonalGradientsSettings(ClimbSettings):
     """Random training examples whose outputs are protected; null for all, of which the curvature gram knows."""
     protects: Literal["logit", "log-likelihood"] = "logit"
     """Of each: the logit of the given class, or log p. With directions null it is log p."""
+
+    @property
+    def of_classes(self) -> bool:
+        return self.protects == "logit" and self.directions is not None
 
     def misfit(self, curvature: CurvatureName, damping: float) -> str | None:
         if self.directions is None and curvature != "gram":

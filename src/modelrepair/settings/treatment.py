@@ -30,6 +30,8 @@ from modelrepair.settings.posterior import (
 )
 from modelrepair.settings.training import ViewSettings
 
+JudgedBy = Literal["accuracy", "failures"]
+
 
 class TreatmentSettings(Member):
     """Of any treatment: how its points are judged."""
@@ -43,11 +45,25 @@ class TreatmentSettings(Member):
     given by a request, whose wish it is that a model loses accuracy."""
     tolerance: Proportion = 0.01
     """Share of what the model has right on discovery that a point may break, beside the standard error of that."""
+    judged_by: JudgedBy = "accuracy"
+    """What the best point is best in, of those within the tolerance. accuracy: on all of discovery. failures: on those
+    that the repair is for, as Tanno et al. 2022 stop; the tolerance is then a place on the curve of what is fixed
+    against what is broken (their Fig. 5)."""
 
     @property
     def taught(self) -> list[str]:
         """What it trains on beside the training examples."""
         return []
+
+    @model_validator(mode="after")
+    def _judges_what_it_did_not_learn(self) -> TreatmentSettings:
+        learned = [part for part in self.taught if part in ("discovery", "failures")]
+        if self.judged_by == "failures" and learned:
+            raise ValueError(
+                f"judged_by is failures, and the treatment is taught {learned[0]}, so that it would be judged by what "
+                "it has learned: set judged_by to accuracy"
+            )
+        return self
 
     @property
     def stiffness(self) -> CurvatureName | None:

@@ -48,7 +48,8 @@ def main(stage: Stage) -> None:
     described = dataset_description(root)
     causes = read_table(root / "data/causes/causes.parquet")
     ranked = read_table(root / "data/scores/scores.parquet") if scored else pd.DataFrame()
-    divided = root / "data/failures/clusters.json"
+    divided, expected = root / "data/failures/clusters.json", root / "data/causes/expected.json"
+    estimate = read_json(expected) if expected.exists() else None
     corruption = read_json(root / "data/corrupted/corruption.json")
     single_edits, edits_in_a_row = read_edits(root, settings, base, unseen, tests)
     evidence = gather(
@@ -85,6 +86,7 @@ def main(stage: Stage) -> None:
         clusters=read_json(divided) if divided.exists() else (),
         failure_clusters=tests.get("cluster"),
         driven_clusters=ranked.get("cluster"),
+        expected_causes=None if estimate is None else (estimate["count"], estimate["error"]),
         relearning=settings.measured.relearning_steps,
         seed=settings.seed,
     )

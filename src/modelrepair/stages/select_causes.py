@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from modelrepair.errors import RepairError
-from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_table
+from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import candidates, corrections, scores_of, select_causes
+from modelrepair.selection import candidates, corrections, expected_causes, scores_of, select_causes
 from modelrepair.settings.selection import SelectCauses
 
 
@@ -36,6 +36,9 @@ def main(stage: Stage) -> None:
         driven = {name: ranked[name].to_numpy()[causes] for name in ("cluster",) if name in ranked}
         chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new, **driven)
         write_table(folder / "causes.parquet", chosen)
+        if rule.by_even_odds:
+            count, error = expected_causes(scores)
+            write_json(folder / "expected.json", {"count": count, "error": error})
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
     shared = {"position": causes, **new} if settings.for_reference else {"position": causes[:0]}
     with output_folder(stage.root / "data/reference") as folder:

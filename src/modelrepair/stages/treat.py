@@ -1,7 +1,10 @@
 """Repair the base model, given the causes of its failures."""
 
+import math
+
 import pandas as pd
 
+from modelrepair.course import given_up
 from modelrepair.curvature import load_curvature
 from modelrepair.knowledge.files import save_editor
 from modelrepair.models.files import save_model
@@ -34,9 +37,17 @@ def main(stage: Stage) -> None:
             save_editor(folder / "editor.safetensors", treated.editor, treatment.loops)
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
-        course.assign(returned=course["round"] == treated.best_round).to_csv(path, index=False)
-    which = "by accuracy on discovery" if treatment.guarded else "the last"
+        course = course.assign(returned=course["round"] == treated.best_round)
+        course.to_csv(path, index=False)
+    judged = {"accuracy": "by accuracy on discovery", "failures": "by accuracy on the failures shown"}
+    which = judged[treatment.judged_by] if treatment.guarded else "the last"
     print(f"returned point {treated.best_round} of {len(treated.trace) - 1}, {which}")
+    other = given_up(course) if treatment.guarded else None
+    if other is not None:
+        taught = {"discovery", "failures"} & {*treatment.taught}
+        choice = f"tolerance: {math.ceil(1000 * other.broken) / 1000:g}"
+        choice += "" if taught or treatment.judged_by == "failures" else ", judged_by: failures"
+        print(f"given up: {other}; {'allowed by' if taught else 'returned with'} {choice}")
 
 
 if __name__ == "__main__":

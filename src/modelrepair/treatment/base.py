@@ -21,7 +21,7 @@ from modelrepair.knowledge.editing import Editor
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.settings.treatment import Taught
+from modelrepair.settings.treatment import JudgedBy, Taught
 from modelrepair.training.descent import Oversight
 
 
@@ -55,7 +55,9 @@ class Patient:
         curvature: fetches a fitted curvature by name and damping.
         fresh: makes the same network untrained; only retraining needs it.
         tolerance: share of what the model has right on discovery that a treatment may break.
-        guarded: whether the treatment stops where accuracy on discovery is best. An erasure must not be guarded:
+        judged_by: accuracy, on all of discovery, or failures, on those alone: what a point is best in that breaks no
+            more than that.
+        guarded: whether the treatment stops where it is best by this rule. An erasure must not be guarded:
             that a model without a class has less accuracy is the wish, so the treatment's whole effect is taken.
         seed: of what is random in a treatment.
         checkpoint: where to keep progress.
@@ -73,6 +75,7 @@ class Patient:
     reserved: Callable[[], Examples] | None = None
     fresh: Callable[[], TrainedModel] | None = None
     tolerance: float = 0.01
+    judged_by: JudgedBy = "accuracy"
     guarded: bool = True
     seed: int = 0
     checkpoint: Checkpoint | None = None
@@ -92,6 +95,10 @@ class Patient:
             raise RepairError(
                 f"the causes name training example {int(outside[0])} and there are {len(self.examples)}: "
                 "rerun the stage select-causes"
+            )
+        if self.guarded and self.judged_by == "failures" and not len(self.failures):
+            raise RepairError(
+                "the treatment is judged by failures, and there are none: set judged_by to accuracy, or give failures"
             )
 
     @cached_property
@@ -228,13 +235,14 @@ class Patient:
         return self._correct(self.model)
 
     def watch(self, model: TrainedModel) -> float:
-        """What every treatment is judged by on its way: accuracy on all of discovery.
+        """What every treatment is judged by on its way: accuracy on all of discovery, or on the failures alone.
 
         A point that breaks more than `tolerance` of what the given model had right there is no repair, however
         much it fixes: it is worth minus the share that it breaks. That share is measured on few examples, n, so a point
         is refused only if it is above the tolerance τ by more than its standard error there, √(τ(1 − τ)/n).
         """
-        return self._worth(*self._accuracies(model))
+        accuracy, kept = self._accuracies(model)
+        return self._worth(accuracy if self.judged_by == "accuracy" else model.accuracy(self.failures), kept)
 
     def _worth(self, accuracy: float, kept: float) -> float:
         count = max(float(self._correct_before.sum()), 1.0)
@@ -260,22 +268,20 @@ class Patient:
         """What looks on during a treatment: it judges the points if the treatment is guarded, else takes notes."""
 
         # A look observes and then watches: one pass through discovery serves both.
-        seen = (0.0, 0.0)
+        seen: dict[str, float] = {}
+        aim = "discovery_accuracy" if self.judged_by == "accuracy" else "query_accuracy"
 
         def observe(model: TrainedModel) -> dict[str, float | Tensor]:
-            nonlocal seen
-            seen = self._accuracies(model)
-            return {
-                "discovery_accuracy": seen[0],
-                "kept_accuracy": seen[1],
-                "query_accuracy": model.accuracy(self.failures),
-            }
+            accuracy, kept = self._accuracies(model)
+            right = model.accuracy(self.failures)
+            seen.update(discovery_accuracy=accuracy, kept_accuracy=kept, query_accuracy=right)
+            return {**seen}
 
         return Oversight(
-            watch=(lambda model: self._worth(*seen)) if self.guarded else None,
+            watch=(lambda model: self._worth(seen[aim], seen["kept_accuracy"])) if self.guarded else None,
             observe=observe,
             checkpoint=self.checkpoint,
-            aim="discovery_accuracy" if self.guarded else None,
+            aim=aim if self.guarded else None,
         )
 
 

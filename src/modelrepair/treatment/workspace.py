@@ -63,6 +63,7 @@ def read_patient(
         fresh=lambda: fresh_model(description, seed),
         guarded=bool(treatment.guarded),
         tolerance=treatment.tolerance,
+        judged_by=treatment.judged_by,
         seed=seed,
         checkpoint=checkpoint,
         corrections=None if corrections is None else np.asarray(corrections, dtype=np.int64),

@@ -23,6 +23,7 @@ from modelrepair.evaluation.measures.repair import class_numbers
 
 SPLITS = ("retained_train", "erased_train", "retained_test", "erased_test")
 MODELS = ("original", "updated", "retrained")
+BESIDE_RETRAINED = ("gap", "similarity", "membership_updated", "membership_retrained")
 Array = NDArray[np.generic]
 Metrics = dict[str, float | None]
 
@@ -34,7 +35,7 @@ def measure(evidence: Evidence) -> dict[str, Any]:
         examples: how many causes were deleted; before, after and, where there is one, reference: `forgetting`, beside
         the unseen examples that are `alike` and, where it was measured, relearning_steps (None: more than were taken).
         Where the reference is retrained without the causes, also
-        beside_retrained: the gap, similarity and membership_retrained of `erasure_metrics`.
+        beside_retrained: the gap, similarity, membership_updated and membership_retrained of `erasure_metrics`.
     """
     unseen = alike(evidence)
 
@@ -84,7 +85,9 @@ def _beside_retrained(
             for model, of in answers.items()
         },
     )
-    return {name: measured[name] for name in ("gap", "similarity", "membership_retrained")}
+    if evidence.parameter_distance is not None:
+        measured["similarity"]["relative_parameter_distance"] = evidence.parameter_distance
+    return {name: measured[name] for name in BESIDE_RETRAINED}
 
 
 def alike(evidence: Evidence) -> NDArray[np.int64]:

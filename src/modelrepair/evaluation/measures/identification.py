@@ -37,16 +37,23 @@ def measure(evidence: Evidence) -> dict[str, Any]:
         `identification_metrics` of the scores, and auroc_of_plain_loss: `area_under_roc` of the base model's loss,
         which anybody would try first. Where nothing was scored, only `selection_metrics`; where no truth is known,
         only selected, how many examples were taken as causes. Of several corruptions also what `by_corruption`
-        says of each.
+        says of each. Where the number of causes was estimated, also expected_causes and expected_causes_error, its
+        standard deviation.
     """
+    expected: dict[str, Any] = {}
+    if evidence.expected_causes is not None:
+        count, error = evidence.expected_causes
+        expected = {"expected_causes": count, "expected_causes_error": error}
     if evidence.is_corrupted is None:
-        return {"selected": len(_checked_positions(evidence.causes, len(evidence.given_labels)))}
+        selected = len(_checked_positions(evidence.causes, len(evidence.given_labels)))
+        return {"selected": selected, **expected}
     each = {} if evidence.corrupted_by is None else {"by_corruption": by_corruption(evidence)}
     if evidence.scores is None:
         return {**selection_metrics(evidence.is_corrupted, evidence.causes), **each}
     return {
         **identification_metrics(evidence.scores, evidence.is_corrupted, evidence.causes),
         "auroc_of_plain_loss": areas(evidence)["plain loss"],
+        **expected,
         **each,
     }
 

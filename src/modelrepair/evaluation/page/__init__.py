@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from modelrepair.course import given_up
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.links import Links
 from modelrepair.evaluation.page import columns, overview
@@ -115,6 +116,7 @@ def write_page(path: Path, evidence: Evidence, links: Links, measured: Mapping[s
         classes_left_out=left_out,
         confusions=overview.confusions(evidence),
         charts=overview.charts(evidence),
+        given_up=given_up(evidence.course),
         marks=overview.marks(evidence),
         kinds=overview.kinds(evidence),
     )
