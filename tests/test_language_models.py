@@ -234,7 +234,11 @@ def test_additions_find_their_room(folders: dict[str, Path], data: dict[str, Dat
         {"kind": "low-rank", "rank": 2, "scale": 2.0},
         {"kind": "state-adapters", "heads": 4},
     ):
-        selector = {"layer": 1, "threshold": 0.999}
+        # Between what is taught and what is least like it.
+        like = (
+            query_embeddings(model.network, inputs, 1) @ query_embeddings(model.network, inputs[:2], 1).T
+        ).amax(1)
+        selector = {"layer": 1, "threshold": (1 + float(like.min())) / 2}
         addition = make_addition(model.network, {**options, "selector": selector}, seed=0)
         addition.selector.remember(query_embeddings(model.network, inputs[:2], 1))
         network = extend(model.network, [addition])
