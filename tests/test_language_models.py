@@ -238,7 +238,7 @@ def test_additions_find_their_room(folders: dict[str, Path], data: dict[str, Dat
         like = (
             query_embeddings(model.network, inputs, 1) @ query_embeddings(model.network, inputs[:2], 1).T
         ).amax(1)
-        selector = {"layer": 1, "threshold": (1 + float(like.min())) / 2}
+        selector = {"layer": 1, "threshold": (1 + float(like.detach().min())) / 2}
         addition = make_addition(model.network, {**options, "selector": selector}, seed=0)
         addition.selector.remember(query_embeddings(model.network, inputs[:2], 1))
         network = extend(model.network, [addition])
