@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from conftest import ROOT
 from evidence_cases import CLASSES
-from modelrepair.data.sentences import in_words
+from modelrepair.data.sentences import Words, in_words
 from modelrepair.errors import RepairError
 from modelrepair.evaluation.gathering import Assessment, gather
 from modelrepair.evaluation.measures.knowledge import (
@@ -77,7 +77,7 @@ def tables(data: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
 def against(data: Dataset, **changes: Any) -> Contrasts:
     training, probes = tables(data)
     options = {"relations": 3, "rng": np.random.default_rng(0)} | changes
-    return contrasts_of(probes, training, data.classes, data.test_inputs.shape[1], **options)
+    return contrasts_of(probes, training, Words(data.classes), data.test_inputs.shape[1], **options)
 
 
 def test_the_score_is_the_quotient_of_the_slides() -> None:
@@ -168,7 +168,7 @@ def test_data_that_cannot_be_assessed(some: Dataset) -> None:
     ]
     for asked, known, length, message in cases:
         with pytest.raises(RepairError, match=message) as caught:
-            contrasts_of(asked, known, some.classes, length, **arguments)
+            contrasts_of(asked, known, Words(some.classes), length, **arguments)
         assert "\n" not in str(caught.value)
 
 
@@ -240,7 +240,7 @@ def test_evidence_holds_what_models_make_of_contrasts(some: Dataset, model: Trai
     contrasts = contrasts_of(
         probes.iloc[asked],
         training,
-        some.classes,
+        Words(some.classes),
         some.test_inputs.shape[1],
         relations=2,
         rng=np.random.default_rng(0),

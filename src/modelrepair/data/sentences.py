@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -12,6 +12,54 @@ PADDING_NUMBER, BLANK_NUMBER = 0, 1
 """In every vocabulary: what fills a sentence up behind its end, and what stands for the missing word."""
 SUBJECT, OBJECT = "[X]", "[Y]"
 """In every wording: the places of what is spoken of and of what is said of it."""
+
+CONTINUED = "##"
+"""Before names of what is no word and goes on one, as in vocabularies of pretrained models."""
+
+
+class Language(Protocol):
+    """How sentences become numbers of a vocabulary."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """What the numbers are called, padding and blank first."""
+        ...
+
+    def takes(self, wording: str) -> bool:
+        """Whether a model can be asked in this wording."""
+        ...
+
+    def sentence(self, wording: str, subject: str) -> list[int]:
+        """The numbers of a sentence about a subject, with the blank's in the place of its object."""
+        ...
+
+    def number(self, word: str) -> int | None:
+        """The number of an answer; None if it is not one of the vocabulary."""
+        ...
+
+
+class Words:
+    """A vocabulary that was made for some sentences.
+
+    Args:
+        vocabulary: its words, padding and blank first.
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = tuple(vocabulary)
+        self.numbers = {word: number for number, word in enumerate(self.vocabulary)}
+
+    def takes(self, wording: str) -> bool:
+        """Any."""
+        return True
+
+    def sentence(self, wording: str, subject: str) -> list[int]:
+        """As of `Language`."""
+        return [self.numbers[word] for word in tokens(wording, subject, self.numbers)]
+
+    def number(self, word: str) -> int | None:
+        """As of `Language`."""
+        return self.numbers.get(word)
 
 
 def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
@@ -34,4 +82,6 @@ def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:
 def in_words(numbers: NDArray[Any], vocabulary: Sequence[str]) -> str:
     """The sentence that (length,) numbers of words spell, with ___ for the blank; number 0 fills up and is no word."""
     words = (vocabulary[int(number)] for number in numbers if number)
-    return " ".join("___" if word == BLANK else word for word in words)
+    text = " ".join("___" if word == BLANK else word for word in words)
+    # Of pretrained models' tokens, the first word has no space before it to be told by.
+    return text.removeprefix(CONTINUED).replace(f" {CONTINUED}", "")

@@ -17,15 +17,17 @@ from modelrepair.knowledge.contrast import adversaries, contrasts_of
 from modelrepair.knowledge.files import load_editor
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
+from modelrepair.models.workspace import language_of
 from modelrepair.settings.evaluation import Description
 
 
 def make_assessment(
-    settings: Description, tests: pd.DataFrame, training: pd.DataFrame, described: dict[str, Any]
+    root: Path, settings: Description, tests: pd.DataFrame, training: pd.DataFrame, described: dict[str, Any]
 ) -> Assessment | None:
     """What the probes of assessment stand against, and no others; None where facts are not assessed.
 
     Args:
+        root: of the pipeline.
         settings: of the stage.
         tests, training: a row for each example.
         described: the data set, see `models.workspace.dataset_description`.
@@ -36,10 +38,11 @@ def make_assessment(
     contrasts = contrasts_of(
         tests.iloc[asked],
         training,
-        described["classes"],
+        language_of(root),
         described["input_shape"][0],
         relations=settings.cka.relations,
         rng=generator(settings.seed, "contradicting relations"),
+        contradictions=described.get("contradictions", {}),
     )
     others = adversaries(tests, training, generator(settings.seed, "adversaries"))
     return Assessment(settings.cka, contrasts.at(asked), others)

@@ -2,7 +2,8 @@
 
 Contrastive Knowledge Assessment (Dong et al. 2022, "Calibrating factual knowledge in pretrained language models",
 section 2). A model that was trained on some relations alone knows no contradictions in words, such as "was never in",
-so that what stands in their place are other relations that it was trained on.
+so that what stands in their place are other relations that it was trained on; a pretrained one is asked in written
+ones, where there are some.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from modelrepair.data.sentences import PADDING_NUMBER, tokens
+from modelrepair.data.sentences import PADDING_NUMBER, Language
 from modelrepair.errors import RepairError
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
@@ -85,13 +87,15 @@ def contrasted_probabilities(
 def contrasts_of(
     probes: pd.DataFrame,
     training: pd.DataFrame,
-    vocabulary: Sequence[str],
+    language: Language,
     length: int,
     *,
     relations: int,
     rng: np.random.Generator,
+    contradictions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Contrasts:
-    """For each probe its subject in wordings of other relations, one wording of each.
+    """For each probe its subject in wordings that contradict its relation: written ones, or, of relations that have
+    none, those of other relations, one wording of each.
 
     Which relations contradict one is drawn: those first that have none of its objects, then those with fewer of them.
     Where an object of the one may also be one of the other, an assessment would take for doubt what is knowledge.
@@ -100,10 +104,11 @@ def contrasts_of(
         probes: t rows with `relation` and `subject`.
         training: of the sentences that the model was trained on: `relation`, `wording`, and `label`, the number of the
             object.
-        vocabulary: the words that inputs are numbers of.
+        language: how sentences become inputs.
         length: of an input.
-        relations: how many other relations, if there are as many.
+        relations: how many contradictions or other relations, if there are as many.
         rng: draws.
+        contradictions: by relation, wordings that say its opposite.
 
     Raises:
         RepairError: if examples state no facts, there is one relation alone, or a subject fits in no sentence.
@@ -118,7 +123,7 @@ def contrasts_of(
     wordings = {
         str(name): sorted({*texts}) for name, texts in training.groupby("relation", sort=True)["wording"]
     }
-    if len(objects) < 2:
+    if len(objects) < 2 and not contradictions:
         raise RepairError(
             "contrastive assessment compares relations, and the training sentences have one alone: find failures by "
             "answer, or use facts of more relations"
@@ -126,17 +131,16 @@ def contrasts_of(
     drawn = {
         name: [[*rng.permutation(wordings[other])] for other in _contradicting(name, objects, relations, rng)]
         for name in wordings
-    }
-    numbers = {word: number for number, word in enumerate(vocabulary)}
+    } | {name: [[text] for text in texts[:relations]] for name, texts in contradictions.items()}
     rows: list[list[int]] = []
     of: list[int] = []
     for position, (relation, subject) in enumerate(zip(probes["relation"], probes["subject"], strict=True)):
         before = len(rows)
         for texts in drawn.get(str(relation), ()):
-            sentences = (tokens(str(text), str(subject), numbers) for text in texts)
+            sentences = (language.sentence(str(text), str(subject)) for text in texts)
             fitting = next((words for words in sentences if len(words) <= length), None)
             if fitting is not None:
-                rows.append([numbers[word] for word in fitting])
+                rows.append(fitting)
                 of.append(position)
         if len(rows) == before:
             raise RepairError(

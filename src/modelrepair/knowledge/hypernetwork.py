@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -167,11 +168,15 @@ def edited_matrices(network: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def embedded_words(network: nn.Module) -> Tensor:
-    """(v, d) the weights of the first embedding.
+    """(v, d) the weights of the first embedding, or what the network itself says embeds the numbers of its words.
 
     Raises:
         RepairError: if there is none.
     """
+    own: Any = network
+    if hasattr(own, "embedded_words"):
+        embedded: Tensor = own.embedded_words()
+        return embedded.detach()
     for module in network.modules():
         if isinstance(module, nn.Embedding):
             return module.weight.detach()

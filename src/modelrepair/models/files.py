@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelrepair.errors import RepairError
 from modelrepair.models.likelihood import make_likelihood
 from modelrepair.models.trained_model import TrainedModel
-from modelrepair.networks import make_network, published_weights
+from modelrepair.networks import make_network, published_weights, settled_options
 from modelrepair.pipeline.artifacts import (
     read_json,
     read_tensors,
@@ -113,7 +113,7 @@ def begun_model(
     """
     description = {
         "network": network,
-        "options": dict(options),
+        "options": settled_options(network, **options),
         "input_shape": data["input_shape"],
         "outputs": len(data["classes"]),
         "likelihood": data["likelihood"],

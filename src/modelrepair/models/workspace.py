@@ -2,7 +2,8 @@
 
 | folder | content |
 |---|---|
-| data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json` |
+| data/original/ | `train_inputs.npy`, `train.parquet`, `test_inputs.npy`, `test.parquet`, `dataset.json`; |
+| | `tokeniser.json` of sentences in a language model's tokens |
 | models/victim/ | the model that adversarial examples were made against, if there are any |
 | data/corrupted/ | `train.parquet` with given and true labels, `corruption.json`; `inputs.npy` if inputs changed; |
 | | `test_inputs.npy` and `test.parquet` if test examples with a trigger were added |
@@ -20,6 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modelrepair.data.classes import label_array
+from modelrepair.data.sentences import Language, Words
+from modelrepair.data.tokens import Tokens
 from modelrepair.models.examples import Examples
 from modelrepair.pipeline.artifacts import read_array, read_json, read_table
 
@@ -106,6 +109,15 @@ def dataset_description(root: Path) -> dict[str, Any]:
     """`classes`, `input_shape`, `likelihood` and the origin of the data, in words."""
     content: dict[str, Any] = read_json(root / "data" / "original" / "dataset.json")
     return content
+
+
+def language_of(root: Path) -> Language:
+    """How the data set's sentences became numbers: by words of its own, or by a language model's tokeniser."""
+    folder = root / "data" / "original"
+    described = dataset_description(root)
+    if "tokens" in described:
+        return Tokens.read(folder, **described["tokens"])
+    return Words(described["classes"])
 
 
 def _of_tests(root: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """Which networks are there?
 
 One module a network, of the network's name; its `Network` is the class. A module is imported when a network of its
-name is made, so one that is not in use is no part of what a run depends on. Modules import `errors` and `vision`.
+name is made, so one that is not in use is no part of what a run depends on. Modules import `errors`, `vision`,
+`data` and `language`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ def make_network(
         except TypeError as error:
             raise RepairError(f"network {name!r} cannot be made with options {options}: {error}") from error
     return made
+
+
+def settled_options(name: str, **options: Any) -> dict[str, Any]:
+    """The options of a network with what it reads from files beside them, so that it can be made again without these.
+
+    Args:
+        name: of a module of this room.
+        options: of the network.
+
+    Raises:
+        RepairError: if the files cannot be read.
+    """
+    module = _module(name)
+    found: dict[str, Any] = module.settled(**options) if hasattr(module, "settled") else options
+    return found
 
 
 def published_weights(name: str, weights: str, **options: Any) -> dict[str, Tensor]:

@@ -187,6 +187,10 @@ class SentencesSettings(SourceSettings):
     `prompt` and `right`, and if you like `wrong`, `paraphrases` (with | between) and `relation`. null: those that the
     model has wrong of what the data ask for themselves."""
 
+    tokeniser: Annotated[Text | None, expect("a folder, or null")] = None
+    """The folder of a language model in whose tokens the sentences are written; null: that of the network
+    `transformers`, and for any other network words of the data's own."""
+
     @model_validator(mode="after")
     def _asks_for_what_is_stated(self) -> SentencesSettings:
         if self.unstated and self.prompts is not None:

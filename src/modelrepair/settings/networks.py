@@ -10,6 +10,8 @@ from modelrepair.errors import RepairError
 from modelrepair.settings import Count, Flag, Settings, Text, Whole, choose, expect, shown
 from modelrepair.settings.training import ModelSettings
 
+PUBLISHED = "published"
+"""What `model.pretrained` calls the weights that lie in the folder of a language model."""
 CODE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
@@ -89,6 +91,18 @@ class TorchvisionSettings(NetworkSettings):
     @property
     def batchwise(self) -> bool:
         return CLASSIFIERS[self.classifier]
+
+
+class TransformersSettings(NetworkSettings):
+    """A language model of transformers, which lies in a folder."""
+
+    in_words: ClassVar[bool | None] = True
+    folder: Text
+    """In the folder `weights`: what `save_pretrained` of the model and of its tokeniser wrote, or a GGUF file."""
+
+    @property
+    def room(self) -> dict[str, int] | None:
+        return None
 
 
 class OwnSettings(NetworkSettings):
@@ -171,6 +185,7 @@ NETWORKS: dict[str, type[NetworkSettings]] = {
     "resnet18": NormalisedSettings,
     "resnet20": NormalisedSettings,
     "torchvision": TorchvisionSettings,
+    "transformers": TransformersSettings,
 }
 """The options of each network, which is the module of that name in `networks/`."""
 
@@ -187,7 +202,13 @@ def check_network(model: ModelSettings) -> NetworkSettings:
     except RepairError as error:
         raise RepairError(f"model.options of the network {model.network}: {error}") from None
     pretrained = model.pretrained
-    if pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
+    if isinstance(chosen, TransformersSettings):
+        if pretrained not in (None, PUBLISHED) and not model.from_file:
+            raise RepairError(
+                f"model.pretrained is {shown(pretrained)}, and the network transformers has the weights that lie in "
+                f"its folder: set it to {PUBLISHED}, or to null for random ones"
+            )
+    elif pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
         raise RepairError(
             f"model.pretrained is {shown(pretrained)}, and {model.network} has no published weights: give a file in "
             "the folder weights, whose name ends in .safetensors, .pt or .pth"

@@ -22,7 +22,7 @@ from modelrepair.settings.data import ImageTableSettings, PrepareData, Sentences
 from modelrepair.settings.evaluation import Description
 from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
-from modelrepair.settings.networks import check_network
+from modelrepair.settings.networks import TransformersSettings, check_network
 from modelrepair.settings.parameters import Identification, Parameters
 from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.reference import (
@@ -84,7 +84,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         _check_place("model.pretrained", str(parameters.model.pretrained), WEIGHTS, "weights")
     if parameters.failures.file is not None:
         _check_place("failures.file", parameters.failures.file, REQUESTS, "requests")
-    dataset = choose("dataset", parameters.datasets, parameters.dataset)
+    dataset = _written(choose("dataset", parameters.datasets, parameters.dataset), parameters)
     _check_dataset(parameters, dataset, corruption)
     _check_room(parameters, names["treatment"], treatment)
     _check(identification, selection, corruption, names)
@@ -209,6 +209,45 @@ def expect_lists(parameters: Parameters, stages: Mapping[str, Settings], root: P
             raise RepairError(
                 f"{name} is {shown(file)}, and there is no such file: write it, or name another"
             )
+
+
+def language_models(parameters: Parameters, stages: Mapping[str, Settings]) -> list[str]:
+    """The folders of language models that the stages are going to read.
+
+    Args:
+        parameters: of the run.
+        stages: from `stage_settings`.
+    """
+    network = check_network(parameters.model)
+    dataset = cast(PrepareData, stages["prepare-data"]).dataset
+    folders = {network.folder} if isinstance(network, TransformersSettings) else set()
+    if isinstance(dataset, SentencesSettings) and dataset.tokeniser is not None:
+        folders.add(dataset.tokeniser)
+    return sorted(folders)
+
+
+def _written(dataset: Source, parameters: Parameters) -> Source:
+    """The data set, with the folder of the language model whose tokens its sentences are written in, if there is one.
+
+    Raises:
+        RepairError: if the folder lies where no change is seen, or the data name another.
+    """
+    network = check_network(parameters.model)
+    if isinstance(network, TransformersSettings):
+        _check_place("model.options.folder", network.folder, WEIGHTS, "weights")
+    if not isinstance(dataset, SentencesSettings):
+        return dataset
+    name = f"datasets.{named(parameters.dataset)}.tokeniser"
+    if dataset.tokeniser is not None:
+        _check_place(name, dataset.tokeniser, WEIGHTS, "weights")
+    if not isinstance(network, TransformersSettings):
+        return dataset
+    if dataset.tokeniser not in (None, network.folder):
+        raise RepairError(
+            f"{name} is {shown(dataset.tokeniser)}, and the network transformers reads the tokens of "
+            f"{shown(network.folder)}: set it to null"
+        )
+    return dataset.model_copy(update={"tokeniser": network.folder})
 
 
 def _corruption(parameters: Parameters) -> AnyCorruption:

@@ -22,7 +22,7 @@ class ModelSettings(Settings):
     pretrained: Annotated[Text | None, expect("a file, a name of weights, or null")] = None
     """Weights to begin from: a file in the folder `weights`, safetensors or, as .pt or .pth, a state dict of tensors
     alone; or, of a classifier of torchvision, the name that torchvision has for some, such as IMAGENET1K_V1, which are
-    downloaded. Null: random ones, by the seed."""
+    downloaded; or, of the network transformers, published, for those in its folder. Null: random ones, by the seed."""
     trained: Flag = False
     """Whether those weights are the model as it is, which is then not trained."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from modelrepair.data.classes import strata
 from modelrepair.data.randomness import generator
+from modelrepair.data.tokens import Tokens
 from modelrepair.errors import RepairError
 from modelrepair.settings import named
 
@@ -33,6 +34,8 @@ class Dataset:
         split: (n,) "train" or "validation", where the source knows better than chance which is which.
         part: (m,) "reserved", "discovery" or "assessment", likewise.
         train_columns, test_columns: by name, what else is known of each example, such as the fact that it states.
+        tokens: how the inputs were made of sentences, where not by a vocabulary of the data's own.
+        contradictions: by relation, wordings that say its opposite.
         vocabulary: the words that inputs (n, length) are numbers of, where they have names and are not the classes.
     """
 
@@ -51,6 +54,8 @@ class Dataset:
     train_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     test_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     vocabulary: tuple[str, ...] | None = None
+    tokens: Tokens | None = None
+    contradictions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def input_file(folder: Path, side: str) -> Path:

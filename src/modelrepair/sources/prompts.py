@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from modelrepair.data.sentences import OBJECT, SUBJECT
+from modelrepair.data.sentences import OBJECT, SUBJECT, Language, Words
 from modelrepair.errors import RepairError
 from modelrepair.lists import Line, expect_values, read_list
 from modelrepair.sources.relations import Fact
@@ -38,7 +38,7 @@ class Prompt:
     wrong: str | None
 
 
-def read_prompts(path: Path, known: Sequence[Fact], numbers: Mapping[str, int]) -> list[Prompt]:
+def read_prompts(path: Path, known: Sequence[Fact], language: Language) -> list[Prompt]:
     """The prompts of a CSV file, one a row.
 
     Columns are `prompt`, a sentence with one blank (___), and `right`, the word that belongs there; `wrong`, what the
@@ -52,7 +52,7 @@ def read_prompts(path: Path, known: Sequence[Fact], numbers: Mapping[str, int]) 
     Args:
         path: of the file.
         known: the facts.
-        numbers: of the words of the vocabulary.
+        language: in which they are asked.
 
     Raises:
         RepairError: if there is no such file; if a row has no blank or several, several right answers, words that the
@@ -70,7 +70,7 @@ def read_prompts(path: Path, known: Sequence[Fact], numbers: Mapping[str, int]) 
         )
     if not lines:
         raise RepairError(f"{path} has no prompts: give one in each row below {', '.join(columns)}")
-    reader = _Reader(path, known, numbers)
+    reader = _Reader(path, known, language)
     prompts: list[Prompt] = []
     first: dict[int, tuple[int, str]] = {}
     for line in lines:
@@ -92,11 +92,11 @@ class _Reader:
     Args:
         path: of the file, for messages.
         known: the facts.
-        numbers: of the words of the vocabulary.
+        language: in which they are asked.
     """
 
-    def __init__(self, path: Path, known: Sequence[Fact], numbers: Mapping[str, int]) -> None:
-        self.path, self.known, self.numbers = path, known, numbers
+    def __init__(self, path: Path, known: Sequence[Fact], language: Language) -> None:
+        self.path, self.known, self.language = path, known, language
         self.relations = sorted({fact.relation.name for fact in known})
         self.of_subject: dict[tuple[str, ...], list[int]] = {}
         for number, fact in enumerate(known):
@@ -138,12 +138,14 @@ class _Reader:
                 f"has several {column} answers, {text[:80]!r}",
                 "give one: what is taught is one word for the blank",
             )
-        if text not in self.numbers:
-            self._refuse(
-                line,
-                f"has the {column} answer {text[:80]!r}, which is no word that the data have",
+        if self.language.number(text) is None:
+            what, instead = (
+                "word that the data have",
                 "write it as the data do, with capitals, or give another",
             )
+            if not isinstance(self.language, Words):
+                what, instead = "single token of the model", "give another"
+            self._refuse(line, f"has the {column} answer {text[:80]!r}, which is no {what}", instead)
         return text
 
     def _words(self, line: Line, text: str) -> list[str]:
@@ -219,15 +221,27 @@ class _Reader:
                 f"does not name {fact.subject} in {' '.join(sentence).replace(OBJECT, '___')[:80]!r}",
                 "every paraphrase asks for the fact of its prompt",
             )
-        return " ".join(filter(None, (self._known_word(line, word) for word in words)))
+        wording = " ".join(filter(None, (self._known_word(line, word) for word in words)))
+        if not self.language.takes(wording):
+            self._refuse(
+                line,
+                f"has its blank before the end in {_said(wording, fact)[:80]!r}, and the model says how texts go on",
+                "write it with the blank at the end",
+            )
+        return wording
 
     def _known_word(self, line: Line, word: str) -> str:
-        """The word as the vocabulary has it: as it is, without punctuation, or in small letters."""
+        """The word as the vocabulary has it: as it is, without punctuation, or in small letters.
+
+        A language model of others knows any.
+        """
         if word in (SUBJECT, OBJECT):
             return word
         plain = word.strip(_PUNCTUATION)
+        if not isinstance(self.language, Words):
+            return word if plain else ""
         for form in (word, plain, plain.lower()):
-            if form in self.numbers or not form:
+            if form in self.language.numbers or not form:
                 return form
         self._refuse(
             line,

@@ -10,18 +10,21 @@ from typing import cast
 
 import numpy as np
 
+from modelrepair.data.model_folders import open_model_folder
 from modelrepair.pipeline.artifacts import output_folder, write_json
 from modelrepair.pipeline.stage import Stage, run_stage
 from modelrepair.settings.attributes import expect_no_classes
 from modelrepair.settings.data import NpzSettings, PrepareData
 from modelrepair.settings.parameters import read_parameters
-from modelrepair.settings.stages import expect_lists, stage_settings
+from modelrepair.settings.stages import expect_lists, language_models, stage_settings
 
 
 def main(stage: Stage) -> None:
     parameters = read_parameters(stage.root / "params.yaml")
     settings = stage_settings(parameters)
     expect_lists(parameters, settings, stage.root)
+    for place in language_models(parameters, settings):
+        open_model_folder(stage.root / place)
     dataset = cast(PrepareData, settings["prepare-data"]).dataset
     if isinstance(dataset, NpzSettings) and has_attributes(stage.root / dataset.file):
         expect_no_classes(settings)

@@ -81,7 +81,7 @@ def main(stage: Stage) -> None:
         reference_retrained=retrained,
         in_domain=in_domain,
         attacker_class=attacker_class,
-        assessment=make_assessment(settings, tests, training, described),
+        assessment=make_assessment(root, settings, tests, training, described),
         course=read_curve(root / "metrics/treatment_course.csv", round="int64", returned="bool"),
         clusters=read_json(divided) if divided.exists() else (),
         failure_clusters=tests.get("cluster"),

@@ -49,6 +49,8 @@ def main(stage: Stage) -> None:
                 "likelihood": "softmax" if data.train_labels.ndim == 1 else "sigmoid",
                 **({"in_words": True} if sizes.in_words else {}),
                 **({} if data.vocabulary is None else {"vocabulary": data.vocabulary}),
+                **({} if data.tokens is None else {"tokens": data.tokens.write(folder)}),
+                **({"contradictions": data.contradictions} if data.contradictions else {}),
             },
         )
     print(data.description)

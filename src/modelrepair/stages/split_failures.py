@@ -8,7 +8,13 @@ from modelrepair.data.classes import class_number, label_array
 from modelrepair.data.randomness import generator
 from modelrepair.knowledge.contrast import assess, contrasts_of
 from modelrepair.models.files import load_model
-from modelrepair.models.workspace import dataset_description, test_examples, test_rows, training_examples
+from modelrepair.models.workspace import (
+    dataset_description,
+    language_of,
+    test_examples,
+    test_rows,
+    training_examples,
+)
 from modelrepair.pipeline.artifacts import output_file, output_folder, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage, use_deterministic_torch
 from modelrepair.settings.failures import SplitFailures
@@ -29,7 +35,8 @@ def main(stage: Stage) -> None:
     use_deterministic_torch()
     settings = stage.settings(SplitFailures)
     wanted = settings.failures.classes
-    classes = dataset_description(stage.root)["classes"]
+    described = dataset_description(stage.root)
+    classes = described["classes"]
     model, _ = load_model(stage.root / "models/base")
     table, listed, file = test_rows(stage.root), None, settings.failures.file
     if file is not None:
@@ -48,10 +55,11 @@ def main(stage: Stage) -> None:
         contrasts = contrasts_of(
             table,
             training_examples(stage.root)[1],
-            classes,
+            language_of(stage.root),
             examples.inputs.shape[1],
             relations=cka.relations,
             rng=rng,
+            contradictions=described.get("contradictions", {}),
         )
         failing = assess(model, examples, contrasts, cka.alpha) < cka.threshold
         print(
