@@ -209,13 +209,22 @@ def chosen_cases(cases: Mapping[str, PlannedCase], options: argparse.Namespace) 
         for name, planned in cases.items()
         if (not options.cases or name in options.cases) and kind in (None, planned.case.kind)
     }
-    if not options.only:
-        return chosen
-    there = {part: part for planned in chosen.values() for run in planned.runs for part in members(run)}
-    wanted = {choose("identification or treatment of these cases", there, name) for name in options.only}
+    return only(chosen, options.only)
+
+
+def only(cases: Mapping[str, PlannedCase], names: Collection[str]) -> dict[str, PlannedCase]:
+    """The cases with those runs that have an identification or treatment of these names; with all, if none is named.
+
+    Raises:
+        RepairError: if no run of theirs has one.
+    """
+    if not names:
+        return {**cases}
+    there = {part: part for planned in cases.values() for run in planned.runs for part in members(run)}
+    wanted = {choose("identification or treatment of these cases", there, name) for name in names}
     fewer = {
         name: replace(planned, runs=tuple(run for run in planned.runs if wanted & members(run)))
-        for name, planned in chosen.items()
+        for name, planned in cases.items()
     }
     return {name: planned for name, planned in fewer.items() if planned.runs}
 
@@ -274,7 +283,7 @@ def choose_settings(
         for point in grid(options.set)
     }
     varied = {
-        setting: read_cases(CASES, PROJECT, {**changes, **point}, cases)
+        setting: only(read_cases(CASES, PROJECT, {**changes, **point}, cases), options.only)
         for setting, point in settings.items()
     }
     units = []

@@ -16,9 +16,10 @@ MEASURED = {
     },
 }
 TREATMENTS = (
-    "mend", "relabel", "ewc", "ssse", "ssd", "distil", "negative-gradient", "salun", "rdia", "finetune", "retrain",
+    "mend", "relabel", "ewc", "ssse", "ssd", "distil", "negative-gradient", "salun", "rdia", "finetune",
+    "finetune-remaining-failures", "retrain",
 )  # fmt: skip
-GROWN = ("mend", "relabel", "negative-gradient", "ssd", "finetune", "retrain")
+GROWN = ("mend", "relabel", "negative-gradient", "ssd", "finetune", "finetune-remaining-failures", "retrain")
 
 
 def known_parts(case: str) -> Table:

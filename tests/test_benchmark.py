@@ -444,6 +444,12 @@ def test_the_record_of_choices(
     assert list(found["mean"]) == [10, 50, 70]
     assert set(found["seeds"]) == {2}
 
+    imagined.runs = []
+    wanted: dict[str, Any] = {"set": ["treatments.ssse.damping=3,4"], "only": ["ssse"]}
+    repair.choose_settings(repair.only(cases, ["ssse"]), options(tmp_path, **wanted), {})
+    assert len(imagined.runs) == 2 * 2 * 2
+    assert {run["methods"]["benchmark"]["treatment"] for run in imagined.runs} == {"ssse"}
+
 
 def test_every_combination_of_settings() -> None:
     assert list(repair.grid(["a.b=1,2.5e-1", "c=null,x"])) == [
