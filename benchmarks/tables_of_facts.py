@@ -57,6 +57,41 @@ def editing(case: str) -> Table:
     )
 
 
+def pretrained(case: str) -> Table:
+    """What a pretrained model makes of facts, and what editors make of it."""
+    percent = {
+        "success": "success",
+        "equivalence": "in other words",
+        "retain": "others kept",
+        "retain_hidden": "others never asked for",
+        "all": "right of all",
+        "false_rate": "false rate",
+    }
+    costs = {"perplexity": "perplexity of right answers", "seconds:treat": "seconds", "peak_mib:treat": "MiB"}
+    return Table(
+        file="pretrained.csv",
+        names=REPAIRS,
+        labels=("treatment",),
+        columns=(
+            *(
+                Column(words, {"case": case, "metric": name}, mean_and_spread(1))
+                for name, words in percent.items()
+            ),
+            *(
+                Column(words, {"case": case, "metric": name}, mean_and_spread(0))
+                for name, words in costs.items()
+            ),
+        ),
+        rows=(
+            Row(("before",), {"identification": "", "treatment": "none", "causes": ""}),
+            *(
+                Row((f"`{name}`",), {"identification": "loss", "treatment": name, "causes": "found"})
+                for name in ("calinet", "lora-selector")
+            ),
+        ),
+    )
+
+
 def edits(when: str, words: str) -> tuple[Row, ...]:
     """What the knowledge editor does to single facts."""
     found = {"identification": "ewc", "treatment": "knowledge-editor", "causes": "found"}
@@ -81,6 +116,7 @@ def told(label: str, identification: str, treatment: str, metric: str) -> Row:
 TABLES_OF_FACTS = {
     "editing-facts": editing("report-facts-small-10"),
     "editing-pararel": editing("report-pararel-small-10"),
+    "editing-pretrained": pretrained("pretrained-facts"),
     "edits-of-facts": Table(
         file="facts.csv",
         names=REPAIRS,
