@@ -362,7 +362,7 @@ def test_one_class_has_no_other_label() -> None:
 # Two computations that keep their progress side by side.
 
 
-@pytest.mark.parametrize("share", [0.2, 0.8], ids=["while labels are found", "while they are learned"])
+@pytest.mark.parametrize("share", [0.35, 0.8], ids=["while labels are found", "while they are learned"])
 def test_soft_labels_go_on_after_a_kill(
     tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
