@@ -27,6 +27,7 @@ from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.training.descent import Course, Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches, mean_losses
+from modelrepair.training.trajectory import TrajectoryRecorder
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 OPTIMISERS = pytest.mark.parametrize("optimiser", ["adam", "sgd"])
@@ -114,6 +115,13 @@ def test_steps_that_raise_the_loss_are_shortened(
     assert state_bytes(cautious) == state_bytes(plain)
     assert course.trace == expected.trace
     assert capsys.readouterr().out.count("raise the loss") == thirds
+
+
+def test_a_way_that_may_begin_anew_is_not_recorded() -> None:
+    model, examples = make_model(), make_examples()
+    descent = Descent(0.05, rounds=1, cautious=True)
+    with pytest.raises(RepairError, match="a cautious descent may begin anew"):
+        minimise(model, losses_of(model, examples), descent, recorder=TrajectoryRecorder(model, 4))
 
 
 def test_without_a_judge_the_last_point_is_the_result() -> None:

@@ -525,6 +525,8 @@ def test_what_trains_on_shows_images_as_the_base_training_did(shown: dict[str, A
     assert looks["treat"]["treatment"]["posterior"][name] == value
     assert looks["train-reference"]["treatment"][name] == value
     assert what_runs(treatment="retrain", **whole)["treat"]["treatment"][name] == value
+    judged = what_runs(treatment="relabel", **whole)["treat"]["treatment"]["judge"]
+    assert judged["posterior"][name] == value, "a judge that trains on the training data"
     own = what_runs(treatment="finetune", **whole, **{f"treatments__finetune__{name}": type(value)(0)})
     assert own["treat"]["treatment"][name] == type(value)(0)
 

@@ -43,6 +43,7 @@ from modelrepair.settings.training import (
 )
 from modelrepair.settings.treatment import (
     DeleteSettings,
+    JudgedSettings,
     KnowledgeEditorSettings,
     LessonSettings,
     MendSettings,
@@ -51,6 +52,7 @@ from modelrepair.settings.treatment import (
 )
 
 Chosen = TypeVar("Chosen", bound=Member)
+Insertion = TypeVar("Insertion", bound=InsertionSettings)
 REQUESTS = "requests"
 WEIGHTS = "weights"
 
@@ -127,10 +129,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.stiffness]
     curvatures = sorted({name for name in asked if name is not None})
-    insertion = {name: getattr(identification, name) for name in InsertionSettings.model_fields}
-    if not identification.posterior.stiff:
-        # What trains on the training data solves the base model's problem; failures alone are judged without a penalty.
-        insertion["posterior"] = _as_trained(identification.posterior, parameters)
+    inserts = _inserting(identification, parameters)
+    insertion = {name: getattr(inserts, name) for name in InsertionSettings.model_fields}
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     _check_recorded(parameters, identification.influence.chosen, [*curvatures, *reference.curvatures])
@@ -325,10 +325,19 @@ def _only_removes(
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
     """A treatment's settings with what follows from the others: whether it is guarded, and how the base was trained."""
-    deletion = {}
+    parts: dict[str, Settings] = {}
     if isinstance(treatment, DeleteSettings | MendSettings):
-        deletion["posterior"] = _as_trained(treatment.posterior, parameters)
-    return _as_trained(treatment, parameters).model_copy(update={"guarded": guarded, **deletion})
+        parts["posterior"] = _as_trained(treatment.posterior, parameters)
+    if isinstance(treatment, JudgedSettings):
+        parts["judge"] = _inserting(treatment.judge, parameters)
+    return _as_trained(treatment, parameters).model_copy(update={"guarded": guarded, **parts})
+
+
+def _inserting(insertion: Insertion, parameters: Parameters) -> Insertion:
+    """What trains on the training data solves the base model's problem; failures alone are judged without a penalty."""
+    if insertion.posterior.stiff:
+        return insertion
+    return insertion.model_copy(update={"posterior": _as_trained(insertion.posterior, parameters)})
 
 
 def _as_trained(member: Chosen, parameters: Parameters) -> Chosen:

@@ -159,6 +159,11 @@ class Descent:
             return self.learning_rate
         return self.learning_rate * self.schedule.share(step, steps_a_round, self.rounds)
 
+    def rates_of_round(self, number: int, steps_a_round: int | None, scale: float) -> Iterator[float]:
+        """The learning rates of a round's steps, times a factor; rounds count from 1."""
+        begin, each = (number - 1) * (steps_a_round or 0), steps_a_round or 1
+        return (scale * self.rate(begin + step, each) for step in itertools.count())
+
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -206,15 +211,20 @@ def minimise(
         The course, from round 0 (the start).
 
     Raises:
-        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. Or if a rate is
-            beyond the numbers of the parameters' type, or a rate changes and nobody said how many steps a round has.
-            A cautious descent shortens its steps instead, as long as it can.
+        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. In its first round a
+            cautious descent shortens its steps instead, as long as it can. Or if a rate is beyond the numbers of the
+            parameters' type, a rate changes and nobody said how many steps a round has, or a cautious descent is to be
+            recorded.
     """
     network = model.network
     for name, rate in (("learning rate", descent.learning_rate), ("weight decay", descent.weight_decay)):
         if rate > torch.finfo(model.dtype).max:
             kind = str(model.dtype).removeprefix("torch.")
             raise RepairError(f"the {name} is {rate:g}, which no {kind} number can be: use a smaller one")
+    if recorder is not None and descent.cautious:
+        raise RepairError(
+            "a cautious descent may begin anew, and what is recorded is one way: set cautious to false, or record nothing"
+        )
     if steps_a_round is None and not descent.schedule.is_constant:
         raise RepairError(
             f"the schedule {descent.schedule.name} changes the learning rate from step to step: say how many steps a "
@@ -256,18 +266,14 @@ def minimise(
     for number in bar:
         if descent.patience is not None and number - 1 - best_round >= descent.patience:
             break
-        begin, each = (number - 1) * (steps_a_round or 0), steps_a_round or 1
-
-        def rates(scale: float, begin: int = begin, each: int = each) -> Iterator[float]:
-            return (scale * descent.rate(begin + step, each) for step in itertools.count())
-
         if number == 1 and descent.cautious:
             optimiser, scale, loss = _cautious_round(
-                model, descent, losses, training_mode, description, rates
+                model, descent, losses, training_mode, description, steps_a_round
             )
         else:
+            rates = descent.rates_of_round(number, steps_a_round, scale)
             loss = _one_round(
-                network, optimiser, losses(number), training_mode, description, number, recorder, rates(scale)
+                network, optimiser, losses(number), training_mode, description, number, recorder, rates
             )
         if judge is not None:
             _follow(judge, model, memory)
@@ -325,7 +331,7 @@ def _cautious_round(
     losses: Callable[[int], Iterator[Tensor]],
     training_mode: bool,
     description: str,
-    rates: Callable[[float], Iterator[float]],
+    steps_a_round: int | None,
 ) -> tuple[torch.optim.Optimizer, float, float]:
     """The first round, with a rate that lowers the loss: its optimiser, the factor of the rate, its mean loss."""
     network = model.network
@@ -341,11 +347,9 @@ def _cautious_round(
     for thirds in range(THIRDS + 1):
         scale, last = 3.0**-thirds, thirds == THIRDS
         network.load_state_dict(start)
-        optimiser = descent.optimiser_of(model)
+        optimiser, rates = descent.optimiser_of(model), descent.rates_of_round(1, steps_a_round, scale)
         try:
-            loss = _one_round(
-                network, optimiser, losses(1), training_mode, description, 1, None, rates(scale)
-            )
+            loss = _one_round(network, optimiser, losses(1), training_mode, description, 1, None, rates)
             after = mean_loss()
         except RepairError:
             if last or not math.isfinite(before):
