@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
@@ -13,12 +13,20 @@ PADDING_NUMBER, BLANK_NUMBER = 0, 1
 SUBJECT, OBJECT = "[X]", "[Y]"
 """In every wording: the places of what is spoken of and of what is said of it."""
 
+PUNCTUATION = ".,;:!?\"'()"
+"""What is no part of a word in somebody else's sentence."""
 CONTINUED = "##"
 """Before names of what is no word and goes on one, as in vocabularies of pretrained models."""
 
 
 class Language(Protocol):
-    """How sentences become numbers of a vocabulary."""
+    """How sentences become numbers of a vocabulary.
+
+    Attributes:
+        answers: what an answer has to be, and what to do with one that is not, in words.
+    """
+
+    answers: ClassVar[tuple[str, str]]
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -37,6 +45,10 @@ class Language(Protocol):
         """The number of an answer; None if it is not one of the vocabulary."""
         ...
 
+    def form(self, word: str) -> str | None:
+        """How a word of somebody else's is written in it: "" for punctuation alone, None if it is not known."""
+        ...
+
 
 class Words:
     """A vocabulary that was made for some sentences.
@@ -44,6 +56,11 @@ class Words:
     Args:
         vocabulary: its words, padding and blank first.
     """
+
+    answers: ClassVar[tuple[str, str]] = (
+        "word that the data have",
+        "write it as the data do, with capitals, or give another",
+    )
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = tuple(vocabulary)
@@ -60,6 +77,11 @@ class Words:
     def number(self, word: str) -> int | None:
         """As of `Language`."""
         return self.numbers.get(word)
+
+    def form(self, word: str) -> str | None:
+        """As it is, without punctuation, or in small letters."""
+        plain = word.strip(PUNCTUATION)
+        return next((form for form in (word, plain, plain.lower()) if form in self.numbers or not form), None)
 
 
 def tokens(wording: str, subject: str, numbers: Mapping[str, int]) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelrepair.data.sentences import (
     BLANK,
@@ -14,6 +14,7 @@ from modelrepair.data.sentences import (
     CONTINUED,
     OBJECT,
     PADDING,
+    PUNCTUATION,
     SUBJECT,
 )
 from modelrepair.errors import RepairError
@@ -45,6 +46,8 @@ class Tokens:
     Raises:
         RepairError: if the tokeniser has no such mask, or makes more tokens than the model knows.
     """
+
+    answers: ClassVar[tuple[str, str]] = ("single token of the model", "give another")
 
     def __init__(self, tokenizer: Tokenizer, mask: str | None, size: int) -> None:
         self._tokenizer, self._mask, self._size = tokenizer, mask, size
@@ -100,6 +103,10 @@ class Tokens:
         if after[:-1] != before or after[-1] in self._special:
             return None
         return int(after[-1]) + SHIFT
+
+    def form(self, word: str) -> str:
+        """As it is: a language model of others knows any."""
+        return word if word.strip(PUNCTUATION) else ""
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:

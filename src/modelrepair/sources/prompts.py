@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from modelrepair.data.sentences import OBJECT, SUBJECT, Language, Words
+from modelrepair.data.sentences import OBJECT, PUNCTUATION, SUBJECT, Language
 from modelrepair.errors import RepairError
 from modelrepair.lists import Line, expect_values, read_list
 from modelrepair.sources.relations import Fact
@@ -16,7 +16,6 @@ from modelrepair.sources.relations import Fact
 PROMPT, RIGHT, WRONG, PARAPHRASES, RELATION = "prompt", "right", "wrong", "paraphrases", "relation"
 BETWEEN = "|"
 _BLANK = re.compile(r"_{2,}|\[MASK\]|\[blank\]|\[Y\]")
-_PUNCTUATION = ".,;:!?\"'()"
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,7 @@ class _Reader:
                 "give one: what is taught is one word for the blank",
             )
         if self.language.number(text) is None:
-            what, instead = (
-                "word that the data have",
-                "write it as the data do, with capitals, or give another",
-            )
-            if not isinstance(self.language, Words):
-                what, instead = "single token of the model", "give another"
+            what, instead = self.language.answers
             self._refuse(line, f"has the {column} answer {text[:80]!r}, which is no {what}", instead)
         return text
 
@@ -169,7 +163,7 @@ class _Reader:
             self._refuse(
                 line, what, f"give one of {', '.join(self.relations)}, or leave the column {RELATION} out"
             )
-        plain = [word.strip(_PUNCTUATION) for word in sentence]
+        plain = [word.strip(PUNCTUATION) for word in sentence]
         found: list[int] = []
         longest = max(map(len, self.of_subject))
         for length in range(min(longest, len(plain)), 0, -1):
@@ -212,7 +206,7 @@ class _Reader:
         words = list(sentence)
         for start in range(len(words) - len(subject) + 1):
             own = words[start : start + len(subject)]
-            if own == subject or [word.strip(_PUNCTUATION) for word in own] == subject:
+            if own == subject or [word.strip(PUNCTUATION) for word in own] == subject:
                 words[start : start + len(subject)] = [SUBJECT]
                 break
         else:
@@ -231,18 +225,10 @@ class _Reader:
         return wording
 
     def _known_word(self, line: Line, word: str) -> str:
-        """The word as the vocabulary has it: as it is, without punctuation, or in small letters.
-
-        A language model of others knows any.
-        """
-        if word in (SUBJECT, OBJECT):
-            return word
-        plain = word.strip(_PUNCTUATION)
-        if not isinstance(self.language, Words):
-            return word if plain else ""
-        for form in (word, plain, plain.lower()):
-            if form in self.language.numbers or not form:
-                return form
+        """The word as the language has it."""
+        form = word if word in (SUBJECT, OBJECT) else self.language.form(word)
+        if form is not None:
+            return form
         self._refuse(
             line,
             f"has the word {word[:80]!r}, which no sentence of the data has, so that no model could know it",

@@ -211,8 +211,8 @@ def minimise(
         The course, from round 0 (the start).
 
     Raises:
-        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. In its first round a
-            cautious descent shortens its steps instead, as long as it can. Or if a rate is beyond the numbers of the
+        RepairError: if a loss or a parameter becomes NaN or infinite; says in which round and step. In its first round
+            a cautious descent shortens its steps instead, as long as it can. Or if a rate is beyond the numbers of the
             parameters' type, a rate changes and nobody said how many steps a round has, or a cautious descent is to be
             recorded.
     """
@@ -223,7 +223,8 @@ def minimise(
             raise RepairError(f"the {name} is {rate:g}, which no {kind} number can be: use a smaller one")
     if recorder is not None and descent.cautious:
         raise RepairError(
-            "a cautious descent may begin anew, and what is recorded is one way: set cautious to false, or record nothing"
+            "a cautious descent may begin anew, and what is recorded is one way: set cautious to false, or record "
+            "nothing"
         )
     if steps_a_round is None and not descent.schedule.is_constant:
         raise RepairError(
