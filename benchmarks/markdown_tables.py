@@ -91,6 +91,11 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
+def by_metric(headings: Mapping[str, str], cell: Cell, case: str) -> tuple[Column, ...]:
+    """A column for each metric of a case, by the metrics' names with what stands above."""
+    return tuple(Column(heading, {"case": case, "metric": name}, cell) for name, heading in headings.items())
+
+
 def mean_and_spread(digits: int) -> Cell:
     return lambda row: spread(row["mean"], row["std"], digits)
 

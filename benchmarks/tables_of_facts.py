@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from markdown_tables import Column, Row, Table, mean_and_spread, number
+from markdown_tables import Column, Row, Table, by_metric, mean_and_spread, number
 from results_table import REPAIRS
+
+EDITS = {
+    "success": "success",
+    "equivalence": "in other words",
+    "retain": "others kept",
+    "retain_hidden": "others never asked for",
+}
+"""What is measured of edits, in words."""
 
 
 def edited(label: str, identification: str, treatment: str, causes: str) -> Row:
@@ -13,25 +21,14 @@ def edited(label: str, identification: str, treatment: str, causes: str) -> Row:
 
 def editing(case: str) -> Table:
     """What treatments do to facts, all failures of the query at once."""
-    headings = {
-        "success": "success",
-        "equivalence": "in other words",
-        "retain": "others kept",
-        "retain_hidden": "others never asked for",
-        "portability": "portability",
-        "false_rate": "false rate",
-    }
-    shown = [
-        Column(heading, {"case": case, "metric": metric}, mean_and_spread(1))
-        for metric, heading in headings.items()
-    ]
+    headings = {**EDITS, "portability": "portability", "false_rate": "false rate"}
     ratio = {"case": case, "metric": "forgotten_per_learned"}
     return Table(
         file="facts.csv",
         names=REPAIRS,
         labels=("treatment", "causes"),
         columns=(
-            *shown,
+            *by_metric(headings, mean_and_spread(1), case),
             Column("paper, false rate", {"case": case, "metric": "false_rate"}, number("paper")),
             Column("forgotten per learned", ratio, mean_and_spread(3)),
             Column("paper", ratio, number("paper", 3)),
@@ -59,28 +56,15 @@ def editing(case: str) -> Table:
 
 def pretrained(case: str) -> Table:
     """What a pretrained model makes of facts, and what editors make of it."""
-    percent = {
-        "success": "success",
-        "equivalence": "in other words",
-        "retain": "others kept",
-        "retain_hidden": "others never asked for",
-        "all": "right of all",
-        "false_rate": "false rate",
-    }
+    percent = {**EDITS, "all": "right of all", "false_rate": "false rate"}
     costs = {"perplexity": "perplexity of right answers", "seconds:treat": "seconds", "peak_mib:treat": "MiB"}
     return Table(
         file="pretrained.csv",
         names=REPAIRS,
         labels=("treatment",),
         columns=(
-            *(
-                Column(words, {"case": case, "metric": name}, mean_and_spread(1))
-                for name, words in percent.items()
-            ),
-            *(
-                Column(words, {"case": case, "metric": name}, mean_and_spread(0))
-                for name, words in costs.items()
-            ),
+            *by_metric(percent, mean_and_spread(1), case),
+            *by_metric(costs, mean_and_spread(0), case),
         ),
         rows=(
             Row(("before",), {"identification": "", "treatment": "none", "causes": ""}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from markdown_tables import Column, Row, Table, mean_and_spread
+from markdown_tables import Row, Table, by_metric, mean_and_spread
 from results_table import REPAIRS
 
 KNOWN = {"10 %": "10", "50 %": "50", "all": "100"}
@@ -28,10 +28,7 @@ def known_parts(case: str) -> Table:
         file="repair.csv",
         names=REPAIRS,
         labels=("treatment", "causes"),
-        columns=tuple(
-            Column(heading, {"case": case, "metric": metric}, mean_and_spread(1))
-            for metric, heading in MEASURED[case].items()
-        ),
+        columns=by_metric(MEASURED[case], mean_and_spread(1), case),
         rows=(
             Row(("before", ""), {"identification": "", "treatment": "none", "causes": ""}),
             Row(
