@@ -70,7 +70,7 @@ def pretrained(case: str) -> Table:
             Row(("before",), {"identification": "", "treatment": "none", "causes": ""}),
             *(
                 Row((f"`{name}`",), {"identification": "loss", "treatment": name, "causes": "found"})
-                for name in ("calinet", "lora-selector")
+                for name in ("calinet", "lora-selector", "finetune-failures")
             ),
         ),
     )
