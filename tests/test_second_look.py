@@ -22,6 +22,7 @@ from modelrepair.posterior import SecondLook
 from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches, mean_losses
+from modelrepair.training.schedule import Schedule
 from models import assert_equal, blobs, make_examples, make_model, one_thread, state_bytes  # noqa: F401
 
 BASE = make_model("mlp")
@@ -142,6 +143,54 @@ def test_images_are_shown_as_they_are_told_to_be() -> None:
         SecondLook(**{**settings, "crop": 0, "flip": False}).insert(model, inserted, kept=kept, seed=3).model
     )
     assert float((plain.parameter_vector - looked.parameter_vector).abs().max()) > 1e-4
+
+
+def test_it_goes_on_as_the_base_was_trained() -> None:
+    """By SGD, its rate up and down over all looks, with normalisation layers whose statistics are averaged too."""
+    model, kept = make_model("normalised"), make_examples("normalised", count=30)
+    inserted = make_examples("normalised", count=10, seed=1)
+    look = SecondLook(
+        optimiser="sgd", learning_rate=0.05, momentum=0.8, nesterov=True, schedule="one-cycle", batch_size=8,
+        looks=3, memory=0.6, least=0.5, share=0.5, pace=100.0,
+    )  # fmt: skip
+    found = look.insert(model, inserted, kept=kept, seed=3)
+
+    edited, judge = model.copy().network, model.copy()
+    optimiser = torch.optim.SGD(edited.parameters(), lr=1.0, momentum=0.8, nesterov=True)
+    x_old, y_old = kept.batch(slice(None), dtype=torch.float64)
+    x_new, y_new = inserted.batch(slice(None), dtype=torch.float64)
+    schedule = Schedule("one-cycle")
+    for number in (1, 2, 3):
+        disbelief = judge.disbelief(kept).numpy()
+        trusted = np.flatnonzero(disbelief <= max(0.0, np.sort(disbelief)[14]))
+        extra = generator(3, f"repeated in look {number}").permutation(10)
+        often = [*(list(range(10)) * (max(10, len(trusted)) // 10)), *extra[: max(10, len(trusted)) % 10]]
+        x, y = torch.cat([x_new[often], x_old[trusted]]), torch.cat([y_new[often], y_old[trusted]])
+        edited.train()
+        for step, batch in enumerate(epoch_batches(len(x), 8, seed=3, purpose="second look", epoch=number)):
+            # As many steps a look as if everything were believed: (30 + 30) / 8.
+            optimiser.param_groups[0]["lr"] = 0.05 * schedule.share(8 * (number - 1) + step, 8, 3)
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(edited(x[batch]), y[batch]).backward()
+            optimiser.step()
+        edited.eval()
+        mean = {
+            name: 0.6 * old + 0.4 * new if old.is_floating_point() else new
+            for (name, old), new in zip(
+                judge.network.state_dict().items(), edited.state_dict().values(), strict=True
+            )
+        }
+        judge.network.load_state_dict(mean)
+    for name, value in judge.network.state_dict().items():
+        assert_equal(found.model.network.state_dict()[name].double(), value.double(), 1e-12)
+    assert float((found.model.network[1].running_mean - model.network[1].running_mean).abs().max()) > 0.01
+
+
+def test_steps_of_a_rate_that_does_not_change_are_longer_by_the_pace() -> None:
+    longer = SecondLook(**{**LOOK.model_dump(), "learning_rate": 0.004, "pace": 5.0})
+    assert state_bytes(longer.insert(BASE, INSERTED, kept=KEPT).model) == state_bytes(
+        LOOK.insert(BASE, INSERTED, kept=KEPT).model
+    )
 
 
 def test_an_example_that_cannot_be_judged_is_refused_and_not_left_out_unsaid() -> None:

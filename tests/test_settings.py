@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a map for a name": ({"dataset": {"a": 1}}, "dataset is {'a': 1}: give a name"),
     "a section that is null": (
         {"training": None},
-        "training is None: give a section with crop, flip, optimiser, learning_rate",
+        "training is None: give a section with optimiser, learning_rate, weight_decay",
     ),
     "an entry that is null": ({"datasets": {"mine": None}}, "datasets.mine is None: give a section"),
     "an entry that is text": ({"selections": {"mine": "top"}}, "selections.mine is 'top': give a section"),
@@ -262,7 +262,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a line end in a name": (
         {"training__a\nb": 1},
-        r"training has no setting 'a\\nb': there may be crop, flip, optimiser",
+        r"training has no setting 'a\\nb': there may be optimiser, learning_rate",
     ),
     "an endless name": ({"training__" + "a" * 3000: 1}, r"training has no setting 'a+\.\.\.: there may be"),
     "half a letter": ({"training__\ud800": 1}, r"training has no setting '\\ud800': there may be"),
@@ -516,19 +516,61 @@ def test_links_to_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     what_runs(dataset="images", datasets__images__path="data/own/images.zip")
 
 
-@pytest.mark.parametrize("shown", [{"crop": 2}, {"flip": True}])
-def test_what_trains_on_shows_images_as_the_base_training_did(shown: dict[str, Any]) -> None:
-    (name, value), *_ = shown.items()
-    whole = {f"training__{name}": value}
+ANOTHER_WAY: dict[str, Any] = {
+    "optimiser": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "momentum": 0.8,
+    "nesterov": True,
+    "schedule": "one-cycle",
+    "batch_size": 100,
+    "crop": 4,
+    "flip": True,
+    "precision": "bfloat16",
+    "channels_last": True,
+}
+
+
+def test_what_trains_on_or_anew_does_so_as_the_base_training_did() -> None:
+    whole = {f"training__{name}": value for name, value in {**ANOTHER_WAY, "patience": None}.items()}
+
+    def agrees(section: dict[str, Any], except_for: str = "") -> bool:
+        return all(section[name] == value for name, value in ANOTHER_WAY.items() if name != except_for)
+
     looks = what_runs(method="mend", **whole)
-    assert looks["update-posterior"]["posterior"][name] == value
-    assert looks["treat"]["treatment"]["posterior"][name] == value
-    assert looks["train-reference"]["treatment"][name] == value
-    assert what_runs(treatment="retrain", **whole)["treat"]["treatment"][name] == value
+    assert agrees(looks["update-posterior"]["posterior"])
+    assert agrees(looks["treat"]["treatment"]["posterior"])
+    assert agrees(looks["train-reference"]["treatment"])
+    anew = what_runs(treatment="retrain", **whole, training__epochs=25)["treat"]["treatment"]
+    assert agrees(anew)
+    assert anew["epochs"] == 25
+    assert what_runs(treatment="retrain", training__epochs=25)["treat"]["treatment"]["epochs"] == 40
+    own = what_runs(treatment="retrain", **whole, treatments__retrain__epochs=3)["treat"]["treatment"]
+    assert own["epochs"] == 3
+    assert agrees(what_runs(identification="confident-learning", **whole)["score-influence"]["influence"])
     judged = what_runs(treatment="relabel", **whole)["treat"]["treatment"]["judge"]
-    assert judged["posterior"][name] == value, "a judge that trains on the training data"
-    own = what_runs(treatment="finetune", **whole, **{f"treatments__finetune__{name}": type(value)(0)})
-    assert own["treat"]["treatment"][name] == type(value)(0)
+    assert agrees(judged["posterior"]), "a judge that trains on the training data"
+    for name, value in {"crop": 0, "flip": False, "learning_rate": 0.5, "batch_size": 7}.items():
+        own = what_runs(treatment="finetune", **whole, **{f"treatments__finetune__{name}": value})
+        assert own["treat"]["treatment"][name] == value
+        assert agrees(own["treat"]["treatment"], except_for=name)
+
+
+def test_a_rate_that_changes_goes_through_the_same_course_in_as_many_epochs_as_there_are() -> None:
+    drops = {"schedule": "steps", "drops": [50, 75, 99], "warm_up": 5.0, "epochs": 100, "patience": None}
+    whole = {f"training__{name}": value for name, value in drops.items()}
+    found = what_runs(method="mend", **whole, treatments__mend__posterior__looks=12)
+    looks, tuned = found["treat"]["treatment"]["posterior"], found["train-reference"]["treatment"]
+    assert (looks["drops"], looks["warm_up"]) == ([6, 9, 12], pytest.approx(0.6))
+    assert (tuned["drops"], tuned["warm_up"], tuned["epochs"]) == ([5, 8, 10], pytest.approx(0.5), 10)
+    short = what_runs(method="mend", **whole, treatments__mend__posterior__looks=2)["treat"]["treatment"]
+    assert short["posterior"]["drops"] == [1, 2]
+    with pytest.raises(
+        RepairError, match="the schedule one-cycle is over all epochs, and patience 3 may end"
+    ):
+        what_runs(treatment="finetune", treatments__finetune={
+            "kind": "fine-tune", "schedule": "one-cycle", "patience": 3,
+        })  # fmt: skip
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:

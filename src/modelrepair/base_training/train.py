@@ -14,10 +14,10 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings import choose
+from modelrepair.training.as_set import conditions_as, descent_as
 from modelrepair.training.conditions import PLAIN, Conditions
 from modelrepair.training.descent import Course, Descent, Oversight, minimise
 from modelrepair.training.epochs import Step, mean_losses
-from modelrepair.training.schedule import Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder
 
 if TYPE_CHECKING:
@@ -36,33 +36,17 @@ def train_as(
     checkpoints: int | None = None,
 ) -> Course:
     """`train` as the section `training` of params.yaml says."""
-    descent = Descent(
-        optimiser=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        schedule=Schedule(settings.schedule, settings.warm_up, tuple(settings.drops)),
-        rounds=settings.epochs,
-        patience=settings.patience,
-    )
-    conditions = Conditions(
-        crop=settings.crop,
-        flip=settings.flip,
-        precision=settings.precision,
-        channels_last=settings.channels_last,
-    )
     return train(
         model,
         examples,
-        descent,
+        descent_as(settings, settings.epochs, patience=settings.patience),
         batch_size=settings.batch_size,
         seed=seed,
         validation=validation,
         checkpoint=checkpoint,
         description=description,
         checkpoints=checkpoints,
-        conditions=conditions,
+        conditions=conditions_as(settings),
         keep=settings.keep,
         margins=settings.margins,
         parts=settings.parts,

@@ -11,7 +11,7 @@ from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.settings.influence import ConfidentLearningSettings
-from modelrepair.training.descent import Descent
+from modelrepair.training.as_set import conditions_as, descent_as
 
 
 class ConfidentLearning(ConfidentLearningSettings, Influence):
@@ -59,9 +59,10 @@ class ConfidentLearning(ConfidentLearningSettings, Influence):
             train(
                 model,
                 examples.subset(folds != fold),
-                Descent(learning_rate=self.learning_rate, rounds=self.epochs, weight_decay=self.weight_decay),
+                descent_as(self, self.epochs),
                 batch_size=self.batch_size,
                 seed=investigation.seed,
+                conditions=conditions_as(self),
                 description=f"training without fold {fold + 1} of {self.folds}",
             )
             left_out = np.flatnonzero(folds == fold)

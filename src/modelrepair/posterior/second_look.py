@@ -18,9 +18,9 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
 from modelrepair.settings.posterior import SecondLookSettings
-from modelrepair.training.conditions import Conditions
-from modelrepair.training.descent import UNATTENDED, Descent, Oversight, minimise
-from modelrepair.training.epochs import epoch_steps, step_batch
+from modelrepair.training.as_set import conditions_as, descent_as
+from modelrepair.training.descent import UNATTENDED, Oversight, minimise
+from modelrepair.training.epochs import epoch_steps, mean_loss
 
 
 class SecondLook(SecondLookSettings, PosteriorUpdate):
@@ -66,7 +66,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
         believed = np.empty(0, dtype=bool)
-        shown = Conditions(crop=self.crop, flip=self.flip)
+        conditions = conditions_as(self)
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed
@@ -87,37 +87,47 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                 )
             each = torch.cat([shares[repeated], shares.new_ones(len(pool) - len(repeated))])
             for step in epoch_steps(
-                len(pool), self.batch_size, seed=seed, purpose="second look", epoch=look, conditions=shown
+                len(pool),
+                self.batch_size,
+                seed=seed,
+                purpose="second look",
+                epoch=look,
+                conditions=conditions,
             ):
-                inputs, targets = step_batch(edited, pool, step, shown)
-                log_likelihood = edited.log_likelihood(edited.run(inputs), targets)
-                yield -(each[step.positions] * log_likelihood).mean()
+                yield mean_loss(edited, pool, step, conditions, weights=each)
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}
             return {**further, "believed": float(believed.sum() / max(len(believed), 1))}
 
-        course = minimise(
-            edited,
-            losses,
-            Descent(self.learning_rate, rounds=self.looks, weight_decay=self.weight_decay, cautious=True),
-            oversight=dataclasses.replace(oversight, observe=observe),
-            judge=judge,
-            memory=self.memory,
-            # The mean of parameters is a model only with the same statistics of normalisation layers.
-            training_mode=False,
-            description="looking again",
-        )
+        descent = descent_as(self, self.looks)
+        if descent.schedule.is_constant:
+            descent = dataclasses.replace(descent, learning_rate=self.pace * self.learning_rate)
+        most = len(kept) + self._wanted(len(inserted), len(kept))
+        with conditions.laid_out(edited.network):
+            course = minimise(
+                edited,
+                losses,
+                dataclasses.replace(descent, cautious=True),
+                oversight=dataclasses.replace(oversight, observe=observe),
+                judge=judge,
+                memory=self.memory,
+                description="looking again",
+                steps_a_round=math.ceil(most / self.batch_size),
+            )
         return Edited(judge, course.trace, course.best_round)
 
     def _repeated(self, count: int, believed: int, seed: int, look: int) -> NDArray[np.int64]:
         """Positions of the inserted examples, of `count`, as a look trains on them beside so many that are believed."""
         if not count:
             return np.empty(0, dtype=np.int64)
-        wanted = max(count, round(self.share / (1 - self.share) * believed))
-        whole, once_more = divmod(wanted, count)
+        whole, once_more = divmod(self._wanted(count, believed), count)
         drawn = generator(seed, f"repeated in look {look}").permutation(count)[:once_more]
         return np.concatenate([np.tile(np.arange(count), whole), drawn])
+
+    def _wanted(self, count: int, believed: int) -> int:
+        """How many a look trains on for `count` inserted examples, beside so many that are believed."""
+        return max(count, round(self.share / (1 - self.share) * believed)) if count else 0
 
     def _limit(self, disbelief: Tensor) -> float:
         """The highest disbelief, in nats below even odds, at which an example is believed."""

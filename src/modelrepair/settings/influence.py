@@ -17,6 +17,7 @@ from modelrepair.settings import (
     Settings,
     expect,
 )
+from modelrepair.settings.training import OptimisationSettings
 
 
 class ScoreSettings(Member):
@@ -53,7 +54,7 @@ class ScoreSettings(Member):
         return ""
 
 
-class ConfidentLearningSettings(ScoreSettings):
+class ConfidentLearningSettings(OptimisationSettings, ScoreSettings):
     """How far the given label falls behind in networks that were trained without it (Northcutt et al. 2021)."""
 
     score: Literal["confident-learning"] = "confident-learning"
@@ -61,12 +62,12 @@ class ConfidentLearningSettings(ScoreSettings):
     of_classes: ClassVar[bool] = True
     folds: Annotated[int, Field(ge=2, lt=2**31), expect("a whole number of 2 or more")] = 5
     """Parts of the training data; each is judged by a network that was trained on the others."""
-    learning_rate: Positive = 1e-3
-    """Of Adam."""
-    weight_decay: NonNegative = 0.0
-    """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
     epochs: Count = 10
-    batch_size: Count = 64
+    """Over which the rate changes, where the schedule changes it."""
+
+    @property
+    def passes(self) -> int:
+        return self.epochs
 
 
 class LinearSettings(ScoreSettings):

@@ -20,7 +20,7 @@ from modelrepair.settings import (
     expect,
 )
 from modelrepair.settings.curvature import CurvatureName
-from modelrepair.settings.training import ViewSettings
+from modelrepair.settings.training import OptimisationSettings
 
 
 class UpdateSettings(Member):
@@ -152,13 +152,14 @@ class NaturalGradientSettings(UpdateSettings):
     `training` unless it is set."""
 
 
-class SecondLookSettings(ViewSettings, UpdateSettings):
+class SecondLookSettings(OptimisationSettings, UpdateSettings):
     """Training on, on the failures and on what is believed of the training data (after Shen & Sanghavi 2019)."""
 
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
-    learning_rate: Positive = 1e-3
-    """Of Adam; a third of it, or a third of that, if a look would raise the loss instead of lowering it."""
+    pace: Positive = 1.0
+    """Where the learning rate does not change: how many times as long the steps are. They are a third as long, or a
+    third of that, if the first look would raise the loss instead of lowering it."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
@@ -167,10 +168,10 @@ class SecondLookSettings(ViewSettings, UpdateSettings):
     """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest."""
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
-    batch_size: Count = 64
-    """Examples in a step."""
-    weight_decay: NonNegative = 0.0
-    """Strength α of the penalty α/2·‖θ‖² on the mean loss; in the pipeline that of `training` unless it is set."""
+
+    @property
+    def passes(self) -> int:
+        return self.looks
 
 
 class LayerSelectiveSettings(UpdateSettings):

@@ -36,10 +36,10 @@ from modelrepair.settings.reference import (
 from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import (
     ModelSettings,
+    OptimisationSettings,
     TrainBase,
     TrainingSettings,
     TrainVictim,
-    ViewSettings,
 )
 from modelrepair.settings.treatment import (
     DeleteSettings,
@@ -47,6 +47,7 @@ from modelrepair.settings.treatment import (
     KnowledgeEditorSettings,
     LessonSettings,
     MendSettings,
+    RetrainSettings,
     Treat,
     Treatment,
 )
@@ -341,11 +342,18 @@ def _inserting(insertion: Insertion, parameters: Parameters) -> Insertion:
 
 
 def _as_trained(member: Chosen, parameters: Parameters) -> Chosen:
-    """The member's settings with those of the base training that it goes on with, where it has them and none is set."""
-    there = {"weight_decay", *ViewSettings.model_fields} & {
-        *type(member).model_fields
-    } - member.model_fields_set
-    return member.model_copy(update={name: getattr(parameters.training, name) for name in sorted(there)})
+    """The member's settings with those of the base training that it shares, where it has them and none is set."""
+    training = parameters.training
+    if isinstance(member, RetrainSettings) and training.patience is None:
+        member = member.model_copy(
+            update={"epochs": training.epochs, **member.model_dump(exclude_unset=True)}
+        )
+    if isinstance(member, OptimisationSettings):
+        shared = training.over(member.passes)
+    else:
+        shared = {"weight_decay": training.weight_decay}
+    there = shared.keys() & {*type(member).model_fields} - member.model_fields_set
+    return member.model_copy(update={name: shared[name] for name in sorted(there)})
 
 
 def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:

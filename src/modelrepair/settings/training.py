@@ -41,17 +41,8 @@ class ModelSettings(Settings):
         return self
 
 
-class ViewSettings(Settings):
-    """How images are shown to a network while it is trained; of what trains on, as in `training` unless it is set."""
-
-    crop: Annotated[int, Field(ge=0, lt=2**15), expect("a whole number of pixels of 0 or more")] = 0
-    """In every epoch each image is shifted by up to so many pixels at random."""
-    flip: Flag = False
-    """In every epoch each image is mirrored left to right or not, at random."""
-
-
-class TrainingSettings(ViewSettings):
-    """How the base model is trained."""
+class OptimisationSettings(Settings):
+    """How a network is trained, whatever for; of what trains it anew or goes on, as in `training` unless it is set."""
 
     optimiser: Literal["adam", "sgd"] = "adam"
     """sgd has the `momentum`; adam has its own."""
@@ -73,6 +64,61 @@ class TrainingSettings(ViewSettings):
     drops: list[Count] = Field(default=[])
     """Of steps: the epochs after which the learning rate falls to a tenth."""
     batch_size: Count = 64
+    """Examples in a step."""
+    crop: Annotated[int, Field(ge=0, lt=2**15), expect("a whole number of pixels of 0 or more")] = 0
+    """In every epoch each image is shifted by up to so many pixels at random."""
+    flip: Flag = False
+    """In every epoch each image is mirrored left to right or not, at random."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of products while the network is trained; all else, and every curvature and score, is in float32."""
+    channels_last: Flag = False
+    """Images and weights lie in memory with the channels last while the network is trained."""
+
+    @model_validator(mode="after")
+    def _is_a_way(self) -> OptimisationSettings:
+        if self.nesterov and not (self.optimiser == "sgd" and self.momentum):
+            raise ValueError(
+                f"nesterov is of sgd with momentum, and optimiser is {self.optimiser} with momentum {self.momentum}: "
+                "leave it false, or set optimiser to sgd"
+            )
+        if bool(self.drops) != (self.schedule == "steps") or self.drops != sorted(set(self.drops)):
+            raise ValueError(
+                f"drops are {self.drops} with the schedule {self.schedule}: give steps some epochs in ascending order, "
+                "and the others none"
+            )
+        return self
+
+    @property
+    def passes(self) -> int:
+        """Over how many epochs the rate changes."""
+        raise NotImplementedError
+
+    def over(self, passes: int) -> dict[str, Any]:
+        """The values of a training of so many passes in which the rate goes through what it does in this one."""
+        share = passes / self.passes
+        return {
+            **{name: getattr(self, name) for name in OptimisationSettings.model_fields},
+            "warm_up": None if self.warm_up is None else self.warm_up * share,
+            "drops": sorted({max(1, round(drop * share)) for drop in self.drops}),
+        }
+
+
+def check_goes_through(schedule: str, patience: int | None) -> None:
+    """Whether a rate that changes over all epochs can do so.
+
+    Raises:
+        ValueError: if the training may end before.
+    """
+    if schedule != "constant" and patience is not None:
+        raise ValueError(
+            f"the schedule {schedule} is over all epochs, and patience {patience} may end the training before: set "
+            "patience to null"
+        )
+
+
+class TrainingSettings(OptimisationSettings):
+    """How the base model is trained."""
+
     parts: Count = 1
     """Into so many parts each step's batch is cut, and processes that work together share them; 1: each of them takes
     the whole step. The result depends on the parts, and not on how many processes there are."""
@@ -82,10 +128,6 @@ class TrainingSettings(ViewSettings):
     """Epochs without progress on the (equally noisy) validation split; null never stops early."""
     keep: Literal["best", "last"] = "best"
     """The epoch that is the model: the one with the lowest loss on the validation split, or the last."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of products while the base model is trained; all else, and every curvature and score, is in float32."""
-    channels_last: Flag = False
-    """Images and weights lie in memory with the channels last while the base model is trained."""
     margins: Literal["after", "during"] = "after"
     """How far the given labels lead, in each epoch: in the model after it, by a pass of its own; or in the step that
     trains on the example, at no cost."""
@@ -93,23 +135,13 @@ class TrainingSettings(ViewSettings):
     """At most this many states of the training are kept, from which the score `trajectory` goes through it again;
     0 for none."""
 
+    @property
+    def passes(self) -> int:
+        return self.epochs
+
     @model_validator(mode="after")
     def _goes_together(self) -> TrainingSettings:
-        if self.nesterov and not (self.optimiser == "sgd" and self.momentum):
-            raise ValueError(
-                f"nesterov is of sgd with momentum, and optimiser is {self.optimiser} with momentum {self.momentum}: "
-                "leave it false, or set optimiser to sgd"
-            )
-        if self.schedule != "constant" and self.patience is not None:
-            raise ValueError(
-                f"the schedule {self.schedule} is over all epochs, and patience {self.patience} may end the training "
-                "before: set patience to null, and keep to last for its end"
-            )
-        if bool(self.drops) != (self.schedule == "steps") or self.drops != sorted(set(self.drops)):
-            raise ValueError(
-                f"drops are {self.drops} with the schedule {self.schedule}: give steps some epochs in ascending order, "
-                "and the others none"
-            )
+        check_goes_through(self.schedule, self.patience)
         if self.parts > self.batch_size:
             raise ValueError(
                 f"parts is {self.parts}, and a step's batch has {self.batch_size} examples: give at most as many parts"

@@ -28,7 +28,7 @@ from modelrepair.settings.posterior import (
     Update,
     UpdateSettings,
 )
-from modelrepair.settings.training import ViewSettings
+from modelrepair.settings.training import OptimisationSettings, check_goes_through
 
 JudgedBy = Literal["accuracy", "failures"]
 
@@ -157,7 +157,25 @@ class TeachingSettings(TreatmentSettings):
         return [part for part in self.trains_on if part != "remaining"]
 
 
-class FineTuneSettings(ViewSettings, DescentSettings, TeachingSettings):
+class TrainingOnSettings(OptimisationSettings, TeachingSettings):
+    """Of treatments that train as the base was trained, in the pipeline, unless they are told otherwise."""
+
+    epochs: Count
+    """Over which the rate changes, where the schedule changes it."""
+    patience: Patience = None
+    """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
+
+    @property
+    def passes(self) -> int:
+        return self.epochs
+
+    @model_validator(mode="after")
+    def _goes_through(self) -> TrainingOnSettings:
+        check_goes_through(self.schedule, self.patience)
+        return self
+
+
+class FineTuneSettings(TrainingOnSettings):
     """Train on without the causes."""
 
     kind: Literal["fine-tune"] = "fine-tune"
@@ -222,11 +240,12 @@ class MendSettings(TeachingSettings):
     """How what is believed is found out."""
 
 
-class RetrainSettings(ViewSettings, DescentSettings, TeachingSettings):
+class RetrainSettings(TrainingOnSettings):
     """Train from scratch without the causes."""
 
     kind: Literal["retrain"] = "retrain"
     epochs: Count = 40
+    """In the pipeline as many as the base training goes through, where it never stops early, unless it is set."""
 
 
 class ScrubSettings(TreatmentSettings):

@@ -200,7 +200,8 @@ def minimise(
         descent: how.
         oversight: who judges the points, what is written down, where progress is kept.
         judge: a copy of the model that follows it, and stands for it wherever points are looked at, kept and returned:
-            after each round its parameters θ̄ become memory·θ̄ + (1 − memory)·θ, an exponential mean over the rounds.
+            after each round its parameters θ̄ become memory·θ̄ + (1 − memory)·θ, an exponential mean over the rounds, and
+            so do the statistics of its normalisation layers.
         memory: from 0 to below 1.
         training_mode: whether normalisation and dropout layers are in training mode during the steps.
         description: shown beside the progress bar and in messages.
@@ -417,9 +418,10 @@ def _one_round(
 
 @torch.no_grad()
 def _follow(judge: TrainedModel, model: TrainedModel, memory: float) -> None:
-    """θ̄ ← memory·θ̄ + (1 − memory)·θ."""
-    for mean, parameter in zip(judge.parameters.values(), model.parameters.values(), strict=True):
-        mean.copy_(memory * mean + (1 - memory) * parameter)
+    """θ̄ ← memory·θ̄ + (1 − memory)·θ, of the statistics of normalisation layers too; their counts are the model's."""
+    states = (trained.network.state_dict().values() for trained in (judge, model))
+    for mean, value in zip(*states, strict=True):
+        mean.copy_(memory * mean + (1 - memory) * value if value.is_floating_point() else value)
 
 
 def _highest(trace: list[dict[str, Any]], name: str) -> int:

@@ -79,8 +79,9 @@ def mean_loss(
     step: Step,
     conditions: Conditions = PLAIN,
     see: See | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """The mean negative log-likelihood of a step's batch.
+    """The mean negative log-likelihood of a step's batch, (1/b) Σᵢ −wᵢ log p(zᵢ | θ).
 
     Args:
         model: in training mode, if it is to be trained.
@@ -88,6 +89,7 @@ def mean_loss(
         step: which one.
         conditions: under which the network runs.
         see: is shown the step, its outputs, which belong to no graph, and its targets.
+        weights: (n,) w of all the examples; None: 1 each.
     """
     inputs, targets = step_batch(model, examples, step, conditions)
     with torch_seeded(step.draws, model.device):
@@ -97,7 +99,8 @@ def mean_loss(
         outputs = outputs.to(model.dtype)
         if see is not None:
             see(step, outputs.detach(), targets)
-        return -model.likelihood.log_likelihood(outputs, targets).mean()
+        log_likelihood = model.likelihood.log_likelihood(outputs, targets)
+    return -(log_likelihood if weights is None else weights[step.positions] * log_likelihood).mean()
 
 
 def mean_losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
@@ -11,9 +12,9 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.layers import training_only
 from modelrepair.settings import alternatives, shown
-from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings
-from modelrepair.training.conditions import Conditions
-from modelrepair.training.descent import Descent, minimise
+from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings, TrainingOnSettings
+from modelrepair.training.as_set import conditions_as, descent_as
+from modelrepair.training.descent import minimise
 from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
@@ -84,33 +85,31 @@ def _descend(
     model: TrainedModel,
     patient: Patient,
     examples: Examples,
-    settings: FineTune | Retrain,
+    settings: TrainingOnSettings,
     description: str,
     *,
     anchor: float = 0.0,
 ) -> Treated:
     if not len(examples):
         raise RepairError("no training examples remain without the causes: select fewer causes")
+    conditions = conditions_as(settings)
     losses = mean_losses(
         model,
         examples,
         settings.batch_size,
         seed=patient.seed,
         purpose=description,
-        conditions=Conditions(crop=settings.crop, flip=settings.flip),
+        conditions=conditions,
     )
-    course = minimise(
-        model,
-        _anchored(model, losses, anchor) if anchor else losses,
-        Descent(
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            rounds=settings.epochs,
-            patience=settings.patience,
-        ),
-        oversight=patient.oversight,
-        description=description,
-    )
+    with conditions.laid_out(model.network):
+        course = minimise(
+            model,
+            _anchored(model, losses, anchor) if anchor else losses,
+            descent_as(settings, settings.epochs, patience=settings.patience),
+            oversight=patient.oversight,
+            description=description,
+            steps_a_round=math.ceil(len(examples) / settings.batch_size),
+        )
     return Treated(model, course.trace, course.best_round)
 
 
