@@ -151,7 +151,7 @@ def test_it_goes_on_as_the_base_was_trained() -> None:
     inserted = make_examples("normalised", count=10, seed=1)
     look = SecondLook(
         optimiser="sgd", learning_rate=0.05, momentum=0.8, nesterov=True, schedule="one-cycle", batch_size=8,
-        looks=3, memory=0.6, least=0.5, share=0.5, pace=100.0,
+        looks=3, memory=0.6, least=0.5, share=0.5,
     )  # fmt: skip
     found = look.insert(model, inserted, kept=kept, seed=3)
 
@@ -184,13 +184,6 @@ def test_it_goes_on_as_the_base_was_trained() -> None:
     for name, value in judge.network.state_dict().items():
         assert_equal(found.model.network.state_dict()[name].double(), value.double(), 1e-12)
     assert float((found.model.network[1].running_mean - model.network[1].running_mean).abs().max()) > 0.01
-
-
-def test_steps_of_a_rate_that_does_not_change_are_longer_by_the_pace() -> None:
-    longer = SecondLook(**{**LOOK.model_dump(), "learning_rate": 0.004, "pace": 5.0})
-    assert state_bytes(longer.insert(BASE, INSERTED, kept=KEPT).model) == state_bytes(
-        LOOK.insert(BASE, INSERTED, kept=KEPT).model
-    )
 
 
 def test_an_example_that_cannot_be_judged_is_refused_and_not_left_out_unsaid() -> None:

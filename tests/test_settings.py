@@ -556,6 +556,18 @@ def test_what_trains_on_or_anew_does_so_as_the_base_training_did() -> None:
         assert agrees(own["treat"]["treatment"], except_for=name)
 
 
+def test_steps_are_longer_by_the_pace_where_the_rate_of_training_does_not_change() -> None:
+    def rate(**changes: Any) -> float:
+        value = what_runs(method="mend", **changes)["treat"]["treatment"]["posterior"]["learning_rate"]
+        return float(value)
+
+    assert rate() == 3 * 0.001
+    assert rate(training__learning_rate=0.02, treatments__mend__posterior__pace=0.5) == 0.01
+    assert rate(treatments__mend__posterior__learning_rate=0.1) == 0.1, "set, and nothing but that"
+    assert rate(training__learning_rate=0.1, training__schedule="cosine", training__patience=None) == 0.1
+    assert rate(treatments__mend__posterior__schedule="cosine") == 0.001
+
+
 def test_a_rate_that_changes_goes_through_the_same_course_in_as_many_epochs_as_there_are() -> None:
     drops = {"schedule": "steps", "drops": [50, 75, 99], "warm_up": 5.0, "epochs": 100, "patience": None}
     whole = {f"training__{name}": value for name, value in drops.items()}

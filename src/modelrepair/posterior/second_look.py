@@ -100,15 +100,12 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             further = oversight.observe(point) if oversight.observe else {}
             return {**further, "believed": float(believed.sum() / max(len(believed), 1))}
 
-        descent = descent_as(self, self.looks)
-        if descent.schedule.is_constant:
-            descent = dataclasses.replace(descent, learning_rate=self.pace * self.learning_rate)
         most = len(kept) + self._wanted(len(inserted), len(kept))
         with conditions.laid_out(edited.network):
             course = minimise(
                 edited,
                 losses,
-                dataclasses.replace(descent, cautious=True),
+                dataclasses.replace(descent_as(self, self.looks), cautious=True),
                 oversight=dataclasses.replace(oversight, observe=observe),
                 judge=judge,
                 memory=self.memory,

@@ -158,8 +158,8 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
     pace: Positive = 1.0
-    """Where the learning rate does not change: how many times as long the steps are. They are a third as long, or a
-    third of that, if the first look would raise the loss instead of lowering it."""
+    """In the pipeline, where the learning rate is that of `training` and does not change: how many times as long the
+    steps are. Steps are a third as long, or a third of that, if the first look would raise the loss."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7

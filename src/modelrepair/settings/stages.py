@@ -24,7 +24,7 @@ from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
 from modelrepair.settings.networks import TransformersSettings, check_network
 from modelrepair.settings.parameters import Identification, Parameters
-from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
+from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings, UpdatePosterior
 from modelrepair.settings.reference import (
     NONE,
     OBVIOUS,
@@ -342,18 +342,22 @@ def _inserting(insertion: Insertion, parameters: Parameters) -> Insertion:
 
 
 def _as_trained(member: Chosen, parameters: Parameters) -> Chosen:
-    """The member's settings with those of the base training that it shares, where it has them and none is set."""
-    training = parameters.training
+    """The member's settings with those of the base training that it shares, where it has them and none is set.
+
+    Raises:
+        RepairError: if what is set does not go with what is shared.
+    """
+    training, own = parameters.training, {name: getattr(member, name) for name in member.model_fields_set}
     if isinstance(member, RetrainSettings) and training.patience is None:
-        member = member.model_copy(
-            update={"epochs": training.epochs, **member.model_dump(exclude_unset=True)}
-        )
+        own = {"epochs": training.epochs, **own}
     if isinstance(member, OptimisationSettings):
-        shared = training.over(member.passes)
+        shared = training.over(own.get("epochs", member.passes), apart_from=own)
+        steady = own.get("schedule", shared.get("schedule")) == "constant"
+        if isinstance(member, SecondLookSettings) and steady:
+            shared["learning_rate"] = member.pace * training.learning_rate
     else:
         shared = {"weight_decay": training.weight_decay}
-    there = shared.keys() & {*type(member).model_fields} - member.model_fields_set
-    return member.model_copy(update={name: shared[name] for name in sorted(there)})
+    return type(member)(**{name: shared[name] for name in shared if name in type(member).model_fields} | own)
 
 
 def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -93,14 +94,24 @@ class OptimisationSettings(Settings):
         """Over how many epochs the rate changes."""
         raise NotImplementedError
 
-    def over(self, passes: int) -> dict[str, Any]:
-        """The values of a training of so many passes in which the rate goes through what it does in this one."""
+    def over(self, passes: int, *, apart_from: Collection[str] = ()) -> dict[str, Any]:
+        """The values of a training of so many passes in which the rate goes through what it does in this one.
+
+        Args:
+            passes: how many.
+            apart_from: what it sets by itself. With an optimiser of its own it has its own rate and momentum and their
+                course, with a schedule of its own its own warm-up and drops.
+        """
         share = passes / self.passes
-        return {
+        values = {
             **{name: getattr(self, name) for name in OptimisationSettings.model_fields},
             "warm_up": None if self.warm_up is None else self.warm_up * share,
             "drops": sorted({max(1, round(drop * share)) for drop in self.drops}),
         }
+        left_out = {"warm_up", "drops"} if "schedule" in apart_from else set()
+        if "optimiser" in apart_from:
+            left_out |= {"learning_rate", "momentum", "nesterov", "schedule", "warm_up", "drops"}
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
 def check_goes_through(schedule: str, patience: int | None) -> None:
