@@ -86,6 +86,27 @@ def test_a_weak_judge_believes_the_likeliest_in_any_case(least: float, count: in
     assert shares[0] == count / 40 > by_hand(3)[1][0]
 
 
+def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
+    """1 − p = (1 − w) a, of the share p that it doubts and the share a of sound examples that it has right."""
+    inputs = make_examples("mlp", count=50, seed=2).inputs
+    answers = BASE.network(torch.from_numpy(inputs)).argmax(1).numpy()
+    doubted = float((BASE.disbelief(KEPT) > 0).double().mean())
+
+    def first_look(right: int, least: float) -> float:
+        sound = Examples(inputs, np.where(np.arange(50) < right, answers, (answers + 1) % 3))
+        look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": least})
+        return float(look.insert(BASE, INSERTED, kept=KEPT, sound=sound).trace[1]["believed"])
+
+    assert doubted == 37 / 40
+    assert first_look(50, 0.08) == 4 / 40, (
+        "what never errs is trusted, apart from what is believed in any case"
+    )
+    assert first_look(25, 0.08) == 6 / 40
+    assert first_look(25, 0.5) == 20 / 40
+    assert first_look(2, 0.08) == first_look(0, 0.08) == 1.0, "it doubts no more than it errs"
+    assert first_look(2, 0.07) == 3 / 40, "what doubts no more than the others is trusted"
+
+
 def test_the_penalty_of_the_base_goes_on() -> None:
     look = SecondLook(**{**LOOK.model_dump(), "weight_decay": 0.1})
     expected, _ = by_hand(0, decay=0.1)

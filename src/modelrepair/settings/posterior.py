@@ -165,7 +165,8 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     least: Proportion = 0.5
-    """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest."""
+    """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest. More
+    are, by a treatment, where it doubts the others and errs on discovery as often."""
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
 

@@ -33,5 +33,6 @@ class Mend(MendSettings, Treatment):
             kept=patient.examples.subset(remaining),
             seed=patient.seed,
             oversight=dataclasses.replace(seen.oversight, slack=slack),
+            sound=seen.discovery,
         )
         return Treated(edited.model, edited.trace, edited.best_round)
