@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from modelrepair.base_training.train import train
+from modelrepair.base_training.train import train, train_as
 from modelrepair.course import given_up
 from modelrepair.curvature import Curvature
 from modelrepair.errors import RepairError
@@ -25,6 +25,7 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import Edited, ElasticWeightConsolidation, NaturalGradient, PosteriorUpdate
 from modelrepair.posterior.points import Points
 from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
+from modelrepair.settings.training import TrainingSettings
 from modelrepair.training.descent import Descent, minimise
 from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment import (
@@ -499,6 +500,22 @@ def test_retraining_starts_afresh_and_the_given_model_is_kept_if_it_was_better()
     assert_equal(taken.parameter_vector, -BASE.parameter_vector, 1e-6)
     with pytest.raises(RepairError, match="retraining needs an untrained network"):
         hardly.treat(patient(fresh=None))
+
+
+@pytest.mark.parametrize(("kind", "purpose"), [(Retrain, "retraining"), (FineTune, "fine-tuning")])
+def test_training_on_or_anew_is_the_base_training_without_the_causes(kind: Any, purpose: str) -> None:
+    """Whatever the optimiser is, and however its rate goes."""
+    way = {
+        "optimiser": "sgd", "learning_rate": 0.05, "weight_decay": 0.01, "momentum": 0.8, "nesterov": True,
+        "schedule": "one-cycle", "batch_size": 16, "precision": "bfloat16",
+    }  # fmt: skip
+    suffering = patient(fresh=fresh, guarded=False)
+    found = kind(**way, epochs=3).treat(suffering)
+    model = fresh() if kind is Retrain else suffering.model.copy()
+    base = TrainingSettings.model_validate({**way, "epochs": 3, "patience": None, "keep": "last"})
+    course = train_as(base, model, suffering.kept, seed=suffering.seed, description=purpose)
+    assert state_bytes(found.model) == state_bytes(model)
+    assert [row["loss"] for row in found.trace] == [row["loss"] for row in course.trace]
 
 
 def test_networks_that_draw_are_treated_alike_for_one_seed() -> None:
