@@ -105,6 +105,7 @@ PHOTOGRAPHS = {
 }
 """Cases of CIFAR-10 that no choice of settings has seen, likewise."""
 
+HELD_OUT_PHOTOGRAPHS = {case: f"held-out failures, {what}" for case, what in PHOTOGRAPHS.items()}
 HELD_OUT = {case: f"held-out failures, {what}" for case, what in INPUTS.items()}
 
 EVERY_RANKING = (
@@ -352,7 +353,11 @@ TABLES_OF_REPAIRS = {
         labels=("method", "causes", "uses"),
         columns=(
             *across("all", PHOTOGRAPHS, mean_and_spread(1)),
-            *across("holdout", {case: f"held-out failures, {what}" for case, what in PHOTOGRAPHS.items()}, mean_and_spread(0)),
+            *across(
+                "holdout",
+                {case: f"held-out failures, {what}" for case, what in PHOTOGRAPHS.items()},
+                mean_and_spread(0),
+            ),
         ),
         rows=EVERY_REPAIR,
     ),

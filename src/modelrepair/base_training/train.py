@@ -14,9 +14,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings import choose
-from modelrepair.training.as_set import conditions_as, descent_as
-from modelrepair.training.conditions import PLAIN, Conditions
-from modelrepair.training.descent import Course, Descent, Oversight, minimise
+from modelrepair.training.conditions import PLAIN, Conditions, conditions_as
+from modelrepair.training.descent import Course, Descent, Oversight, descent_as, minimise
 from modelrepair.training.epochs import Step, mean_losses
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder
 

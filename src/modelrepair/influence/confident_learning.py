@@ -11,7 +11,8 @@ from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.settings.influence import ConfidentLearningSettings
-from modelrepair.training.as_set import conditions_as, descent_as
+from modelrepair.training.conditions import conditions_as
+from modelrepair.training.descent import descent_as
 
 
 class ConfidentLearning(ConfidentLearningSettings, Influence):

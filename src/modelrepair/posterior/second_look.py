@@ -18,8 +18,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
 from modelrepair.settings.posterior import SecondLookSettings
-from modelrepair.training.as_set import conditions_as, descent_as
-from modelrepair.training.descent import UNATTENDED, Oversight, minimise
+from modelrepair.training.conditions import conditions_as
+from modelrepair.training.descent import UNATTENDED, Oversight, descent_as, minimise
 from modelrepair.training.epochs import epoch_steps, mean_loss
 
 

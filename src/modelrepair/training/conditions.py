@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
 from modelrepair.settings import choose
+
+if TYPE_CHECKING:
+    from modelrepair.settings.training import OptimisationSettings
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 """What products are computed in; None: in the numbers of the parameters."""
@@ -100,3 +104,13 @@ class Conditions:
 
 
 PLAIN = Conditions()
+
+
+def conditions_as(settings: OptimisationSettings) -> Conditions:
+    """How examples are shown while it is trained, and in which numbers the network runs."""
+    return Conditions(
+        crop=settings.crop,
+        flip=settings.flip,
+        precision=settings.precision,
+        channels_last=settings.channels_last,
+    )

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings import choose
 from modelrepair.training.schedule import CONSTANT, Schedule
 from modelrepair.training.trajectory import Trajectory, TrajectoryRecorder, load_optimiser, optimiser_tensors
+
+if TYPE_CHECKING:
+    from modelrepair.settings.training import OptimisationSettings
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +166,26 @@ class Descent:
         """The learning rates of a round's steps, times a factor; rounds count from 1."""
         begin, each = (number - 1) * (steps_a_round or 0), steps_a_round or 1
         return (scale * self.rate(begin + step, each) for step in itertools.count())
+
+
+def descent_as(settings: OptimisationSettings, rounds: int, *, patience: int | None = None) -> Descent:
+    """The descent that the settings describe.
+
+    Args:
+        settings: which optimiser, at which rate, and how the rate changes.
+        rounds: at most this many passes, over which the rate changes.
+        patience: as in `Descent`.
+    """
+    return Descent(
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        schedule=Schedule(settings.schedule, settings.warm_up, tuple(settings.drops)),
+        rounds=rounds,
+        patience=patience,
+    )
 
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -13,8 +13,8 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.layers import training_only
 from modelrepair.settings import alternatives, shown
 from modelrepair.settings.treatment import FineTuneSettings, RetrainSettings, TrainingOnSettings
-from modelrepair.training.as_set import conditions_as, descent_as
-from modelrepair.training.descent import minimise
+from modelrepair.training.conditions import conditions_as
+from modelrepair.training.descent import descent_as, minimise
 from modelrepair.training.epochs import mean_losses
 from modelrepair.treatment.base import Patient, Treated, Treatment
 
