@@ -99,13 +99,6 @@ INPUTS = {
 }
 """Cases of changed inputs, likewise."""
 
-PHOTOGRAPHS = {
-    "cifar10-label-resnet20": "plane↔bird, cat↔dog, 40 %",
-    "cifar10-uniform-25": "all, 25 %",
-}
-"""Cases of CIFAR-10 that no choice of settings has seen, likewise."""
-
-HELD_OUT_PHOTOGRAPHS = {case: f"held-out failures, {what}" for case, what in PHOTOGRAPHS.items()}
 HELD_OUT = {case: f"held-out failures, {what}" for case, what in INPUTS.items()}
 
 EVERY_RANKING = (
@@ -337,27 +330,6 @@ TABLES_OF_REPAIRS = {
         columns=(
             *across("all", INPUTS, mean_and_spread(1)),
             *across("holdout", HELD_OUT, mean_and_spread(0)),
-        ),
-        rows=EVERY_REPAIR,
-    ),
-    "rankings-photographs": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("AUROC",),
-        columns=across("auroc", PHOTOGRAPHS, mean_and_spread(3)),
-        rows=EVERY_RANKING,
-    ),
-    "repair-photographs": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=(
-            *across("all", PHOTOGRAPHS, mean_and_spread(1)),
-            *across(
-                "holdout",
-                {case: f"held-out failures, {what}" for case, what in PHOTOGRAPHS.items()},
-                mean_and_spread(0),
-            ),
         ),
         rows=EVERY_REPAIR,
     ),
