@@ -34,7 +34,8 @@ def expected_dependencies(stage: str, root: Path = ROOT) -> set[str]:
 def imported_files(script: Path, root: Path = ROOT) -> set[Path]:
     """Files of this project that run with a stage's module: what it imports, directly or not, its packages and itself.
 
-    Relative to root. Found in the syntax tree, so imports inside functions count. Importing a.b.c also runs a and a.b.
+    Relative to root. Found in the syntax tree, so imports inside functions count, and those under `if TYPE_CHECKING` do
+    not. Importing a.b.c also runs a and a.b.
     """
     found: set[Path] = set()
     waiting = [script, *(script.parents[i] / "__init__.py" for i in range(len(script.parents) - 2))]
@@ -65,7 +66,14 @@ def folded(files: set[Path], root: Path = ROOT) -> set[str]:
 
 def _imported_names(code: str) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
+    waiting: list[ast.AST] = [ast.parse(code)]
+    while waiting:
+        node = waiting.pop()
+        # What is there for the type checker alone does not run.
+        typed = (
+            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        )
+        waiting += node.orelse if typed else ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

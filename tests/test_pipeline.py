@@ -434,6 +434,12 @@ class TestDependencies:
     def test_are_true(self, project: Project) -> None:
         self.check(project).succeeded()
 
+    def test_are_what_runs(self, project: Project) -> None:
+        path = project.root / "src/modelrepair/selection/rules.py"
+        typed = "if TYPE_CHECKING:\n    import modelrepair.vision\n\nfrom modelrepair.errors"
+        path.write_text(path.read_text().replace("from modelrepair.errors", typed, 1))
+        self.check(project).succeeded()
+
     @pytest.mark.parametrize(
         ("change", "file", "before", "after", "expected"),
         [

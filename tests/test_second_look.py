@@ -107,6 +107,21 @@ def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
     assert first_look(2, 0.07) == 3 / 40, "what doubts no more than the others is trusted"
 
 
+def test_each_look_judges_once_however_often_it_is_gone_through(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = []
+    disbelief = TrainedModel.disbelief
+    monkeypatch.setattr(
+        TrainedModel, "disbelief", lambda model, examples: judged.append(1) or disbelief(model, examples)
+    )
+    SecondLook(**{**LOOK.model_dump(), "optimiser": "sgd", "learning_rate": 100.0}).insert(
+        BASE, INSERTED, kept=KEPT
+    )
+    assert "raise the loss" in capsys.readouterr().out
+    assert len(judged) == LOOK.looks
+
+
 def test_the_penalty_of_the_base_goes_on() -> None:
     look = SecondLook(**{**LOOK.model_dump(), "weight_decay": 0.1})
     expected, _ = by_hand(0, decay=0.1)

@@ -577,12 +577,32 @@ def test_a_rate_that_changes_goes_through_the_same_course_in_as_many_epochs_as_t
     assert (tuned["drops"], tuned["warm_up"], tuned["epochs"]) == ([5, 8, 10], pytest.approx(0.5), 10)
     short = what_runs(method="mend", **whole, treatments__mend__posterior__looks=2)["treat"]["treatment"]
     assert short["posterior"]["drops"] == [1, 2]
+
+
+def test_what_trains_in_its_own_way_shares_nothing_that_does_not_go_with_it() -> None:
+    whole = {f"training__{name}": value for name, value in {**ANOTHER_WAY, "patience": None}.items()}
+    own = what_runs(treatment="finetune", **whole, treatments__finetune__optimiser="adam")["treat"][
+        "treatment"
+    ]
+    alone = {
+        "optimiser": "adam", "learning_rate": 1e-3, "momentum": 0.9, "nesterov": False, "schedule": "constant"
+    }  # fmt: skip
+    assert own.items() >= {**ANOTHER_WAY, **alone}.items()
+    looks = what_runs(method="mend", **whole, treatments__mend__posterior__optimiser="adam")
+    assert looks["treat"]["treatment"]["posterior"].items() >= {**ANOTHER_WAY, **alone}.items()
+    stepped = {"schedule": "steps", "drops": [3], "warm_up": 1.0, "patience": None}
+    steady = what_runs(
+        treatment="finetune",
+        **{f"training__{name}": value for name, value in stepped.items()},
+        treatments__finetune__schedule="constant",
+    )["treat"]["treatment"]
+    assert (steady["schedule"], steady["drops"], steady["warm_up"]) == ("constant", [], None)
     with pytest.raises(
         RepairError, match="the schedule one-cycle is over all epochs, and patience 3 may end"
     ):
-        what_runs(treatment="finetune", treatments__finetune={
-            "kind": "fine-tune", "schedule": "one-cycle", "patience": 3,
-        })  # fmt: skip
+        what_runs(treatment="finetune", **whole, treatments__finetune__patience=3)
+    with pytest.raises(RepairError, match="the schedule cosine is over all epochs, and patience 3 may end"):
+        what_runs(treatments__finetune={"kind": "fine-tune", "schedule": "cosine", "patience": 3})
 
 
 def test_the_weight_decay_of_training_reaches_what_must_know_it() -> None:

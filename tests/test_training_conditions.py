@@ -18,8 +18,9 @@ from modelrepair.models.likelihood import Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.training.conditions import PLAIN, Conditions
-from modelrepair.training.descent import Course, Descent, minimise
+from modelrepair.settings.training import TrainingSettings
+from modelrepair.training.conditions import PLAIN, Conditions, conditions_as
+from modelrepair.training.descent import Course, Descent, descent_as, minimise
 from modelrepair.training.epochs import epoch_batches, epoch_steps, mean_losses
 from modelrepair.training.schedule import Schedule
 from models import assert_equal, make_examples, make_model, one_thread, state_bytes  # noqa: F401
@@ -363,3 +364,16 @@ def test_what_is_shown_otherwise_is_learned_otherwise() -> None:
         validation = images(8, seed=1)
         assert model.mean_log_likelihood(validation) == course.trace[course.best_round]["watched"]
         assert torch.equal(course.tensors["margins"][course.best_round], model.margins(images()))
+
+
+def test_a_training_is_as_its_settings_say() -> None:
+    settings = TrainingSettings(
+        optimiser="sgd", learning_rate=0.1, weight_decay=0.01, momentum=0.8, nesterov=True, schedule="steps",
+        warm_up=1.5, drops=[4, 6], batch_size=7, crop=3, flip=True, precision="bfloat16", channels_last=True,
+        epochs=9, patience=None,
+    )  # fmt: skip
+    assert conditions_as(settings) == Conditions(3, True, "bfloat16", True)
+    assert descent_as(settings, 5, patience=2) == Descent(
+        learning_rate=0.1, rounds=5, patience=2, optimiser="sgd", weight_decay=0.01, momentum=0.8, nesterov=True,
+        schedule=Schedule("steps", 1.5, (4, 6)),
+    )  # fmt: skip

@@ -180,6 +180,25 @@ def test_mending_ends_at_the_last_point_within_a_standard_error_of_the_best(name
     assert treated.trace[expected]["watched"] == treated.model.accuracy(DISCOVERY)
 
 
+def test_how_often_a_judge_errs_on_discovery_is_known_to_mending_that_is_guarded() -> None:
+    """And to no other: what nobody may judge by decides nothing."""
+    answers = BASE.network(torch.from_numpy(DATA.inputs)).argmax(1).numpy()
+    doubted = DATA.with_targets(np.where(np.arange(COUNT) % 5 < 3, 1 - answers, answers))
+    cure = Mend(posterior={"update": "second-look", "learning_rate": 1e-6, "looks": 1, "least": 0.5})
+
+    def believed(right: bool, guarded: bool) -> float:
+        asked = BASE.network(torch.from_numpy(DISCOVERY.inputs)).argmax(1).numpy()
+        judging = DISCOVERY.with_targets(asked if right else 1 - asked)
+        trace = cure.treat(patient(examples=doubted, discovery=judging, guarded=guarded)).trace
+        return float(trace[1]["believed"])
+
+    assert believed(True, True) == pytest.approx(0.5, abs=1 / COUNT), (
+        "what never errs believes as few as it may"
+    )
+    assert believed(False, True) == 1.0, "what always errs knows nothing"
+    assert believed(True, False) == believed(False, False) == believed(True, True)
+
+
 def test_what_a_treatment_is_taught_with() -> None:
     whole, reserved = patient(), blobs(7, seed=8)[0]
     seen, further = whole.taught_with(["remaining", "discovery"])

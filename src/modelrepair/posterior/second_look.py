@@ -72,11 +72,10 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         inserted = evidence.subset(weights > 0)
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
-        believed = np.empty(0, dtype=bool)
+        believed, judged = np.empty(0, dtype=bool), 0
         conditions = conditions_as(self)
 
-        def losses(look: int) -> Iterator[Tensor]:
-            nonlocal believed
+        def judge_training_examples() -> NDArray[np.bool_]:
             disbelief = judge.disbelief(kept)
             unknown = int(disbelief.isnan().sum())
             if unknown:
@@ -84,7 +83,13 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
                     "inputs for NaN or infinity, or use a smaller learning rate"
                 )
-            believed = (disbelief <= self._limit(disbelief, judge, sound)).cpu().numpy()
+            return np.asarray((disbelief <= self._limit(disbelief, judge, sound)).cpu().numpy())
+
+        def losses(look: int) -> Iterator[Tensor]:
+            nonlocal believed, judged
+            # The first look may be gone through several times, and the judge moves only after it.
+            if look != judged:
+                believed, judged = judge_training_examples(), look
             repeated = self._repeated(len(inserted), int(believed.sum()), seed, look)
             pool = inserted.subset(repeated).followed_by(kept.subset(believed))
             if not len(pool):

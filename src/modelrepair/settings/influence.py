@@ -65,10 +65,6 @@ class ConfidentLearningSettings(OptimisationSettings, ScoreSettings):
     epochs: Count = 10
     """Over which the rate changes, where the schedule changes it."""
 
-    @property
-    def passes(self) -> int:
-        return self.epochs
-
 
 class LinearSettings(ScoreSettings):
     """The loss change to first order (Koh & Liang 2017)."""

@@ -157,6 +157,7 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
 
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
+    passes: ClassVar[str] = "looks"
     pace: Positive = 1.0
     """In the pipeline, where the learning rate is that of `training` and does not change: how many times as long the
     steps are. Steps are a third as long, or a third of that, if the first look would raise the loss."""
@@ -169,10 +170,6 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     are, by a treatment, where it doubts the others and errs on discovery as often."""
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
-
-    @property
-    def passes(self) -> int:
-        return self.looks
 
 
 class LayerSelectiveSettings(UpdateSettings):

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from modelrepair.errors import RepairError
 from modelrepair.settings import Member, Settings, choose, named, shown
+from modelrepair.settings.as_trained import as_trained, inserting
 from modelrepair.settings.corruption import (
     AnnotationNoiseSettings,
     AnyCorruption,
@@ -24,7 +25,7 @@ from modelrepair.settings.failures import SplitFailures
 from modelrepair.settings.influence import ScoreInfluence, TrajectorySettings
 from modelrepair.settings.networks import TransformersSettings, check_network
 from modelrepair.settings.parameters import Identification, Parameters
-from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings, UpdatePosterior
+from modelrepair.settings.posterior import InsertionSettings, UpdatePosterior
 from modelrepair.settings.reference import (
     NONE,
     OBVIOUS,
@@ -36,7 +37,6 @@ from modelrepair.settings.reference import (
 from modelrepair.settings.selection import KnowCauses, ListedSettings, SelectCauses, Selection
 from modelrepair.settings.training import (
     ModelSettings,
-    OptimisationSettings,
     TrainBase,
     TrainingSettings,
     TrainVictim,
@@ -47,7 +47,6 @@ from modelrepair.settings.treatment import (
     KnowledgeEditorSettings,
     LessonSettings,
     MendSettings,
-    RetrainSettings,
     Treat,
     Treatment,
 )
@@ -130,7 +129,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.stiffness]
     curvatures = sorted({name for name in asked if name is not None})
-    inserts = _inserting(identification, parameters)
+    inserts = inserting(identification, parameters.training)
     insertion = {name: getattr(inserts, name) for name in InsertionSettings.model_fields}
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
@@ -147,7 +146,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         ),
         "update-posterior": UpdatePosterior(seed=seed, **insertion),
         "score-influence": ScoreInfluence(
-            seed=seed, influence=_as_trained(identification.influence, parameters)
+            seed=seed, influence=as_trained(identification.influence, parameters.training)
         ),
         "select-causes": SelectCauses(
             selection=selection,
@@ -326,38 +325,12 @@ def _only_removes(
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
     """A treatment's settings with what follows from the others: whether it is guarded, and how the base was trained."""
-    parts: dict[str, Settings] = {}
+    training, parts = parameters.training, dict[str, Settings]()
     if isinstance(treatment, DeleteSettings | MendSettings):
-        parts["posterior"] = _as_trained(treatment.posterior, parameters)
+        parts["posterior"] = as_trained(treatment.posterior, training)
     if isinstance(treatment, JudgedSettings):
-        parts["judge"] = _inserting(treatment.judge, parameters)
-    return _as_trained(treatment, parameters).model_copy(update={"guarded": guarded, **parts})
-
-
-def _inserting(insertion: Insertion, parameters: Parameters) -> Insertion:
-    """What trains on the training data solves the base model's problem; failures alone are judged without a penalty."""
-    if insertion.posterior.stiff:
-        return insertion
-    return insertion.model_copy(update={"posterior": _as_trained(insertion.posterior, parameters)})
-
-
-def _as_trained(member: Chosen, parameters: Parameters) -> Chosen:
-    """The member's settings with those of the base training that it shares, where it has them and none is set.
-
-    Raises:
-        RepairError: if what is set does not go with what is shared.
-    """
-    training, own = parameters.training, {name: getattr(member, name) for name in member.model_fields_set}
-    if isinstance(member, RetrainSettings) and training.patience is None:
-        own = {"epochs": training.epochs, **own}
-    if isinstance(member, OptimisationSettings):
-        shared = training.over(own.get("epochs", member.passes), apart_from=own)
-        steady = own.get("schedule", shared.get("schedule")) == "constant"
-        if isinstance(member, SecondLookSettings) and steady:
-            shared["learning_rate"] = member.pace * training.learning_rate
-    else:
-        shared = {"weight_decay": training.weight_decay}
-    return type(member)(**{name: shared[name] for name in shared if name in type(member).model_fields} | own)
+        parts["judge"] = inserting(treatment.judge, training)
+    return as_trained(treatment, training).model_copy(update={"guarded": guarded, **parts})
 
 
 def _check_dataset(parameters: Parameters, dataset: Source, corruption: AnyCorruption) -> None:

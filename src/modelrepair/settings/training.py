@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -43,8 +42,13 @@ class ModelSettings(Settings):
 
 
 class OptimisationSettings(Settings):
-    """How a network is trained, whatever for; of what trains it anew or goes on, as in `training` unless it is set."""
+    """How a network is trained, whatever for; of what trains it anew or goes on, as in `training` unless it is set.
 
+    Attributes:
+        passes: the name of the setting that says over how many epochs the rate changes.
+    """
+
+    passes: ClassVar[str] = "epochs"
     optimiser: Literal["adam", "sgd"] = "adam"
     """sgd has the `momentum`; adam has its own."""
     learning_rate: Positive = 1e-3
@@ -89,30 +93,6 @@ class OptimisationSettings(Settings):
             )
         return self
 
-    @property
-    def passes(self) -> int:
-        """Over how many epochs the rate changes."""
-        raise NotImplementedError
-
-    def over(self, passes: int, *, apart_from: Collection[str] = ()) -> dict[str, Any]:
-        """The values of a training of so many passes in which the rate goes through what it does in this one.
-
-        Args:
-            passes: how many.
-            apart_from: what it sets by itself. With an optimiser of its own it has its own rate and momentum and their
-                course, with a schedule of its own its own warm-up and drops.
-        """
-        share = passes / self.passes
-        values = {
-            **{name: getattr(self, name) for name in OptimisationSettings.model_fields},
-            "warm_up": None if self.warm_up is None else self.warm_up * share,
-            "drops": sorted({max(1, round(drop * share)) for drop in self.drops}),
-        }
-        left_out = {"warm_up", "drops"} if "schedule" in apart_from else set()
-        if "optimiser" in apart_from:
-            left_out |= {"learning_rate", "momentum", "nesterov", "schedule", "warm_up", "drops"}
-        return {name: value for name, value in values.items() if name not in left_out}
-
 
 def check_goes_through(schedule: str, patience: int | None) -> None:
     """Whether a rate that changes over all epochs can do so.
@@ -146,9 +126,14 @@ class TrainingSettings(OptimisationSettings):
     """At most this many states of the training are kept, from which the score `trajectory` goes through it again;
     0 for none."""
 
-    @property
-    def passes(self) -> int:
-        return self.epochs
+    def over(self, epochs: int) -> dict[str, Any]:
+        """The values of a training of so many epochs in which the rate goes through what it does in this one."""
+        share = epochs / self.epochs
+        return {
+            **{name: getattr(self, name) for name in OptimisationSettings.model_fields},
+            "warm_up": None if self.warm_up is None else self.warm_up * share,
+            "drops": sorted({max(1, round(drop * share)) for drop in self.drops}),
+        }
 
     @model_validator(mode="after")
     def _goes_together(self) -> TrainingSettings:

@@ -165,10 +165,6 @@ class TrainingOnSettings(OptimisationSettings, TeachingSettings):
     patience: Patience = None
     """Stop after this many epochs without a better accuracy on discovery; null never stops early."""
 
-    @property
-    def passes(self) -> int:
-        return self.epochs
-
     @model_validator(mode="after")
     def _goes_through(self) -> TrainingOnSettings:
         check_goes_through(self.schedule, self.patience)

@@ -33,6 +33,7 @@ class Mend(MendSettings, Treatment):
             kept=patient.examples.subset(remaining),
             seed=patient.seed,
             oversight=dataclasses.replace(seen.oversight, slack=slack),
-            sound=seen.discovery,
+            # Of nobody who gives no accuracy to judge by.
+            sound=seen.discovery if seen.guarded else None,
         )
         return Treated(edited.model, edited.trace, edited.best_round)
