@@ -62,6 +62,12 @@ def across(metric: str, cases: Mapping[str, str], cell: Cell) -> tuple[Column, .
     return tuple(Column(heading, {"case": case, "metric": metric}, cell) for case, heading in cases.items())
 
 
+def all_and_held_out(cases: Mapping[str, str]) -> tuple[Column, ...]:
+    """For each case accuracy on all, and then on the failures that were held out."""
+    held_out = {case: f"held-out failures, {what}" for case, what in cases.items()}
+    return (*across("all", cases, mean_and_spread(1)), *across("holdout", held_out, mean_and_spread(0)))
+
+
 def deletions(causes: str) -> tuple[Row, ...]:
     """Every treatment with the causes that `second-look` found, or with the true ones, by what it is given."""
     identification = "second-look" if causes == "found" else ""
@@ -99,7 +105,11 @@ INPUTS = {
 }
 """Cases of changed inputs, likewise."""
 
-HELD_OUT = {case: f"held-out failures, {what}" for case, what in INPUTS.items()}
+PHOTOGRAPHS = {
+    "cifar10-label-resnet20": "plane↔bird, cat↔dog, 40 %",
+    "cifar10-uniform-25": "all, 25 %",
+}
+"""Cases of CIFAR-10 that no choice of settings has seen, likewise."""
 
 EVERY_RANKING = (
     ranking("**`second-look`**", "second-look"),
@@ -292,101 +302,37 @@ def kinds(case: str, few: str) -> Table:
     )
 
 
+def of_repairs(labels: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """A table from repair.csv; its labels are cut at commas."""
+    return Table("repair.csv", REPAIRS, tuple(labels.split(", ")), tuple(columns), tuple(rows))
+
+
+AUROC = mean_and_spread(3)
+ONE_DIGIT = mean_and_spread(1)
+BY_GIVEN = "method, causes, uses"
+
 TABLES_OF_REPAIRS = {
     "clusters": kinds("two-kinds", "5↔8, 10 %"),
     "clusters-30": kinds("two-kinds-30", "8→5, 30 %"),
-    "choosing-identification": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("identification", "needs", "work"),
-        columns=across("auroc", REPORTED, mean_and_spread(3)),
-        rows=NEEDED,
+    "choosing-identification": of_repairs(
+        "identification, needs, work", across("auroc", REPORTED, AUROC), NEEDED
     ),
-    "choosing-treatment": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("treatment", "needs", "work"),
-        columns=across("all", REPORTED, mean_and_spread(1)),
-        rows=ASKED,
+    "choosing-treatment": of_repairs("treatment, needs, work", across("all", REPORTED, ONE_DIGIT), ASKED),
+    "rankings-development": of_repairs("AUROC", across("auroc", DEVELOPED, AUROC), EVERY_RANKING),
+    "repair-development": of_repairs(BY_GIVEN, across("all", DEVELOPED, ONE_DIGIT), EVERY_REPAIR),
+    "repair-inputs": of_repairs(BY_GIVEN, all_and_held_out(INPUTS), EVERY_REPAIR),
+    "rankings-photographs": of_repairs("AUROC", across("auroc", PHOTOGRAPHS, AUROC), EVERY_RANKING),
+    "repair-photographs": of_repairs(BY_GIVEN, all_and_held_out(PHOTOGRAPHS), EVERY_REPAIR),
+    "rankings-short": of_repairs("identification", rankings("mnist-label-lenet"), short(EVERY_RANKING)),
+    "repair-short": of_repairs(BY_GIVEN, accuracies("mnist-label-lenet", paper=True), short(EVERY_REPAIR)),
+    "rankings-lenet": of_repairs("identification", rankings("mnist-label-lenet"), EVERY_RANKING),
+    "rankings-report": of_repairs("AUROC", across("auroc", REPORTED, AUROC), EVERY_RANKING),
+    "treatments-lenet": of_repairs(
+        "treatment, causes, uses",
+        accuracies("mnist-label-lenet", paper=True),
+        (repair("before repair", "", "none", "", ""), *deletions("found"), *deletions("true")),
     ),
-    "rankings-development": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("AUROC",),
-        columns=across("auroc", DEVELOPED, mean_and_spread(3)),
-        rows=EVERY_RANKING,
-    ),
-    "repair-development": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=across("all", DEVELOPED, mean_and_spread(1)),
-        rows=EVERY_REPAIR,
-    ),
-    "repair-inputs": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=(
-            *across("all", INPUTS, mean_and_spread(1)),
-            *across("holdout", HELD_OUT, mean_and_spread(0)),
-        ),
-        rows=EVERY_REPAIR,
-    ),
-    "rankings-short": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("identification",),
-        columns=rankings("mnist-label-lenet"),
-        rows=short(EVERY_RANKING),
-    ),
-    "repair-short": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=accuracies("mnist-label-lenet", paper=True),
-        rows=short(EVERY_REPAIR),
-    ),
-    "rankings-lenet": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("identification",),
-        columns=rankings("mnist-label-lenet"),
-        rows=EVERY_RANKING,
-    ),
-    "rankings-report": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("AUROC",),
-        columns=across("auroc", REPORTED, mean_and_spread(3)),
-        rows=EVERY_RANKING,
-    ),
-    "treatments-lenet": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("treatment", "causes", "uses"),
-        columns=accuracies("mnist-label-lenet", paper=True),
-        rows=(repair("before repair", "", "none", "", ""), *deletions("found"), *deletions("true")),
-    ),
-    "repair-pairs": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=accuracies("report-pairs-25", paper=False),
-        rows=EVERY_REPAIR,
-    ),
-    "repair-one-way": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=accuracies("report-one-way-30", paper=False),
-        rows=EVERY_REPAIR,
-    ),
-    "repair-lenet": Table(
-        file="repair.csv",
-        names=REPAIRS,
-        labels=("method", "causes", "uses"),
-        columns=accuracies("mnist-label-lenet", paper=True),
-        rows=EVERY_REPAIR,
-    ),
+    "repair-pairs": of_repairs(BY_GIVEN, accuracies("report-pairs-25", paper=False), EVERY_REPAIR),
+    "repair-one-way": of_repairs(BY_GIVEN, accuracies("report-one-way-30", paper=False), EVERY_REPAIR),
+    "repair-lenet": of_repairs(BY_GIVEN, accuracies("mnist-label-lenet", paper=True), EVERY_REPAIR),
 }
