@@ -277,6 +277,7 @@ def small_parameters(parameters: dict[str, Any]) -> None:
     for member in (*parameters["identifications"].values(), *parameters["treatments"].values()):
         for settings in (member, member.get("posterior", {})):
             settings.update({name: 6 for name in ("rounds", "epochs") if name in settings})
+    parameters["treatments"]["retrain"]["epochs"] = 6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

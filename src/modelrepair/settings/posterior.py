@@ -159,8 +159,9 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     stiff: ClassVar[bool] = False
     passes: ClassVar[str] = "looks"
     pace: Positive = 1.0
-    """In the pipeline, where the learning rate is that of `training` and does not change: how many times as long the
-    steps are. Steps are a third as long, or a third of that, if the first look would raise the loss."""
+    """In the pipeline, where the learning rate is that of `training`: how many times as long the steps are as with that
+    rate or, if it changes, with a third of its highest. They are a third as long, or a third of that, if the first look
+    would raise the loss."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
