@@ -154,8 +154,8 @@ def test_from_artefacts_to_results(case: str, tmp_path: Path) -> None:
     assert ("AUROC" in shown.stdout) == ("noisy classes" in shown.stdout) == kind["corrupted"]
     # How many causes were expected, beside how many there are; and what the choice of the point gives up.
     assert (metrics["identification"].get("expected_causes") == 7.4) == kind["corrupted"]
-    assert ("by their scores 7 ± 2 were expected, and 5 are corrupted" in text) == kind["corrupted"]
-    assert ("7 ± 2 were expected to be wrong, by their scores; 5 are" in shown.stdout) == kind["corrupted"]
+    assert ("; 7 ± 2 were expected, and 5 are corrupted" in text) == kind["corrupted"]
+    assert ("7 ± 2 were expected to be wrong; 5 are" in shown.stdout) == kind["corrupted"]
     given_up = (
         "point 1 has 50.0 % of the failures shown right in place of 25.0 %, and breaks 10.0 % of what was"
     )

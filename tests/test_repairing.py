@@ -109,14 +109,17 @@ def test_it_finds_the_causes_repairs_a_copy_and_measures_it(case: dict[str, Any]
     numbers = result.measured["repair"]
     assert numbers["after"]["holdout"] > 0.8
     assert numbers["after"]["all"] > numbers["before"]["all"] + 0.05
-    assert result.measured["identification"] == {"selected": len(result.causes)}, (
+    known = result.measured["identification"]
+    assert set(known) == {"selected", "expected_causes", "expected_causes_error"}, (
         "nobody knows the true causes"
     )
+    assert known["selected"] == len(result.causes)
+    assert abs(known["expected_causes"] - case["wrong"].sum()) < 3 * known["expected_causes_error"]
     assert result.used == {
         "method": "mend",
         "identification": "second-look",
         "treatment": "mend",
-        "selection": "positive",
+        "selection": "expected",
         "uses": "guard",
     }
     # What is measured is what the model that comes back says of examples that no step has seen.
@@ -374,9 +377,9 @@ def test_it_does_what_the_pipeline_does(finished: Finished) -> None:
         clean=None,
         seed=0,
     )
-    [scores] = operation.scores()
+    [scores], sound = operation.scores()
     np.testing.assert_array_equal(scores, pd.read_parquet(root / "data/scores/scores.parquet")["score"])
-    causes = operation.causes(scores)
+    causes = operation.causes(scores, sound)
     expected = pd.read_parquet(root / "data/causes/causes.parquet")["position"]
     np.testing.assert_array_equal(causes, expected)
     made = {

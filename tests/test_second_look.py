@@ -87,9 +87,13 @@ def test_a_weak_judge_believes_the_likeliest_in_any_case(least: float, count: in
 
 
 def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
-    """1 − p = (1 − w) a, of the share p that it doubts and the share a of sound examples that it has right."""
-    inputs = make_examples("mlp", count=50, seed=2).inputs
-    answers = BASE.network(torch.from_numpy(inputs)).argmax(1).numpy()
+    """1 − p = (1 − w) a, of the share p that it doubts and the share a of sound examples that it believes."""
+    drawn = make_examples("mlp", count=2000, seed=2)
+    answered = drawn.with_targets(BASE.network(torch.from_numpy(drawn.inputs)).argmax(1).numpy())
+    sure = answered.subset(np.flatnonzero(BASE.disbelief(answered).numpy() <= 0)[:50])
+    inputs, answers = sure.inputs, sure.targets
+    assert BASE.believed(sure) == 1
+    assert len(sure) == 50
     doubted = float((BASE.disbelief(KEPT) > 0).double().mean())
 
     def first_look(right: int, least: float) -> float:

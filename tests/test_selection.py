@@ -16,6 +16,7 @@ from modelrepair.errors import RepairError
 from modelrepair.selection import (
     SELECTIONS,
     Selection,
+    Sound,
     corrections,
     expected_causes,
     scores_of,
@@ -211,14 +212,63 @@ def test_a_class_keeps_what_its_limit_wants() -> None:
 
 
 def test_as_many_as_are_expected_to_be_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = np.array([0.999, 0.75, 0.5, 0.25, 0.0])
-    scores = -np.log(2 * (1 - wrong))
-    count, error = expected_causes(scores)
-    assert count == pytest.approx(wrong.sum(), abs=1e-12)
-    assert error == pytest.approx(np.sqrt((wrong * (1 - wrong)).sum()), abs=1e-12)
-    assert expected_causes(np.array([-5.0, 700.0])) == (1.0, 0.0), "no probability below 0"
-    assert select_causes(scores, table(5), "expected").tolist() == [0, 1]
-    assert "2 ± 1 training examples are expected to be wrong" in capsys.readouterr().out
+    """Of 1,000 the judge believes 600, and of what is right elsewhere 75 in a hundred: 800 are right."""
+    scores = np.where(np.arange(1000) < 600, -1.0, 1.0) * np.arange(1, 1001)
+    count, error = expected_causes(scores, Sound(0.75, 200))
+    assert count == pytest.approx(200, abs=1e-9)
+    # A binomial count of 800 with .75 and its share, of 200 examples: each by the delta method.
+    training = np.sqrt(800 * 0.75 * 0.25) / 0.75
+    elsewhere = 600 / 0.75**2 * np.sqrt(0.75 * 0.25 / 200)
+    assert error == pytest.approx(np.hypot(training, elsewhere), abs=1e-9)
+    taken = select_causes(scores, table(1000), "expected", sound=Sound(0.75, 200))
+    assert taken.tolist() == list(range(999, 799, -1))
+    assert "200 ± 37 training examples are expected to be wrong" in capsys.readouterr().out
+
+
+def test_the_error_of_the_expected_number_is_what_it_scatters_by() -> None:
+    generator = np.random.default_rng(0)
+    believed, elsewhere = generator.binomial(1600, 0.8, 4000), generator.binomial(500, 0.8, 4000)
+    drawn = [
+        expected_causes(np.where(np.arange(2000) < b, -1.0, 1.0), Sound(a / 500, 500))
+        for b, a in zip(believed, elsewhere, strict=True)
+    ]
+    counts, errors = np.transpose(drawn)
+    assert counts.mean() == pytest.approx(400, abs=3), "1,600 of the 2,000 are right"
+    assert errors.mean() == pytest.approx(counts.std(), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("doubted", "believed", "trusted", "count"),
+    [
+        (30, 0.7, 0.0, 0),  # it doubts as many as elsewhere: none is expected to be wrong
+        (30, 0.7, 0.15, 15),
+        (12, 0.7, 0.15, 12),  # by heart: all that it doubts
+        (40, 0.75, 0.15, 20),
+        (40, 1.0, 0.15, 40),
+        (40, 0.75, 1.0, 40),
+        (0, 0.7, 0.15, 0),
+    ],
+)
+def test_what_is_doubted_is_taken_up_to_what_is_trusted_or_expected(
+    doubted: int, believed: float, trusted: float, count: int
+) -> None:
+    scores = np.arange(100.0) - (99.5 - doubted)
+    options = {"trusted": trusted, "sound": Sound(believed, 50)}
+    if not count:
+        with pytest.raises(RepairError, match="finds no causes"):
+            select_causes(scores, table(100), "expected", **options)
+        return
+    chosen = select_causes(scores, table(100), "expected", **options)
+    assert chosen.tolist() == list(range(99, 99 - count, -1))
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [(None, "is not known"), (Sound(np.nan, 0), "is not known"), (Sound(0.0, 9), "where it believes none")],
+)
+def test_how_many_are_expected_needs_a_judge_that_is_known(sound: Sound | None, message: str) -> None:
+    with pytest.raises(RepairError, match=f"{message}: choose another selection"):
+        select_causes(np.arange(-2.0, 3.0), table(5), "expected", sound=sound)
 
 
 def test_scores_of_other_examples_are_refused() -> None:

@@ -1048,7 +1048,7 @@ def test_every_network_has_settings_and_a_module() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS.selections)
 def test_every_selection_of_params_finds_causes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelrepair.selection import select_causes
+    from modelrepair.selection import Sound, select_causes
 
     monkeypatch.chdir(ROOT)
     count = 2700
@@ -1061,7 +1061,7 @@ def test_every_selection_of_params_finds_causes(name: str, monkeypatch: pytest.M
     )
     scores = np.random.default_rng(0).normal(size=count)
     rule: Any = PARAMETERS.selections[name]
-    causes = select_causes(scores, table, rule.chosen, **rule.options)
+    causes = select_causes(scores, table, rule.chosen, sound=Sound(0.9, 700), **rule.options)
     assert 0 < len(set(causes)) == len(causes) < count
 
 

@@ -13,7 +13,7 @@ from modelrepair.influence.base import Influence, Investigation
 from modelrepair.influence.clusters import Combined, combine, of_each_cluster
 from modelrepair.influence.confident_learning import ConfidentLearning
 from modelrepair.influence.expectation import ExpectedLossChange
-from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange
+from modelrepair.influence.posterior_shift import Linear, LossAfter, LossChange, belief
 from modelrepair.influence.resemblance import Resemblance, mixture_log_odds
 from modelrepair.influence.shapley import NearestNeighbours, OneEpoch, TruncatedMonteCarlo
 from modelrepair.influence.training_signal import Loss, Margin, NoScore, Random, SelfInfluence
@@ -58,6 +58,7 @@ __all__ = [
     "SelfInfluence",
     "SgdInfluence",
     "TruncatedMonteCarlo",
+    "belief",
     "combine",
     "influence_scores",
     "mixture_log_odds",

@@ -10,10 +10,13 @@ sign. The failures are judged without a penalty, so they are to be inserted with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from modelrepair.influence.base import Influence, Investigation
+from modelrepair.models.examples import Examples
 from modelrepair.settings.influence import LinearSettings, LossAfterSettings, LossChangeSettings
 
 
@@ -57,3 +60,15 @@ class LossAfter(LossAfterSettings, Influence):
 
     def scores(self, investigation: Investigation) -> NDArray[np.float64]:
         return investigation.updated.disbelief(investigation.examples).cpu().numpy()
+
+
+def belief(parts: Sequence[Investigation], sound: Examples) -> float:
+    """Share of examples outside training that the models of `LossAfter` believe, averaged over the parts.
+
+    By it, it can be told how many of the training examples are doubted although they are right.
+
+    Args:
+        parts: an investigation for each cluster of failures, or one of all.
+        sound: labelled examples outside training, right and wrong ones.
+    """
+    return float(np.mean([part.updated.believed(sound) for part in parts]))

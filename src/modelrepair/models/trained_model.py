@@ -255,6 +255,10 @@ class TrainedModel:
 
         return self._measured((measure,), examples)[0]
 
+    def believed(self, examples: Examples) -> float:
+        """Share of the examples whose given target is at least as likely as all others together; NaN for none."""
+        return float((self.disbelief(examples) <= 0).double().mean()) if len(examples) else float("nan")
+
     def correct(self, examples: Examples) -> Tensor:
         """(n,) in [0, 1]: how right the prediction for each example is."""
         return self._measured((self.likelihood.correct,), examples)[0]

@@ -31,11 +31,11 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     others together, and trains on for an epoch on these and on what is inserted (iterative trimmed loss minimisation,
     Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). A judge that has learned
     little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
-    another share, the setting `least`. Where it doubts more than the others and it is known that it is right on a share
-    a of examples outside training, the share w of wrong targets follows from the share p that it doubts,
-    1 − p = (1 − w) a, and it believes the likeliest 1 − w, if these are more. The judge is the exponential mean over
-    the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂ and
-    is what comes out.
+    another share, the setting `least`. Where it doubts more than the others and it is known that it believes a share a
+    of examples outside training whose targets are right, the share w of wrong targets follows from the share p that it
+    doubts, 1 − p = (1 − w) a, and it believes the likeliest 1 − w, if these are more. The judge is the exponential mean
+    over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂
+    and is what comes out.
 
     Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
     knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
@@ -61,7 +61,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     ) -> Edited:
         """The judge after the last look or, where somebody watches, the best of those after each; see the base.
 
-        `sound` are examples outside training whose targets are right, by which it is known how often the judge is.
+        `sound` are examples outside training whose targets are right, by which it is known how often the judge
+        believes what is.
         """
         if kept is None:
             raise RepairError(
@@ -142,7 +143,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         """The highest disbelief, in nats below even odds, at which an example is believed."""
         least, doubted = self.least, float((disbelief > 0).double().mean()) if len(disbelief) else 0.0
         if sound is not None and len(sound) and doubted > 1 - least:
-            least = max(least, min(1.0, (1 - doubted) / max(judge.accuracy(sound), 1 - doubted)))
+            least = max(least, min(1.0, (1 - doubted) / max(judge.believed(sound), 1 - doubted)))
         # Rounded, so that a share of whole examples is not one more by the last digit.
         count = math.ceil(round(least * len(disbelief), 6))
         return max(0.0, float(disbelief.kthvalue(count).values)) if count else 0.0

@@ -46,8 +46,8 @@ def show_results(root: Path) -> None:
               f"AUROC {found['auroc']:.3f}; plain loss {found['auroc_of_plain_loss']:.3f}")  # fmt: skip
     if found.get("expected_causes") is not None:
         known = f"; {found['causes']} are" if found.get("causes") is not None else ""
-        print(f"  {found['expected_causes']:.0f} ± {found['expected_causes_error']:.0f} were expected to be wrong, by "
-              f"their scores{known}")  # fmt: skip
+        expected = f"{found['expected_causes']:.0f} ± {found['expected_causes_error']:.0f}"
+        print(f"  {expected} were expected to be wrong{known}")
     # Without noise put in on purpose there are no noisy classes to tell from clean ones.
     noisy = repair["before"]["noisy_classes"] is not None
     _table(

@@ -27,13 +27,13 @@ from modelrepair.errors import RepairError
 from modelrepair.evaluation.evidence import Evidence
 from modelrepair.evaluation.gathering import gather
 from modelrepair.evaluation.measures import measure_all
-from modelrepair.influence import Investigation, combine, influence_scores, of_each_cluster
+from modelrepair.influence import Investigation, belief, combine, influence_scores, of_each_cluster
 from modelrepair.models.examples import Examples, chosen_positions
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
 from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
-from modelrepair.selection import candidates, expected_causes, select_causes
+from modelrepair.selection import Sound, candidates, expected_causes, select_causes
 from modelrepair.settings import Settings
 from modelrepair.settings.attributes import expect_no_classes
 from modelrepair.settings.curvature import FitFisher
@@ -210,10 +210,10 @@ def _operated(
     """What comes of all steps, for these causes or, without, those that are found."""
     if description.scored:
         _say(f"scoring {len(operation.training)} training examples by {description.identification}")
-    each = saved_scores(operation.keep("scores"), operation.scores)
+    each, sound = saved_scores(operation.keep("scores"), operation.scores)
     combined = combine(each) if len(each) > 1 else None
     scores = each[0] if combined is None else combined.scores
-    found = operation.causes(scores) if given is None else given
+    found = operation.causes(scores, sound) if given is None else given
     rule = cast(SelectCauses, operation.stages["select-causes"]).selection
     _say(f"treating {len(found)} causes by {description.treatment}")
     treated = operation.treated(cast(Treat, operation.stages["treat"]).treatment, found, "treatment")
@@ -239,7 +239,7 @@ def _operated(
         clusters=split.kinds,
         failure_clusters=split.clusters,
         driven_clusters=None if combined is None else combined.clusters,
-        expected_causes=expected_causes(scores) if given is None and rule.by_even_odds else None,
+        expected_causes=expected_causes(scores, sound) if given is None and rule.by_even_odds else None,
         seed=operation.seed,
     )
     return evidence, treated
@@ -396,8 +396,11 @@ class _Operation:
         reference = cast(TrainReference, self.stages["train-reference"]).treatment
         return [cast(Treat, self.stages["treat"]).treatment, *([] if reference is None else [reference])]
 
-    def scores(self) -> NDArray[np.float64]:
-        """(k, n) of the training examples, a row for each cluster of failures, or one of all where they are one."""
+    def scores(self) -> tuple[NDArray[np.float64], Sound | None]:
+        """(k, n) of the training examples, a row for each cluster of failures, or one of all where they are one.
+
+        Where they are odds, also how often their judge believes what is right elsewhere.
+        """
         base, insertion = self.subject.model, cast(UpdatePosterior, self.stages["update-posterior"])
         edited = self._inserted(insertion) if insertion.posterior.inserts else []
         effects = None
@@ -423,14 +426,16 @@ class _Operation:
         if self.clusters is not None and (len(edited) > 1 or score.sees == "failures"):
             updates = [(one.model, one.gaussians) for one in edited]
             parts = of_each_cluster(investigation, self.clusters, updates if len(updates) > 1 else None)
-        return np.stack([influence_scores(part, score.chosen, **score.options) for part in parts])
+        scores = np.stack([influence_scores(part, score.chosen, **score.options) for part in parts])
+        sound = Sound(belief(parts, self.discovery), len(self.discovery)) if score.even_odds else None
+        return scores, sound
 
-    def causes(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    def causes(self, scores: NDArray[np.float64], sound: Sound | None) -> NDArray[np.int64]:
         """Positions of the causes that the selection chooses, most harmful first."""
         rule = cast(SelectCauses, self.stages["select-causes"]).selection
         split = np.full(len(self.training), "train")
         table = candidates(training_table(self.training.targets, split), self.subject.classes)
-        return select_causes(scores, table, rule.chosen, known=self.known, **rule.options)
+        return select_causes(scores, table, rule.chosen, known=self.known, sound=sound, **rule.options)
 
     def treated(self, treatment: Treatment, causes: NDArray[np.int64], step: str) -> Treated:
         """The model without these causes; the step is that under which progress is kept."""

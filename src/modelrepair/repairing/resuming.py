@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.resources
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage
+from modelrepair.selection import Sound
 from modelrepair.settings import Settings
 
 Keep = Callable[[str], Checkpoint | None]
@@ -59,15 +61,17 @@ def kept_in(folder: Path | str | None, fingerprint: Callable[[], str]) -> Iterat
 
 
 def saved_scores(
-    checkpoint: Checkpoint | None, scores: Callable[[], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """The scores as they were kept, or, if they were not, computed and kept."""
+    checkpoint: Checkpoint | None, scores: Callable[[], tuple[NDArray[np.float64], Sound | None]]
+) -> tuple[NDArray[np.float64], Sound | None]:
+    """The scores, and what their judge says elsewhere, as they were kept or, if they were not, computed and kept."""
     if checkpoint and (saved := checkpoint.load()):
-        return saved[0]["scores"].numpy()
-    result = scores()
+        sound = saved[1]["sound"]
+        return saved[0]["scores"].numpy(), None if sound is None else Sound(*sound)
+    result, sound = scores()
     if checkpoint:
-        checkpoint.save({"scores": torch.from_numpy(np.asarray(result, dtype=np.float64))}, {})
-    return result
+        told = None if sound is None else dataclasses.astuple(sound)
+        checkpoint.save({"scores": torch.from_numpy(np.asarray(result, dtype=np.float64))}, {"sound": told})
+    return result, sound
 
 
 def fingerprint_of(

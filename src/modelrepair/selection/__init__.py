@@ -21,6 +21,7 @@ from modelrepair.selection.rules import (
     OracleSize,
     PartialTruth,
     Selection,
+    Sound,
     Threshold,
     TopK,
     Truth,
@@ -49,6 +50,7 @@ __all__ = [
     "OracleSize",
     "PartialTruth",
     "Selection",
+    "Sound",
     "Threshold",
     "TopK",
     "Truth",
@@ -66,6 +68,7 @@ def select_causes(
     rule: str,
     *,
     known: NDArray[np.int64] | None = None,
+    sound: Sound | None = None,
     **options: object,
 ) -> NDArray[np.int64]:
     """Positions of the causes among the training examples, most harmful first.
@@ -75,6 +78,7 @@ def select_causes(
         table: a row for each training example.
         rule: one of `SELECTIONS`.
         known: positions of causes that are known beforehand: they are taken in any case, and come first.
+        sound: how often the judge believes what is right outside training, for rules that count by it.
         options: of the rule.
 
     Raises:
@@ -92,7 +96,7 @@ def select_causes(
             f"all {len(scores)} training examples score {scores[0]:.4g}, so none can be told from the rest: choose "
             "another identification"
         )
-    causes = chosen.select(scores, table)
+    causes = chosen.select(scores, table, sound)
     if known is not None:
         causes = np.r_[known, causes[~np.isin(causes, known)]]
     if not len(causes):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
 from modelrepair.lists import expect_values, read_list, whole_number
-from modelrepair.selection.rules import Positions, Selection
+from modelrepair.selection.rules import Positions, Selection, Sound
 from modelrepair.settings.selection import ListedSettings
 
 COLUMN, ACTION, LABEL, GIVEN = "example", "action", "label", "given"
@@ -38,7 +38,9 @@ class Mark:
 class Listed(ListedSettings, Selection):
     """The examples that a person lists, but for those that are marked to be kept."""
 
-    def select(self, scores: NDArray[np.float64], table: pd.DataFrame) -> Positions:
+    def select(
+        self, scores: NDArray[np.float64], table: pd.DataFrame, sound: Sound | None = None
+    ) -> Positions:
         path = Path(self.file)
         causes = self._causes(path)
         wanted = [mark.example for mark in causes]

@@ -26,7 +26,8 @@ class SelectionSettings(Member):
     Attributes:
         by_score: whether it looks at the scores; a rule that does not can serve a request without identification.
         knows_truth: whether it needs the examples that were corrupted on purpose.
-        by_even_odds: whether it takes a score s for a probability of 1 − ½e⁻ˢ that the given target is wrong.
+        by_even_odds: whether it takes a positive score to say that the given target is less likely than all others, and
+            asks how often its judge says so elsewhere.
     """
 
     tag: ClassVar[str] = "rule"
@@ -68,9 +69,12 @@ class ThresholdSettings(RankingSettings):
 
 
 class ExpectedSettings(RankingSettings):
-    """As many of the highest scores as are expected to be wrong by them."""
+    """As many of the highest scores as are expected to be wrong."""
 
     rule: Literal["expected"] = "expected"
+    trusted: Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")] = 0.15
+    """Share of the training examples of which all are taken that the judge doubts, whatever it doubts elsewhere. What
+    has been learned by heart, such as facts, is doubted less often than what is new."""
     by_even_odds: ClassVar[bool] = True
 
 

@@ -1,6 +1,6 @@
 """Score how harmful each training example is: positive means that removing it should lower the failure loss."""
 
-from modelrepair.influence import Investigation, combine, influence_scores, of_each_cluster
+from modelrepair.influence import Investigation, belief, combine, influence_scores, of_each_cluster
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.models.workspace import (
@@ -46,7 +46,7 @@ def main(stage: Stage) -> None:
         checkpoint=stage.checkpoint() if score.lasts else None,
         known=known_causes(stage.root),
     )
-    clusters = failure_clusters(stage.root)
+    clusters, parts = failure_clusters(stage.root), [investigation]
     table = table[["example"]]
     if clusters is None or (len(updates) == 1 and score.sees != "failures"):
         scores = influence_scores(investigation, score.chosen, **score.options)
@@ -61,7 +61,9 @@ def main(stage: Stage) -> None:
         table = table.assign(score=scores, cluster=combined.clusters, **each)
     with output_folder(stage.root / "data/scores") as folder:
         write_table(folder / "scores.parquet", table)
-        write_json(folder / "scores.json", {"score": score.chosen, "unit": score.unit, "meaning": MEANING})
+        described = {"score": score.chosen, "unit": score.unit, "meaning": MEANING}
+        sound = {"believed": belief(parts, discovery), "count": len(discovery)} if score.even_odds else None
+        write_json(folder / "scores.json", {**described, "sound": sound})
     print(f"{int((scores > 0).sum())} of {len(scores)} training examples score as harmful (score > 0)")
 
 

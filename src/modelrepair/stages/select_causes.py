@@ -6,7 +6,7 @@ import pandas as pd
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import candidates, corrections, expected_causes, scores_of, select_causes
+from modelrepair.selection import Sound, candidates, corrections, expected_causes, scores_of, select_causes
 from modelrepair.settings.selection import SelectCauses
 
 
@@ -18,7 +18,11 @@ def main(stage: Stage) -> None:
     ranked = read_table(stage.root / "data/scores/scores.parquet")
     scores = scores_of(ranked, table)
     known = read_table(stage.root / "data/known/causes.parquet")
-    causes = select_causes(scores, table, rule.chosen, known=known["position"].to_numpy(), **rule.options)
+    judged = read_json(stage.root / "data/scores/scores.json").get("sound")
+    sound = None if judged is None else Sound(**judged)
+    causes = select_causes(
+        scores, table, rule.chosen, known=known["position"].to_numpy(), sound=sound, **rule.options
+    )
     told = corrections(table, classes, rule.chosen, **rule.options)
     if "new_label" in known:
         told = np.full(len(table), -1) if told is None else told
@@ -37,7 +41,7 @@ def main(stage: Stage) -> None:
         chosen = table.loc[causes, named].assign(position=causes, score=scores[causes], **new, **driven)
         write_table(folder / "causes.parquet", chosen)
         if rule.by_even_odds:
-            count, error = expected_causes(scores)
+            count, error = expected_causes(scores, sound)
             write_json(folder / "expected.json", {"count": count, "error": error})
     # Always the same where the reference is not of these causes, so that another method does not train it anew.
     shared = {"position": causes, **new} if settings.for_reference else {"position": causes[:0]}
