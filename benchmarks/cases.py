@@ -62,6 +62,9 @@ RANKINGS = (
     "found_in_first_20_percent",
     "selected_precision",
     "selected_recall",
+    "causes",
+    "expected_causes",
+    "expected_causes_error",
 )
 """Of an identification, and its selection of causes."""
 BY_CORRUPTION = ("auroc", "selected_recall")

@@ -111,6 +111,15 @@ PHOTOGRAPHS = {
 }
 """Cases of CIFAR-10 that no choice of settings has seen, likewise."""
 
+EXPECTED = {
+    "causes": ("wrong", mean_and_spread(0)),
+    "expected_causes": ("expected", mean_and_spread(0)),
+    "expected_causes_error": ("its stated error", mean_and_spread(0)),
+    "selected_precision": ("precision of the causes taken", mean_and_spread(3)),
+    "selected_recall": ("recall", mean_and_spread(3)),
+}
+"""How many causes there are and how many a second look expects, by metric."""
+
 EVERY_RANKING = (
     ranking("**`second-look`**", "second-look"),
     ranking("`bir-loss`, with a clean set", "bir-loss"),
@@ -319,6 +328,14 @@ TABLES_OF_REPAIRS = {
     ),
     "choosing-treatment": of_repairs("treatment, needs, work", across("all", REPORTED, ONE_DIGIT), ASKED),
     "rankings-development": of_repairs("AUROC", across("auroc", DEVELOPED, AUROC), EVERY_RANKING),
+    "expected": of_repairs(
+        "case",
+        tuple(Column(heading, {"metric": metric}, cell) for metric, (heading, cell) in EXPECTED.items()),
+        tuple(
+            Row((label,), {"case": case, "identification": "second-look", "treatment": "", "causes": "found"})
+            for case, label in {**DEVELOPED, **REPORTED, **PHOTOGRAPHS}.items()
+        ),
+    ),
     "repair-development": of_repairs(BY_GIVEN, across("all", DEVELOPED, ONE_DIGIT), EVERY_REPAIR),
     "repair-inputs": of_repairs(BY_GIVEN, all_and_held_out(INPUTS), EVERY_REPAIR),
     "rankings-photographs": of_repairs("AUROC", across("auroc", PHOTOGRAPHS, AUROC), EVERY_RANKING),

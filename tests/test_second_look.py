@@ -126,6 +126,16 @@ def test_each_look_judges_once_however_often_it_is_gone_through(
     assert len(judged) == LOOK.looks
 
 
+@pytest.mark.parametrize(("schedule", "shorter"), [("constant", True), ("cosine", False)])
+def test_steps_that_raise_the_loss_are_shortened_where_their_rate_does_not_change(
+    schedule: str, shorter: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"optimiser": "sgd", "learning_rate": 30.0, "schedule": schedule}
+    look = SecondLook(**{**LOOK.model_dump(), **changes})
+    look.insert(BASE, INSERTED, kept=KEPT)
+    assert ("raise the loss" in capsys.readouterr().out) == shorter
+
+
 def test_the_penalty_of_the_base_goes_on() -> None:
     look = SecondLook(**{**LOOK.model_dump(), "weight_decay": 0.1})
     expected, _ = by_hand(0, decay=0.1)

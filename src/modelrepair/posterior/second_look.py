@@ -118,7 +118,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
             course = minimise(
                 edited,
                 losses,
-                dataclasses.replace(descent_as(self, self.looks), cautious=True),
+                dataclasses.replace(descent_as(self, self.looks), cautious=self.schedule == "constant"),
                 oversight=dataclasses.replace(oversight, observe=observe),
                 judge=judge,
                 memory=self.memory,

@@ -160,8 +160,8 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     passes: ClassVar[str] = "looks"
     pace: Positive = 1.0
     """In the pipeline, where the learning rate is that of `training`: how many times as long the steps are as with that
-    rate or, if it changes, with a third of its highest. They are a third as long, or a third of that, if the first look
-    would raise the loss."""
+    rate or, if it changes, with a third of its highest. A rate that does not change is a third of that, or of that a
+    third, if the first look would raise the loss. One that changes rises before it falls, and so does the loss."""
     looks: Count = 12
     """Passes through what is believed; what that is, is judged anew before each."""
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
