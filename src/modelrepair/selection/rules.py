@@ -166,9 +166,9 @@ def expected_causes(scores: NDArray[np.float64], sound: Sound | None) -> tuple[f
 
     B of the n training examples are believed (score 0 or less). If the judge doubts all that are wrong, and of those
     that are right as many as elsewhere, where it believes a share a of m, then B is binomial with (n − |C|, a). The
-    deviation is √(B(1 − a)/a² + (B/a)²(1 − a)/(am)), of both counts. On the development cases of wrong labels with
-    second looks the count was 12 % too low to 10 % too high; on photographs 7 and 29 % too low, where the judge missed 4
-    and 13 % of the wrong labels.
+    deviation is √(B(1 − a)/a² + (B/a)²(1 − a)/(am)), of both counts. On the development cases of wrong labels, with
+    second looks, the count was 12 % too low to 10 % too high; on photographs 7 and 29 % too low, where the judge missed
+    4 and 13 % of the wrong labels.
 
     Args:
         scores: (n,) positive where the given target is less likely than all others together.
