@@ -208,6 +208,7 @@ def test_from_a_file_of_marks_to_the_causes(only_removes: str | None, tmp_path: 
     table.loc[0, "split"] = "validation"
     write_table(tmp_path / "data/corrupted/train.parquet", table)
     write_table(tmp_path / "data/scores/scores.parquet", table[["example"]][1:].assign(score=np.arange(11.0)))
+    write_json(tmp_path / "data/scores/scores.json", {"score": "loss", "unit": "nats", "sound": None})
     (tmp_path / "requests/marks.csv").write_text(
         'example,action,label,given\n13,relabel,"b, c",a\n15,remove,,d\n16,keep,,\n'
     )

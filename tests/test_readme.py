@@ -151,7 +151,8 @@ def test_the_readme_says_of_its_run_what_was_measured() -> None:
         f"of which {found['causes']} carry a wrong label",
         f"fails on {wrong:.0f} % of the test digits",
         f"Given {failures['query']} of those failures",
-        f"takes {found['selected']} training examples as causes",
+        f"expects {found['expected_causes']:.0f} ± {found['expected_causes_error']:.0f} training examples to be wrong",
+        f"takes {found['selected']} as causes",
         f"fixes {100 * repair['after']['holdout']:.0f} % of the failures that it was never shown",
     ):
         assert said in text
