@@ -13,12 +13,13 @@ from scipy.stats import rankdata
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.influence import Investigation, influence_scores
+from modelrepair.influence import Investigation, belief, influence_scores
 from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.posterior import SecondLook
+from modelrepair.sound import Sound
 from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent, Oversight, minimise
 from modelrepair.training.epochs import epoch_batches, mean_losses
@@ -109,6 +110,27 @@ def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
     assert first_look(25, 0.5) == 20 / 40
     assert first_look(2, 0.08) == first_look(0, 0.08) == 1.0, "it doubts no more than it errs"
     assert first_look(2, 0.07) == 3 / 40, "what doubts no more than the others is trusted"
+
+
+def test_a_judge_that_believes_nothing_anywhere_believes_the_likeliest() -> None:
+    unsure = BASE.with_parameter_vector(torch.zeros_like(BASE.parameter_vector))
+    assert unsure.believed(KEPT) == unsure.believed(INSERTED) == 0
+    look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": 0.2})
+    # All are alike to it: whoever is as likely as the likeliest fifth is believed.
+    assert look.insert(unsure, INSERTED, kept=KEPT, sound=INSERTED).trace[1]["believed"] >= 0.2
+
+
+def test_what_is_believed_elsewhere_is_that_of_each_kind_of_failure_on_average() -> None:
+    other = BASE.with_parameter_vector(0.1 * BASE.parameter_vector)
+    shares = []
+    for model in (BASE, other):
+        inputs, targets = KEPT.batch(slice(None), dtype=torch.float64)
+        chances = torch.softmax(model.network(inputs), dim=1)[torch.arange(40), targets]
+        shares.append(float((chances >= 0.5).double().mean()))
+    assert shares[0] != shares[1]
+    parts = [Investigation(BASE, model, INSERTED) for model in (BASE, other)]
+    assert belief(parts, KEPT) == Sound(sum(shares) / 2, 40)
+    assert belief(parts[:1], KEPT) == Sound(shares[0], 40)
 
 
 def test_each_look_judges_once_however_often_it_is_gone_through(

@@ -16,12 +16,12 @@ from modelrepair.errors import RepairError
 from modelrepair.selection import (
     SELECTIONS,
     Selection,
-    Sound,
     corrections,
     expected_causes,
     scores_of,
     select_causes,
 )
+from modelrepair.sound import Sound
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=30).map(np.array)
@@ -260,6 +260,14 @@ def test_what_is_doubted_is_taken_up_to_what_is_trusted_or_expected(
         return
     chosen = select_causes(scores, table(100), "expected", **options)
     assert chosen.tolist() == list(range(99, 99 - count, -1))
+
+
+def test_how_much_is_right_follows_from_what_is_believed_here_and_elsewhere() -> None:
+    for right, sound in ((0.75, 0.8), (1.0, 0.8), (0.5, 1.0)):
+        assert Sound(sound, 100).share_right(right * sound) == pytest.approx(right, abs=1e-15)
+    assert Sound(0.8, 100).share_right(0.9) == 1, "more than elsewhere: learned by heart"
+    assert Sound(0.0, 100).share_right(0.3) == 1
+    assert Sound(0.0, 100).share_right(0.0) == Sound(0.5, 100).share_right(0.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -684,6 +684,11 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
     guarded = what_runs(method="erase", selection="class", treatments__erase__guarded=True)
     assert guarded["treat"]["treatment"]["guarded"]
     assert what_runs(method="ewc", treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
+    # How many are expected to be wrong is told by what the judge believes in discovery.
+    unguarded = {"identification": "second-look", "treatments__ewc__guarded": False}
+    for selection, uses in ((None, "guard"), ("fraction", "failures")):
+        ran = what_runs(method="ewc", selection=selection, **unguarded)
+        assert ran["evaluate"]["uses"] == uses
     for treatment, uses in (
         ("mend", "guard"),
         ("mend-discovery", "discovery"),
@@ -1048,7 +1053,8 @@ def test_every_network_has_settings_and_a_module() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS.selections)
 def test_every_selection_of_params_finds_causes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelrepair.selection import Sound, select_causes
+    from modelrepair.selection import select_causes
+    from modelrepair.sound import Sound
 
     monkeypatch.chdir(ROOT)
     count = 2700

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from modelrepair.influence.base import Influence, Investigation
 from modelrepair.models.examples import Examples
 from modelrepair.settings.influence import LinearSettings, LossAfterSettings, LossChangeSettings
+from modelrepair.sound import Sound
 
 
 class LossChange(LossChangeSettings, Influence):
@@ -62,8 +63,8 @@ class LossAfter(LossAfterSettings, Influence):
         return investigation.updated.disbelief(investigation.examples).cpu().numpy()
 
 
-def belief(parts: Sequence[Investigation], sound: Examples) -> float:
-    """Share of examples outside training that the models of `LossAfter` believe, averaged over the parts.
+def belief(parts: Sequence[Investigation], sound: Examples) -> Sound:
+    """Examples outside training as the models of `LossAfter` see them, on average over the parts.
 
     By it, it can be told how many of the training examples are doubted although they are right.
 
@@ -71,4 +72,4 @@ def belief(parts: Sequence[Investigation], sound: Examples) -> float:
         parts: an investigation for each cluster of failures, or one of all.
         sound: labelled examples outside training, right and wrong ones.
     """
-    return float(np.mean([part.updated.believed(sound) for part in parts]))
+    return Sound(float(np.mean([part.updated.believed(sound) for part in parts])), len(sound))

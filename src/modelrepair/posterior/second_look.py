@@ -18,6 +18,7 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior.base import Edited, PosteriorUpdate, checked_weights
 from modelrepair.settings.posterior import SecondLookSettings
+from modelrepair.sound import Sound
 from modelrepair.training.conditions import conditions_as
 from modelrepair.training.descent import UNATTENDED, Oversight, descent_as, minimise
 from modelrepair.training.epochs import epoch_steps, mean_loss
@@ -32,10 +33,9 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). A judge that has learned
     little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
     another share, the setting `least`. Where it doubts more than the others and it is known that it believes a share a
-    of examples outside training whose targets are right, the share w of wrong targets follows from the share p that it
-    doubts, 1 − p = (1 − w) a, and it believes the likeliest 1 − w, if these are more. The judge is the exponential mean
-    over the looks of the parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂
-    and is what comes out.
+    of examples outside training whose targets are right, the share w of wrong targets follows (`Sound.share_right`),
+    and it believes the likeliest 1 − w, if these are more. The judge is the exponential mean over the looks of the
+    parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
 
     Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
     knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
@@ -143,7 +143,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         """The highest disbelief, in nats below even odds, at which an example is believed."""
         least, doubted = self.least, float((disbelief > 0).double().mean()) if len(disbelief) else 0.0
         if sound is not None and len(sound) and doubted > 1 - least:
-            least = max(least, min(1.0, (1 - doubted) / max(judge.believed(sound), 1 - doubted)))
+            least = max(least, Sound(judge.believed(sound), len(sound)).share_right(1 - doubted))
         # Rounded, so that a share of whole examples is not one more by the last digit.
         count = math.ceil(round(least * len(disbelief), 6))
         return max(0.0, float(disbelief.kthvalue(count).values)) if count else 0.0

@@ -33,7 +33,7 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.posterior import Edited, evidence_of, insert_evidence, own_effects
 from modelrepair.repairing.adapters import Subject, as_examples, as_further_examples, as_subject
 from modelrepair.repairing.resuming import Keep, fingerprint_of, keep_nothing, kept_in, saved_scores
-from modelrepair.selection import Sound, candidates, expected_causes, select_causes
+from modelrepair.selection import candidates, expected_causes, select_causes
 from modelrepair.settings import Settings
 from modelrepair.settings.attributes import expect_no_classes
 from modelrepair.settings.curvature import FitFisher
@@ -46,6 +46,7 @@ from modelrepair.settings.reference import TrainReference
 from modelrepair.settings.selection import SelectCauses
 from modelrepair.settings.stages import stage_settings
 from modelrepair.settings.treatment import Treat, Treatment
+from modelrepair.sound import Sound
 from modelrepair.splits.clusters import divide_failures
 from modelrepair.splits.dataset import split_training, training_table
 from modelrepair.splits.failures import split_failures
@@ -427,7 +428,7 @@ class _Operation:
             updates = [(one.model, one.gaussians) for one in edited]
             parts = of_each_cluster(investigation, self.clusters, updates if len(updates) > 1 else None)
         scores = np.stack([influence_scores(part, score.chosen, **score.options) for part in parts])
-        sound = Sound(belief(parts, self.discovery), len(self.discovery)) if score.even_odds else None
+        sound = belief(parts, self.discovery) if score.even_odds else None
         return scores, sound
 
     def causes(self, scores: NDArray[np.float64], sound: Sound | None) -> NDArray[np.int64]:

@@ -19,8 +19,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.pipeline.stage import Stage
-from modelrepair.selection import Sound
 from modelrepair.settings import Settings
+from modelrepair.sound import Sound
 
 Keep = Callable[[str], Checkpoint | None]
 """The name of a step to where it keeps its progress; to None where nothing is kept."""

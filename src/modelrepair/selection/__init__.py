@@ -21,13 +21,13 @@ from modelrepair.selection.rules import (
     OracleSize,
     PartialTruth,
     Selection,
-    Sound,
     Threshold,
     TopK,
     Truth,
     expected_causes,
 )
 from modelrepair.settings import choose
+from modelrepair.sound import Sound
 
 SELECTIONS: dict[str, type[Selection]] = {
     "expected": Expected,
@@ -50,7 +50,6 @@ __all__ = [
     "OracleSize",
     "PartialTruth",
     "Selection",
-    "Sound",
     "Threshold",
     "TopK",
     "Truth",

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from modelrepair.data.classes import class_number
 from modelrepair.errors import RepairError
 from modelrepair.lists import expect_values, read_list, whole_number
-from modelrepair.selection.rules import Positions, Selection, Sound
+from modelrepair.selection.rules import Positions, Selection
 from modelrepair.settings.selection import ListedSettings
+from modelrepair.sound import Sound
 
 COLUMN, ACTION, LABEL, GIVEN = "example", "action", "label", "given"
 ACTIONS = ("keep", "remove", "relabel")

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -25,17 +24,9 @@ from modelrepair.settings.selection import (
     TopKSettings,
     TruthSettings,
 )
+from modelrepair.sound import Sound
 
 Positions = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Examples outside training, whose targets are right, as the judge of the training examples sees them."""
-
-    believed: float
-    """Share of them whose target it finds at least as likely as all others."""
-    count: int
 
 
 class Selection(ABC):
@@ -164,11 +155,9 @@ class Expected(ExpectedSettings, Selection):
 def expected_causes(scores: NDArray[np.float64], sound: Sound | None) -> tuple[float, float]:
     """How many training examples are wrong, n − B/a, and the standard deviation of that number; 0 at least.
 
-    B of the n training examples are believed (score 0 or less). If the judge doubts all that are wrong, and of those
-    that are right as many as elsewhere, where it believes a share a of m, then B is binomial with (n − |C|, a). The
-    deviation is √(B(1 − a)/a² + (B/a)²(1 − a)/(am)), of both counts. On the development cases of wrong labels, with
-    second looks, the count was 12 % too low to 10 % too high; on photographs 7 and 29 % too low, where the judge missed
-    4 and 13 % of the wrong labels.
+    B of the n training examples are believed (score 0 or less), and elsewhere a share a of m (`Sound.share_right`):
+    B is taken for binomial with (n − |C|, a). The deviation is √(B(1 − a)/a² + (B/a)²(1 − a)/(am)), of both counts.
+    That a judge believes what is wrong is not in it: docs/results.md shows the numbers beside the truth.
 
     Args:
         scores: (n,) positive where the given target is less likely than all others together.
@@ -184,11 +173,10 @@ def expected_causes(scores: NDArray[np.float64], sound: Sound | None) -> tuple[f
             "selection, such as fraction"
         )
     believed, share = int((scores <= 0).sum()), sound.believed
-    count = len(scores) - believed / share
-    variance = believed * (1 - share) / share**2 + (believed / share) ** 2 * (1 - share) / (
-        share * sound.count
-    )
-    return max(count, 0.0), math.sqrt(variance)
+    count = len(scores) * (1 - sound.share_right(believed / len(scores)))
+    right = believed / share
+    variance = right * (1 - share) / share + right**2 * (1 - share) / (share * sound.count)
+    return count, math.sqrt(variance)
 
 
 class OracleSize(OracleSizeSettings, Selection):

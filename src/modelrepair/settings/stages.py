@@ -126,9 +126,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             "or choose others"
         )
     # The number of causes that are expected is told by what the judge says elsewhere.
-    by_default = (
-        "guard" if guarded or (scored and selection.by_even_odds) else "failures" if scored else "request"
-    )
+    by_default = "guard" if guarded or selection.by_even_odds else "failures" if scored else "request"
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.stiffness]
     curvatures = sorted({name for name in asked if name is not None})

@@ -1,5 +1,7 @@
 """Score how harmful each training example is: positive means that removing it should lower the failure loss."""
 
+import dataclasses
+
 from modelrepair.influence import Investigation, belief, combine, influence_scores, of_each_cluster
 from modelrepair.models.files import fresh_model, load_model
 from modelrepair.models.trained_model import TrainedModel
@@ -62,7 +64,7 @@ def main(stage: Stage) -> None:
     with output_folder(stage.root / "data/scores") as folder:
         write_table(folder / "scores.parquet", table)
         described = {"score": score.chosen, "unit": score.unit, "meaning": MEANING}
-        sound = {"believed": belief(parts, discovery), "count": len(discovery)} if score.even_odds else None
+        sound = dataclasses.asdict(belief(parts, discovery)) if score.even_odds else None
         write_json(folder / "scores.json", {**described, "sound": sound})
     print(f"{int((scores > 0).sum())} of {len(scores)} training examples score as harmful (score > 0)")
 

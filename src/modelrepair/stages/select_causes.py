@@ -6,8 +6,9 @@ import pandas as pd
 from modelrepair.errors import RepairError
 from modelrepair.pipeline.artifacts import output_folder, read_json, read_table, write_json, write_table
 from modelrepair.pipeline.stage import Stage, run_stage
-from modelrepair.selection import Sound, candidates, corrections, expected_causes, scores_of, select_causes
+from modelrepair.selection import candidates, corrections, expected_causes, scores_of, select_causes
 from modelrepair.settings.selection import SelectCauses
+from modelrepair.sound import Sound
 
 
 def main(stage: Stage) -> None:
