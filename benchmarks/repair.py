@@ -366,7 +366,8 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         "identification": run.identification,
         "treatment": "",
         "causes": run.causes,
-        "uses": run.shown,
+        # Whose judge says how many causes there are, which is told by what it believes in discovery.
+        "uses": "guard" if metrics["identification"].get("expected_causes") is not None else run.shown,
     }
     treated = {**found, "treatment": run.treatment, "uses": metrics["used"]["uses"]}
 
