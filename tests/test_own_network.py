@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conftest import Project, clone
@@ -150,37 +151,32 @@ def what(**arguments: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "pt", "pth"])
-def test_weights_of_other_programs_are_read(folder: Path, ending: str) -> None:
+def test_weights_of_other_programs_are_read(folder: Path) -> None:
     trained, fresh = fresh_model(what(), seed=0), fresh_model(what(), seed=1)
     state = trained.network.state_dict()
-    if ending == "safetensors":
-        save_file(state, folder / "trained.safetensors")
-    else:
-        torch.save(state, folder / f"trained.{ending}")
-    begin_from(fresh, what(), f"trained.{ending}", folder, whole=True)
+    save_file(state, folder / "trained.safetensors")
+    begin_from(fresh, what(), "trained.safetensors", folder, whole=True)
     assert all(torch.equal(tensor, state[name]) for name, tensor in fresh.network.state_dict().items())
 
 
 def test_all_missing_and_further_weights_are_named(folder: Path) -> None:
     state = fresh_model(what(), seed=0).network.state_dict()
     renamed = {f"module.{name}" if "body" in name else name: tensor for name, tensor in state.items()}
-    torch.save(renamed, folder / "a.pt")
+    save_file(renamed, folder / "a.safetensors")
     names = [name for name in state if "body" in name]
-    message = (
-        f"a.pt lacks {', '.join(names)}; it has {', '.join(f'module.{n}' for n in names)}, which the network"
-    )
+    others = ", ".join(sorted(f"module.{name}" for name in names))
+    message = f"a.safetensors lacks {', '.join(names)}; it has {others}, which the network"
     with pytest.raises(RepairError, match=message):
-        begin_from(fresh_model(what(), seed=1), what(), "a.pt", folder)
+        begin_from(fresh_model(what(), seed=1), what(), "a.safetensors", folder)
 
 
 def test_nothing_of_a_trained_model_stays_random(folder: Path) -> None:
     state = fresh_model(what(), seed=0).network.state_dict()
     wider = {**state, "body.3.weight": torch.zeros(9, 5), "body.3.bias": torch.zeros(9)}
-    torch.save(wider, folder / "a.pt")
-    begin_from(fresh_model(what(), seed=1), what(), "a.pt", folder)
+    save_file(wider, folder / "a.safetensors")
+    begin_from(fresh_model(what(), seed=1), what(), "a.safetensors", folder)
     with pytest.raises(RepairError, match=r"has body.3.weight of shape \(9, 5\) in place of \(4, 5\)"):
-        begin_from(fresh_model(what(), seed=1), what(), "a.pt", folder, whole=True)
+        begin_from(fresh_model(what(), seed=1), what(), "a.safetensors", folder, whole=True)
 
 
 class Harmful:
@@ -190,23 +186,38 @@ class Harmful:
         return (Path.touch, (Path("harm"),))
 
 
-def test_what_is_not_weights_alone_is_refused(folder: Path) -> None:
-    state = fresh_model(what(), seed=0).network.state_dict()
-    torch.save({"epoch": 3, "model": state}, folder / "more.pt")
-    with pytest.raises(
-        RepairError, match=r"more.pt holds epoch, model, which are no tensors: write network.stat"
-    ):
-        read_weights(folder / "more.pt")
-    for name, content in (("harmful", Harmful()), ("network", nn.Linear(2, 2))):
-        torch.save(content, folder / f"{name}.pt")
-        with pytest.raises(RepairError, match=rf"{name}.pt cannot be read as weights alone"):
-            read_weights(folder / f"{name}.pt")
+def test_a_file_that_could_run_code_is_not_opened(folder: Path) -> None:
+    """Whatever it is named; and the command of the message makes one that is read of one that is sound."""
+    torch.save(Harmful(), folder / "harmful.pt")
+    (folder / "harmful.pt").rename(folder / "harmful.safetensors")
+    with pytest.raises(RepairError, match=r"harmful\.safetensors cannot be read as safetensors"):
+        read_weights(folder / "harmful.safetensors")
     assert not (folder / "harm").exists()
+
+    state = fresh_model(what(), seed=0).network.state_dict()
+    for name in ("mine.pt", "mine.pth", "pytorch_model.bin"):
+        torch.save(state, folder / name)
+        with pytest.raises(
+            RepairError, match="could run code as it is read: give its weights as saf"
+        ) as refused:
+            ModelSettings(network="own", pretrained=str(folder / name))
+        command = re.search(r'-c "(.*)" writes', str(refused.value))
+        assert command is not None
+        subprocess.run([sys.executable, "-c", command[1]], check=True)
+        read = read_weights((folder / name).with_suffix(".safetensors"))
+        assert all(torch.equal(tensor, state[key]) for key, tensor in read.items())
+        assert read.keys() == state.keys()
+
+
+def test_a_file_that_holds_no_weights(folder: Path) -> None:
     (folder / "cut.safetensors").write_bytes(b"12345678")
-    with pytest.raises(RepairError, match=r"cut\.safetensors cannot be read as weights alone"):
+    with pytest.raises(RepairError, match=r"cut\.safetensors cannot be read as safetensors"):
         read_weights(folder / "cut.safetensors")
-    with pytest.raises(RepairError, match=r"there is no file .*none\.pt: put the weights there"):
-        read_weights(folder / "none.pt")
+    save_file({}, folder / "empty.safetensors")
+    with pytest.raises(RepairError, match=r"empty\.safetensors holds no tensors: write it anew with"):
+        read_weights(folder / "empty.safetensors")
+    with pytest.raises(RepairError, match=r"there is no file .*none\.safetensors: put the weights there"):
+        read_weights(folder / "none.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -233,13 +244,13 @@ def test_the_pipeline_repairs_a_trained_network_of_ones_own(bare: Project, tmp_p
         {
             "model.network": "own",
             "model.options": {"code": "nets.small:Net"},
-            "model.pretrained": "weights/mine.pt",
+            "model.pretrained": "weights/mine.safetensors",
             "model.trained": True,
         }
     )
-    state = torch.load(_trained(project.root), weights_only=True)
+    state = load_file(_trained(project.root))
     ran = project.repro("split-failures").succeeded()
-    assert "the model is as weights/mine.pt holds it: nothing was trained" in ran.stdout
+    assert "the model is as weights/mine.safetensors holds it: nothing was trained" in ran.stdout
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
         patch.setattr(sys, "path", [*sys.path])
@@ -257,10 +268,10 @@ def test_the_pipeline_repairs_a_trained_network_of_ones_own(bare: Project, tmp_p
 
 def _trained(root: Path) -> Path:
     """Weights for the network, which make some failures."""
-    path = root / "weights/mine.pt"
+    path = root / "weights/mine.safetensors"
     script = (
-        "import sys, torch; sys.path.insert(0, 'networks'); torch.manual_seed(0);"
-        "from nets.small import Net; torch.save(Net().state_dict(), 'weights/mine.pt')"
+        "import safetensors.torch, sys, torch; sys.path.insert(0, 'networks'); torch.manual_seed(0);"
+        "from nets.small import Net; safetensors.torch.save_file(Net().state_dict(), 'weights/mine.safetensors')"
     )
 
     subprocess.run([sys.executable, "-c", script], cwd=root, check=True)

@@ -283,6 +283,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         r"argument 'depth' is no name with",
     ),
     "whose weights": (["init", "new", "--weights=full/note.txt"], r"weights and arguments are of a network"),
+    "a pickle": (
+        ["init", "new", "--network=lenet5", "--weights=full/net.pt"],
+        r"full/net\.pt could run code as it is read: give its weights as safetensors",
+    ),
     "no method": (["init", "new", "--method=voodoo"], r"there is no method 'voodoo': choose one of"),
     "no project": (["update", "full"], r"full is no project that `modelrepair init` has made"),
     "a clone": (["update", str(ROOT)], r"is no project that `modelrepair init` has made"),
@@ -298,6 +302,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/note.txt").write_text("note")
+    (tmp_path / "full/net.pt").write_bytes(b"weights")
     (tmp_path / "broken.npz").write_bytes(b"PK")
     (tmp_path / "table.csv").write_text("a,b\n1,x\n2,y\n")
     (tmp_path / "project").mkdir()

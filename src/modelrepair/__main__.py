@@ -47,9 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     begin.add_argument(
         "--argument", action="append", default=[], metavar="NAME=VALUE", help="that the network is made with"
     )
-    begin.add_argument(
-        "--weights", type=Path, help="of the trained network: safetensors, or a state dict as .pt"
-    )
+    begin.add_argument("--weights", type=Path, help="of the trained network: safetensors")
     begin.add_argument(
         "--failures", type=Path, help="a CSV of what the model has wrong; without it all that it has"
     )

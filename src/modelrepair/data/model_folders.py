@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from modelrepair.errors import RepairError
+from modelrepair.errors import PICKLES, RepairError
 
 DESCRIPTION = "config.json"
-TRUSTED, PICKLED = (".safetensors", ".gguf"), (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-"""How the names of files end that hold numbers alone, and of those that may run code as they are read."""
+NUMBERS = (".safetensors", ".gguf")
+"""How the names of files end that hold numbers and their names alone."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def open_model_folder(path: Path) -> ModelFolder:
             f"{path} holds no {DESCRIPTION} and no file that ends in .gguf: put there what `save_pretrained` of the "
             "model and of its tokeniser wrote"
         )
-    trusted = [name for name in names if name.endswith(TRUSTED)]
-    pickled = [name for name in names if name.endswith(PICKLED) and name != "training_args.bin"]
+    trusted = [name for name in names if name.endswith(NUMBERS)]
+    pickled = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
     if pickled and not trusted:
         raise RepairError(
             f"{path} holds {pickled[0]}, which could run code as it is read: write the weights as safetensors, with "

@@ -182,9 +182,7 @@ def begin_from(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name of a file that others may have written: safetensors, or a state dict that `torch.save` wrote.
-
-    The latter is read as weights alone: a file that would run code as it is read is refused.
+    """The tensors by name of a file of safetensors that others may have written.
 
     Raises:
         RepairError: if there is no such file, it cannot be read, or holds anything but named tensors.
@@ -192,25 +190,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RepairError(f"there is no file {path}: put the weights there, or set model.pretrained to null")
     try:
-        if path.suffix == ".safetensors":
-            weights: Any = tensors_with_metadata(path, others=True)[0]
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights, _ = tensors_with_metadata(path, others=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise RepairError(
-            f"{path} cannot be read as weights alone ({type(error).__name__}: {reason}): write it anew with "
+            f"{path} cannot be read as safetensors ({type(error).__name__}: {reason}): write it anew with "
             "safetensors.torch.save_file(network.state_dict(), …)"
         ) from error
-    entries = weights if isinstance(weights, dict) else {}
-    others = [name for name, value in entries.items() if not torch.is_tensor(value)]
-    if others or not entries:
-        kind = type(weights).__name__
-        what = f"{listed(others)}, which are no tensors" if others else f"a {kind} without tensors"
+    if not weights:
         raise RepairError(
-            f"{path} holds {what}: write network.state_dict() alone, with safetensors.torch.save_file"
+            f"{path} holds no tensors: write it anew with safetensors.torch.save_file(network.state_dict(), …)"
         )
-    return dict(entries)
+    return weights
 
 
 def _last_layer(network: nn.Module) -> str:

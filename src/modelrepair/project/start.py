@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from modelrepair.errors import RepairError
+from modelrepair.errors import RepairError, refuse_pickle
 from modelrepair.pipeline.artifacts import output_file, output_folder
 from modelrepair.project.pipeline import (
     PACKAGE,
@@ -58,8 +58,7 @@ FOLDERS = {
     OWN_DATA: "Your data files, or links to single ones. What reads them runs again when anything here changes.\n",
     NETWORKS: 'The code of your network, a module or a package: `options: {code: "module:Class"}` of `model` in '
     "params.yaml.\n",
-    WEIGHTS: "Trained weights, safetensors or a state dict as .pt, or links to them: `pretrained` of `model` in "
-    "params.yaml.\n",
+    WEIGHTS: "Trained weights, safetensors, or links to them: `pretrained` of `model` in params.yaml.\n",
     REQUESTS: "Lists in CSV: failures, causes that are known, marks saved on the page, examples to erase.\n",
 }
 """Folders on which stages depend, and what is said in them."""
@@ -218,6 +217,7 @@ def _settings(place: Path, wishes: Wishes) -> CommentedMap:
             "weights and arguments are of a network: name it, as with --network path/to/net.py:Class"
         )
     if wishes.weights is not None:
+        refuse_pickle(str(wishes.weights))
         settings["model"]["pretrained"] = _copied(wishes.weights, place, WEIGHTS)
         settings["model"]["trained"] = True
     if wishes.failures is not None:

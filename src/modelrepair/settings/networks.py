@@ -211,6 +211,6 @@ def check_network(model: ModelSettings) -> NetworkSettings:
     elif pretrained is not None and not model.from_file and not isinstance(chosen, TorchvisionSettings):
         raise RepairError(
             f"model.pretrained is {shown(pretrained)}, and {model.network} has no published weights: give a file in "
-            "the folder weights, whose name ends in .safetensors, .pt or .pth"
+            "the folder weights, whose name ends in .safetensors"
         )
     return chosen

@@ -6,10 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from modelrepair.errors import refuse_pickle
 from modelrepair.settings import Count, Flag, NonNegative, Positive, Seed, Settings, Text, Whole, expect
-
-WEIGHT_FILES = (".safetensors", ".pt", ".pth")
-"""How the names of files of weights end."""
 
 
 class ModelSettings(Settings):
@@ -20,19 +18,21 @@ class ModelSettings(Settings):
     options: Annotated[dict[str, Any], expect("a section, {} for none")] = Field(default={})
     """Of the network, such as `bias: true` for linear."""
     pretrained: Annotated[Text | None, expect("a file, a name of weights, or null")] = None
-    """Weights to begin from: a file in the folder `weights`, safetensors or, as .pt or .pth, a state dict of tensors
-    alone; or, of a classifier of torchvision, the name that torchvision has for some, such as IMAGENET1K_V1, which are
-    downloaded; or, of the network transformers, published, for those in its folder. Null: random ones, by the seed."""
+    """Weights to begin from: a file in the folder `weights`, safetensors; or, of a classifier of torchvision, the name
+    that torchvision has for some, such as IMAGENET1K_V1, which are downloaded; or, of the network transformers,
+    published, for those in its folder. Null: random ones, by the seed."""
     trained: Flag = False
     """Whether those weights are the model as it is, which is then not trained."""
 
     @property
     def from_file(self) -> bool:
         """Whether the weights to begin from are in a file."""
-        return self.pretrained is not None and self.pretrained.endswith(WEIGHT_FILES)
+        return self.pretrained is not None and self.pretrained.endswith(".safetensors")
 
     @model_validator(mode="after")
     def _has_weights(self) -> ModelSettings:
+        if self.pretrained is not None:
+            refuse_pickle(self.pretrained)
         if self.trained and self.pretrained is None:
             raise ValueError(
                 "trained is true, and pretrained null names no weights: give the file of the trained model's, or set "
