@@ -18,7 +18,8 @@ from modelrepair.models.examples import Examples
 from modelrepair.models.likelihood import Sigmoid, Softmax
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
-from modelrepair.posterior import SecondLook
+from modelrepair.posterior import SecondLook, insert_evidence
+from modelrepair.settings.posterior import InsertionSettings, SecondLookSettings
 from modelrepair.sound import Sound
 from modelrepair.training.conditions import Conditions
 from modelrepair.training.descent import Descent, Oversight, minimise
@@ -89,27 +90,73 @@ def test_a_weak_judge_believes_the_likeliest_in_any_case(least: float, count: in
 
 def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
     """1 − p = (1 − w) a, of the share p that it doubts and the share a of sound examples that it believes."""
-    drawn = make_examples("mlp", count=2000, seed=2)
-    answered = drawn.with_targets(BASE.network(torch.from_numpy(drawn.inputs)).argmax(1).numpy())
-    sure = answered.subset(np.flatnonzero(BASE.disbelief(answered).numpy() <= 0)[:50])
+    sure = sure_examples(50)
     inputs, answers = sure.inputs, sure.targets
-    assert BASE.believed(sure) == 1
-    assert len(sure) == 50
     doubted = float((BASE.disbelief(KEPT) > 0).double().mean())
 
-    def first_look(right: int, least: float) -> float:
+    def first_look(right: int, least: float, sifted: bool = True) -> float:
         sound = Examples(inputs, np.where(np.arange(50) < right, answers, (answers + 1) % 3))
         look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": least})
-        return float(look.insert(BASE, INSERTED, kept=KEPT, sound=sound).trace[1]["believed"])
+        return float(look.insert(BASE, INSERTED, kept=KEPT, sound=sound, sifted=sifted).trace[1]["believed"])
 
     assert doubted == 37 / 40
     assert first_look(50, 0.08) == 4 / 40, (
         "what never errs is trusted, apart from what is believed in any case"
     )
     assert first_look(25, 0.08) == 6 / 40
+    assert first_look(25, 0.08, sifted=False) == 4 / 40, "what is wrong may still be among them"
     assert first_look(25, 0.5) == 20 / 40
     assert first_look(2, 0.08) == first_look(0, 0.08) == 1.0, "it doubts no more than it errs"
     assert first_look(2, 0.07) == 3 / 40, "what doubts no more than the others is trusted"
+
+
+def sure_examples(count: int) -> Examples:
+    """Examples whose targets the base believes, all of them."""
+    drawn = make_examples("mlp", count=2000, seed=2)
+    answered = drawn.with_targets(BASE.network(torch.from_numpy(drawn.inputs)).argmax(1).numpy())
+    sure = answered.subset(np.flatnonzero(BASE.disbelief(answered).numpy() <= 0)[:count])
+    assert len(sure) == count
+    return sure
+
+
+@pytest.mark.parametrize(
+    ("right", "least", "trusted"), [(30, 0.0, 30), (30, 0.7, 35), (50, 0.0, 50), (0, 0.0, 0)]
+)
+def test_a_judge_that_knows_targets_by_heart_trains_on_no_larger_a_share_than_it_believes_elsewhere(
+    right: int, least: float, trusted: int
+) -> None:
+    """It believes all 50 of the training examples, and `right` of 50 others."""
+    sure = sure_examples(50)
+    others = sure.with_targets(np.where(np.arange(50) < right, sure.targets, (sure.targets + 1) % 3))
+    look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": least})
+    edited = look.insert(BASE, INSERTED, kept=sure, sound=others)
+    assert edited.trace[1]["believed"] == trusted / 50
+    likeliest = np.sort(np.argsort(BASE.disbelief(sure).numpy())[:trusted])
+    alone = look.insert(BASE, INSERTED, kept=sure.subset(likeliest))
+    assert state_bytes(edited.model) == state_bytes(alone.model)
+
+
+def test_the_judge_of_an_identification_knows_discovery() -> None:
+    sure = sure_examples(50)
+    others = sure.with_targets(np.where(np.arange(50) < 30, sure.targets, (sure.targets + 1) % 3))
+    settings = InsertionSettings(posterior=SecondLookSettings(**LOOK.model_dump()), balance_classes=False)
+
+    def insert(discovery: Examples | None) -> dict[str, bytes]:
+        return state_bytes(
+            insert_evidence(
+                settings,
+                BASE,
+                INSERTED,
+                sure,
+                curvature=lambda *_: pytest.fail("none"),
+                discovery=discovery,
+                seed=3,
+            ).model
+        )
+
+    expected = [LOOK.insert(BASE, INSERTED, kept=sure, seed=3, sound=sound) for sound in (others, None)]
+    assert [insert(others), insert(None)] == [state_bytes(edited.model) for edited in expected]
+    assert insert(others) != insert(None)
 
 
 def test_a_judge_that_believes_nothing_anywhere_believes_the_likeliest() -> None:
@@ -117,7 +164,7 @@ def test_a_judge_that_believes_nothing_anywhere_believes_the_likeliest() -> None
     assert unsure.believed(KEPT) == unsure.believed(INSERTED) == 0
     look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": 0.2})
     # All are alike to it: whoever is as likely as the likeliest fifth is believed.
-    assert look.insert(unsure, INSERTED, kept=KEPT, sound=INSERTED).trace[1]["believed"] >= 0.2
+    assert look.insert(unsure, INSERTED, kept=KEPT, sound=INSERTED, sifted=True).trace[1]["believed"] >= 0.2
 
 
 def test_what_is_believed_elsewhere_is_that_of_each_kind_of_failure_on_average() -> None:
@@ -334,6 +381,50 @@ def test_it_goes_on_after_a_kill_to_the_byte(tmp_path: Path, watched: bool) -> N
     assert state_bytes(again.model) == state_bytes(expected.model)
     assert again.trace == expected.trace
     assert again.best_round == expected.best_round
+
+
+def test_it_finds_wrong_labels_that_a_network_knows_by_heart() -> None:
+    """A wide network trained for long believes nearly all of its labels, of which a fifth is wrong."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(8, 12))
+    # Two clouds a class: what is right takes some learning.
+    clouds = rng.integers(0, 8, 1200)
+    inputs, truth = centres[clouds] + 0.9 * rng.normal(size=(1200, 12)), clouds % 4
+    wrong = np.flatnonzero(rng.random(600) < 0.2)
+    given = truth[:600].copy()
+    given[wrong] = (given[wrong] + rng.integers(1, 4, len(wrong))) % 4
+    data, discovery = Examples(inputs[:600], given), Examples(inputs[600:], truth[600:])
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(12, 400), torch.nn.ReLU(), torch.nn.Linear(400, 4)).double()
+    model = TrainedModel(network, Softmax(), device="cpu")
+    minimise(
+        model,
+        mean_losses(model, data, 32, seed=0, purpose="base"),
+        Descent(learning_rate=0.005, rounds=80),
+    )
+    assert model.believed(data.subset(wrong)) > 0.9, "the model has learned them by heart"
+    failures = discovery.subset(model.disbelief(discovery).numpy() > 0)
+    settings = InsertionSettings(
+        posterior={"update": "second-look", "learning_rate": 0.003, "batch_size": 32}, balance_classes=False
+    )
+
+    def found(discovery: Examples | None) -> tuple[float, float]:
+        judge = insert_evidence(
+            settings,
+            model,
+            failures,
+            data,
+            curvature=lambda *_: pytest.fail("none"),
+            seed=0,
+            discovery=discovery,
+        ).model
+        doubted = judge.disbelief(data).numpy() > 0
+        return doubted[wrong].mean(), np.isin(np.flatnonzero(doubted), wrong).mean()
+
+    blind, precise = found(None), found(discovery)
+    assert blind[0] < 0.1
+    assert precise[0] > 0.4
+    assert precise[1] > 0.7
 
 
 def test_it_judges_wrong_labels_better_than_the_model_that_learned_them() -> None:

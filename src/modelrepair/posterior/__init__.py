@@ -6,6 +6,7 @@ Imports `curvature`, `gradients`, `training`, `uncertainty`, `models` and `setti
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from modelrepair.curvature.base import Curvature
 from modelrepair.models.examples import Examples
@@ -86,6 +87,7 @@ def insert_evidence(
     curvature: Callable[[str, float], Curvature],
     seed: int,
     kept: Examples | None = None,
+    discovery: Examples | None = None,
     oversight: Oversight = UNATTENDED,
 ) -> Edited:
     """p(θ | D, E), as the settings say: which update, which curvature, and how the evidence is weighted.
@@ -98,12 +100,15 @@ def insert_evidence(
         curvature: fetches a fitted curvature by name and damping.
         seed: of what is random in it.
         kept: those of D that an update may look at; all by default.
+        discovery: labelled examples outside training, right and wrong ones, for an update that judges those of D.
         oversight: who judges the points, where progress is kept.
 
     Raises:
         RepairError: if there is no evidence, or a number becomes NaN or infinite.
     """
-    stiffness = {"curvature": curvature(*settings.insertion)} if settings.insertion else {}
+    how: dict[str, Any] = {"curvature": curvature(*settings.insertion)} if settings.insertion else {}
+    if settings.posterior.judges:
+        how["sound"] = discovery
     return make_update(settings.posterior.chosen, **settings.posterior.options).insert(
         model,
         evidence,
@@ -112,5 +117,5 @@ def insert_evidence(
         kept=training if kept is None else kept,
         seed=seed,
         oversight=oversight,
-        **stiffness,
+        **how,
     )

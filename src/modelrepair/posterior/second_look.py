@@ -32,10 +32,13 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     others together, and trains on for an epoch on these and on what is inserted (iterative trimmed loss minimisation,
     Shen & Sanghavi 2019, arXiv:1810.11874, with the share that is trimmed left to the judge). A judge that has learned
     little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
-    another share, the setting `least`. Where it doubts more than the others and it is known that it believes a share a
-    of examples outside training whose targets are right, the share w of wrong targets follows (`Sound.share_right`),
-    and it believes the likeliest 1 − w, if these are more. The judge is the exponential mean over the looks of the
-    parameters (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
+    another share, the setting `least`. Where it is known that it believes a share a of examples outside training, whose
+    targets are right, one that believes more of the training examples than a has learned them by heart, the wrong ones
+    with the right ones: it trains on the likeliest a alone, so that it forgets the others and can judge them. And where
+    what was found to be wrong is no longer among the training examples, one that doubts more than the others doubts too
+    many: of the share w of wrong targets that follows (`Sound.share_right`) it believes the likeliest 1 − w, if these
+    are more. The judge is the exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola
+    2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
 
     Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
     knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
@@ -58,11 +61,12 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         seed: int = 0,
         oversight: Oversight = UNATTENDED,
         sound: Examples | None = None,
+        sifted: bool = False,
     ) -> Edited:
         """The judge after the last look or, where somebody watches, the best of those after each; see the base.
 
         `sound` are examples outside training whose targets are right, by which it is known how often the judge
-        believes what is.
+        believes what is; `sifted` says whether what was found to be wrong is no longer among `kept`.
         """
         if kept is None:
             raise RepairError(
@@ -84,7 +88,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
                     "inputs for NaN or infinity, or use a smaller learning rate"
                 )
-            return np.asarray((disbelief <= self._limit(disbelief, judge, sound)).cpu().numpy())
+            return np.asarray((disbelief <= self._limit(disbelief, judge, sound, sifted)).cpu().numpy())
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed, judged
@@ -139,11 +143,18 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         """How many a look trains on for `count` inserted examples, beside so many that are believed."""
         return max(count, round(self.share / (1 - self.share) * believed)) if count else 0
 
-    def _limit(self, disbelief: Tensor, judge: TrainedModel, sound: Examples | None) -> float:
+    def _limit(self, disbelief: Tensor, judge: TrainedModel, sound: Examples | None, sifted: bool) -> float:
         """The highest disbelief, in nats below even odds, at which an example is believed."""
-        least, doubted = self.least, float((disbelief > 0).double().mean()) if len(disbelief) else 0.0
-        if sound is not None and len(sound) and doubted > 1 - least:
-            least = max(least, Sound(judge.believed(sound), len(sound)).share_right(1 - doubted))
+        if not len(disbelief):
+            return 0.0
+        least, most, believed = self.least, 1.0, float((disbelief <= 0).double().mean())
+        if sound is not None and len(sound):
+            seen = Sound(judge.believed(sound), len(sound))
+            if sifted and believed < least:
+                least = max(least, seen.share_right(believed))
+            most = max(least, seen.believed)
         # Rounded, so that a share of whole examples is not one more by the last digit.
-        count = math.ceil(round(least * len(disbelief), 6))
-        return max(0.0, float(disbelief.kthvalue(count).values)) if count else 0.0
+        fewest, highest = (math.ceil(round(share * len(disbelief), 6)) for share in (least, most))
+        if believed > most:
+            return float(disbelief.kthvalue(highest).values) if highest else -math.inf
+        return max(0.0, float(disbelief.kthvalue(fewest).values)) if fewest else 0.0

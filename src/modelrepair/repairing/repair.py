@@ -488,6 +488,7 @@ class _Operation:
                 self.training,
                 curvature=self._curvature,
                 seed=self.seed,
+                discovery=self.discovery,
                 oversight=Oversight(checkpoint=kept),
             )
             for evidence, kept in pieces

@@ -31,6 +31,7 @@ class UpdateSettings(Member):
         inserts: whether it inserts the failures at all.
         alone: whether it inserts each training example by itself.
         spreads: whether it leaves a distribution over parameters, for scores that are expectations.
+        judges: whether it judges training examples, and asks by labelled ones outside training what that is worth.
     """
 
     tag: ClassVar[str] = "update"
@@ -38,6 +39,7 @@ class UpdateSettings(Member):
     inserts: ClassVar[bool] = True
     alone: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
+    judges: ClassVar[bool] = False
 
     @property
     def of_classes(self) -> bool:
@@ -157,6 +159,7 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
 
     update: Literal["second-look"] = "second-look"
     stiff: ClassVar[bool] = False
+    judges: ClassVar[bool] = True
     passes: ClassVar[str] = "looks"
     pace: Positive = 1.0
     """In the pipeline, where the learning rate is that of `training`: how many times as long the steps are as with that
@@ -167,8 +170,9 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     memory: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.7
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     least: Proportion = 0.5
-    """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest. More
-    are, by a treatment, where it doubts the others and errs on discovery as often."""
+    """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest. Apart
+    from these, no more are than of discovery; and by a treatment more are, where the judge errs on discovery as often
+    as it doubts the others."""
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
 

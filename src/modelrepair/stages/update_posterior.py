@@ -57,7 +57,7 @@ def insert(
     stage: Stage, settings: UpdatePosterior, model: TrainedModel, oversight: Oversight
 ) -> list[Edited]:
     """The posterior with the evidence, or with that of each cluster of failures alone."""
-    _, failures = discovery_examples(stage.root)
+    discovery, failures = discovery_examples(stage.root)
     training, _ = training_examples(stage.root)
     clusters = failure_clusters(stage.root) if settings.evidence == "failures" else None
     fetched: dict[tuple[str, float], Curvature] = {}
@@ -73,7 +73,14 @@ def insert(
             return fetched[name, damping]
 
         edited = insert_evidence(
-            settings, model, evidence, training, curvature=curvature, seed=settings.seed, oversight=oversight
+            settings,
+            model,
+            evidence,
+            training,
+            curvature=curvature,
+            seed=settings.seed,
+            discovery=discovery,
+            oversight=oversight,
         )
         for name, loss in edited.candidates.items():
             print(f"{name}: loss {loss:.4f}" + (", chosen" if name == edited.chosen else ""))

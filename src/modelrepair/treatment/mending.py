@@ -35,5 +35,6 @@ class Mend(MendSettings, Treatment):
             oversight=dataclasses.replace(seen.oversight, slack=slack),
             # Of nobody who gives no accuracy to judge by.
             sound=seen.discovery if seen.guarded else None,
+            sifted=True,
         )
         return Treated(edited.model, edited.trace, edited.best_round)
