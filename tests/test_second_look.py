@@ -106,7 +106,8 @@ def test_a_judge_that_errs_elsewhere_doubts_only_as_many_as_are_wrong() -> None:
     assert first_look(25, 0.08) == 6 / 40
     assert first_look(25, 0.08, sifted=False) == 4 / 40, "what is wrong may still be among them"
     assert first_look(25, 0.5) == 20 / 40
-    assert first_look(2, 0.08) == first_look(0, 0.08) == 1.0, "it doubts no more than it errs"
+    assert first_look(2, 0.08) == 1.0, "it doubts no more than it errs"
+    assert first_look(0, 0.08) == 4 / 40, "of failures alone nothing is known"
     assert first_look(2, 0.07) == 3 / 40, "what doubts no more than the others is trusted"
 
 
@@ -120,7 +121,7 @@ def sure_examples(count: int) -> Examples:
 
 
 @pytest.mark.parametrize(
-    ("right", "least", "trusted"), [(30, 0.0, 30), (30, 0.7, 35), (50, 0.0, 50), (0, 0.0, 0)]
+    ("right", "least", "trusted"), [(30, 0.0, 30), (30, 0.7, 35), (50, 0.0, 50), (1, 0.0, 1)]
 )
 def test_a_judge_that_knows_targets_by_heart_trains_on_no_larger_a_share_than_it_believes_elsewhere(
     right: int, least: float, trusted: int
@@ -134,6 +135,16 @@ def test_a_judge_that_knows_targets_by_heart_trains_on_no_larger_a_share_than_it
     likeliest = np.sort(np.argsort(BASE.disbelief(sure).numpy())[:trusted])
     alone = look.insert(BASE, INSERTED, kept=sure.subset(likeliest))
     assert state_bytes(edited.model) == state_bytes(alone.model)
+
+
+def test_failures_alone_say_nothing_of_how_much_is_believed_elsewhere() -> None:
+    sure = sure_examples(50)
+    failures = sure.with_targets((sure.targets + 1) % 3)
+    models = [
+        LOOK.insert(BASE, failures, kept=sure, sound=sound, sifted=True).model
+        for sound in (failures, failures.subset([]), None)
+    ]
+    assert state_bytes(models[0]) == state_bytes(models[1]) == state_bytes(models[2])
 
 
 def test_the_judge_of_an_identification_knows_discovery() -> None:

@@ -686,7 +686,7 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
     assert what_runs(method="ewc", treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
     # How many are expected to be wrong is told by what the judge believes in discovery.
     unguarded = {"identification": "second-look", "treatments__ewc__guarded": False}
-    for selection, uses in ((None, "guard"), ("fraction", "failures")):
+    for selection, uses in ((None, "guard"), ("fraction", "guard")):
         ran = what_runs(method="ewc", selection=selection, **unguarded)
         assert ran["evaluate"]["uses"] == uses
     for treatment, uses in (

@@ -78,6 +78,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
         believed, judged = np.empty(0, dtype=bool), 0
+        # Of failures alone the model believes none: they say nothing of others.
+        telling = sound if sound is not None and judge.believed(sound) > 0 else None
         conditions = conditions_as(self)
 
         def judge_training_examples() -> NDArray[np.bool_]:
@@ -88,7 +90,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                     f"the log-likelihoods of {unknown} of the {len(kept)} training examples are NaN: check their "
                     "inputs for NaN or infinity, or use a smaller learning rate"
                 )
-            return np.asarray((disbelief <= self._limit(disbelief, judge, sound, sifted)).cpu().numpy())
+            return np.asarray((disbelief <= self._limit(disbelief, judge, telling, sifted)).cpu().numpy())
 
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed, judged
@@ -148,7 +150,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         if not len(disbelief):
             return 0.0
         least, most, believed = self.least, 1.0, float((disbelief <= 0).double().mean())
-        if sound is not None and len(sound):
+        if sound is not None:
             seen = Sound(judge.believed(sound), len(sound))
             if sifted and believed < least:
                 least = max(least, seen.share_right(believed))

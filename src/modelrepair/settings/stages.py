@@ -125,8 +125,9 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
             f"which datasets.{named(parameters.dataset)} keeps none: set its `reserved` to 300, for example, "
             "or choose others"
         )
-    # The number of causes that are expected is told by what the judge says elsewhere.
-    by_default = "guard" if guarded or selection.by_even_odds else "failures" if scored else "request"
+    # What a judge makes of discovery tells what its belief is worth, and how many causes are expected.
+    judged = selection.by_even_odds or identification.posterior.judges
+    by_default = "guard" if guarded or judged else "failures" if scored else "request"
     uses = next((part for part in ("discovery", "reserved") if part in given), by_default)
     asked = [identification.curvature, treatment.stiffness]
     curvatures = sorted({name for name in asked if name is not None})
