@@ -684,7 +684,7 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
     guarded = what_runs(method="erase", selection="class", treatments__erase__guarded=True)
     assert guarded["treat"]["treatment"]["guarded"]
     assert what_runs(method="ewc", treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
-    # How many are expected to be wrong is told by what the judge believes in discovery.
+    # What the judge believes of discovery tells what its belief is worth, whatever the selection.
     unguarded = {"identification": "second-look", "treatments__ewc__guarded": False}
     for selection, uses in ((None, "guard"), ("fraction", "guard")):
         ran = what_runs(method="ewc", selection=selection, **unguarded)
