@@ -19,6 +19,7 @@ from modelrepair.errors import RepairError
 from modelrepair.settings import choose
 from tables_of_curves import TABLES_OF_CURVES
 from tables_of_facts import TABLES_OF_FACTS
+from tables_of_other_data import TABLES_OF_OTHER_DATA
 from tables_of_parts import TABLES_OF_PARTS
 from tables_of_repairs import TABLES_OF_REPAIRS
 from tables_of_updates import TABLES_OF_UPDATES
@@ -61,6 +62,7 @@ TABLES = {
     **TABLES_OF_REPAIRS,
     **TABLES_OF_FACTS,
     **TABLES_OF_CURVES,
+    **TABLES_OF_OTHER_DATA,
     **TABLES_OF_UPDATES,
     **TABLES_OF_PARTS,
     "erasure": Table(

@@ -30,6 +30,7 @@ BENCHMARKS = (
     "throughput",
     "datamodelling",
     "in_a_row",
+    "other_data",
 )
 # Commands that set up or would not end within a test, with what is run in their place.
 INSTEAD = {
