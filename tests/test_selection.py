@@ -222,7 +222,12 @@ def test_as_many_as_are_expected_to_be_wrong(capsys: pytest.CaptureFixture[str])
     assert error == pytest.approx(np.hypot(training, elsewhere), abs=1e-9)
     taken = select_causes(scores, table(1000), "expected", sound=Sound(0.75, 200))
     assert taken.tolist() == list(range(999, 799, -1))
-    assert "200 ± 37 training examples are expected to be wrong" in capsys.readouterr().out
+    assert "200 ± 37 training examples are expected to be wrong\n" in capsys.readouterr().out
+    select_causes(scores, table(1000), "expected", sound=Sound(0.5, 200))
+    assert (
+        "0 ± 92 training examples are expected to be wrong, or more: the judge knows them by"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_error_of_the_expected_number_is_what_it_scatters_by() -> None:

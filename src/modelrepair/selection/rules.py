@@ -146,8 +146,14 @@ class Expected(ExpectedSettings, Selection):
         self, scores: NDArray[np.float64], table: pd.DataFrame, sound: Sound | None = None
     ) -> Positions:
         count, error = expected_causes(scores, sound)
-        print(f"{count:.0f} ± {error:.0f} training examples are expected to be wrong")
         doubted = int((scores > 0).sum())
+        by_heart = sound is not None and doubted < (1 - sound.believed) * len(scores)
+        more = (
+            ", or more: the judge knows them by heart, since it doubts fewer than of discovery"
+            if by_heart
+            else ""
+        )
+        print(f"{count:.0f} ± {error:.0f} training examples are expected to be wrong{more}")
         taken = min(doubted, max(round(count), round(self.trusted * len(scores))))
         return within_limits(most_harmful(scores, taken), table, self.per_class)
 
