@@ -162,6 +162,11 @@ class Run:
         return Parameters(**self.parameters).identifications[self.identification or OURS].sees
 
     @property
+    def judged(self) -> bool:
+        """Whether its identification also knows how often its judge believes what is right in discovery."""
+        return Parameters(**self.parameters).identifications[self.identification or OURS].posterior.judges
+
+    @property
     def given(self) -> set[str]:
         """What its identification or its treatment is given beside the model and the training examples."""
         taught = Parameters(**self.parameters).treatments[self.treatment].taught

@@ -366,8 +366,10 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         "identification": run.identification,
         "treatment": "",
         "causes": run.causes,
-        # Whose judge says how many causes there are, which is told by what it believes in discovery.
-        "uses": "guard" if metrics["identification"].get("expected_causes") is not None else run.shown,
+        # Of how many causes are expected, too, it is discovery that tells.
+        "uses": "guard"
+        if run.judged or metrics["identification"].get("expected_causes") is not None
+        else run.shown,
     }
     treated = {**found, "treatment": run.treatment, "uses": metrics["used"]["uses"]}
 

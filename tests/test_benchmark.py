@@ -267,12 +267,17 @@ def outcome(after: float, *, auroc: float = 0.9, before: float = 0.5, **costs: d
     return working_copies.Outcome(metrics, costs, [], 0.0)
 
 
-def test_an_identification_whose_judge_says_how_many_is_given_discovery_too() -> None:
+def test_an_identification_that_asks_its_judge_of_discovery_is_given_it() -> None:
     case = cases_module.read_cases(repair.CASES, ROOT)["pairs-25"]
-    run = next(run for run in case.runs if run.identification == "second-look")
     counted = outcome(0.8)
     counted.metrics["identification"] |= {"expected_causes": 3.2, "expected_causes_error": 0.5}
-    for came, uses in ((counted, "guard"), (outcome(0.8), "failures")):
+    for name, came, uses in (
+        ("second-look", counted, "guard"),
+        ("second-look", outcome(0.8), "guard"),
+        ("ewc", counted, "guard"),
+        ("ewc", outcome(0.8), "failures"),
+    ):
+        run = next(run for run in case.runs if run.identification == name)
         rows = [row for row in repair.rows_of_run(run, came) if row["metric"] == "auroc"]
         assert [row["uses"] for row in rows] == [uses]
 
