@@ -132,6 +132,8 @@ def test_a_judge_that_knows_targets_by_heart_trains_on_no_larger_a_share_than_it
     look = SecondLook(**{**LOOK.model_dump(), "looks": 1, "least": least})
     edited = look.insert(BASE, INSERTED, kept=sure, sound=others)
     assert edited.trace[1]["believed"] == trusted / 50
+    sifted = look.insert(BASE, INSERTED, kept=sure, sound=others, sifted=True)
+    assert sifted.trace[1]["believed"] == 1, "nothing that was found is among them"
     likeliest = np.sort(np.argsort(BASE.disbelief(sure).numpy())[:trusted])
     alone = look.insert(BASE, INSERTED, kept=sure.subset(likeliest))
     assert state_bytes(edited.model) == state_bytes(alone.model)

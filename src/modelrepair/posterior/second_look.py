@@ -34,11 +34,11 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
     little yet finds hardly any target that likely: of all training examples it believes the likeliest half at least, or
     another share, the setting `least`. Where it is known that it believes a share a of examples outside training, whose
     targets are right, one that believes more of the training examples than a has learned them by heart, the wrong ones
-    with the right ones: it trains on the likeliest a alone, so that it forgets the others and can judge them. And where
-    what was found to be wrong is no longer among the training examples, one that doubts more than the others doubts too
-    many: of the share w of wrong targets that follows (`Sound.share_right`) it believes the likeliest 1 − w, if these
-    are more. The judge is the exponential mean over the looks of the parameters (as the teacher of Tarvainen & Valpola
-    2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
+    with the right ones: it trains on the likeliest a alone, so that it forgets the others and can judge them. Where
+    what was found to be wrong is no longer among the training examples, it may believe as many as it does, and one that
+    doubts more than the others doubts too many: of the share w of wrong targets that follows (`Sound.share_right`) it
+    believes the likeliest 1 − w, if these are more. The judge is the exponential mean over the looks of the parameters
+    (as the teacher of Tarvainen & Valpola 2017, arXiv:1703.01780), which starts as θ̂ and is what comes out.
 
     Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
     knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
@@ -150,11 +150,10 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         if not len(disbelief):
             return 0.0
         least, most, believed = self.least, 1.0, float((disbelief <= 0).double().mean())
-        if sound is not None:
-            seen = Sound(judge.believed(sound), len(sound))
-            if sifted and believed < least:
-                least = max(least, seen.share_right(believed))
-            most = max(least, seen.believed)
+        if sound is not None and not sifted:
+            most = max(least, judge.believed(sound))
+        elif sound is not None and believed < least:
+            least = max(least, Sound(judge.believed(sound), len(sound)).share_right(believed))
         # Rounded, so that a share of whole examples is not one more by the last digit.
         fewest, highest = (math.ceil(round(share * len(disbelief), 6)) for share in (least, most))
         if believed > most:

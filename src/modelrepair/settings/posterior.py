@@ -171,8 +171,8 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     """Share that the judge keeps of itself in each look; the rest is the look's last point."""
     least: Proportion = 0.5
     """Share of the training examples that is believed in any case: those whose labels the judge finds likeliest. Apart
-    from these, no more are than of discovery; and by a treatment more are, where the judge errs on discovery as often
-    as it doubts the others."""
+    from these, an identification believes no larger a share than of discovery; and a treatment believes more, where its
+    judge errs on discovery as often as it doubts the others."""
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
 
