@@ -224,7 +224,7 @@ NEEDED = (
     needing("`margin`", "the course of its training", "nothing more", "margin"),
     needing("`confident-learning`", "a training recipe", "a training for each fold", "confident-learning"),
     needing("`self-influence`", "the model", "an exact Fisher", "self-influence"),
-    needing("`second-look`", "failures", "some epochs", "second-look"),
+    needing("`second-look`", "failures, and discovery to judge by", "some epochs", "second-look"),
     needing("`ewc`", "failures", "a diagonal Fisher, a short training on the failures", "ewc"),
     needing(
         "`synaptic-intelligence`",
