@@ -78,8 +78,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         edited, judge = model.copy(), model.copy()
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
         believed, judged = np.empty(0, dtype=bool), 0
-        # Of failures alone the model believes none: they say nothing of others.
-        telling = sound if sound is not None and judge.believed(sound) > 0 else None
+        # Of failures alone the model believes none: what it does of them says nothing of others.
+        telling = sound if sifted or (sound is not None and judge.believed(sound) > 0) else None
         conditions = conditions_as(self)
 
         def judge_training_examples() -> NDArray[np.bool_]:
