@@ -4,9 +4,10 @@
     python benchmarks/other_data.py --kind development    # problems for choosing settings, printed alone
 
 Data come with scikit-learn or are made by it, so that nothing is downloaded, and networks are of three kinds: linear,
-narrow, and wide and trained for long, which has learned nearly all of its labels by heart, the wrong ones too. Every
+narrow, and wide and trained for long, which has learned most of its labels by heart, the wrong ones too. Every
 method is `modelrepair.repair` with the settings of params.yaml, given the same failures and the same discovery; a half
-of the examples outside training, which no step sees, measures. Development and report share no seeds and no rates.
+of the examples outside training, which no step sees, measures. Development and report share no seeds, no rates and
+of the data only the digits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import itertools
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -90,8 +89,6 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    # What scikit-learn says of a classifier that a treatment has not trained to the end.
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)
     wanted = [
         *itertools.product(
             options.data or DATA[options.kind],

@@ -366,7 +366,7 @@ def rows_of_run(run: Run, outcome: Outcome) -> list[Row]:
         "identification": run.identification,
         "treatment": "",
         "causes": run.causes,
-        # Of how many causes are expected, too, it is discovery that tells.
+        # Discovery tells a judge what its belief is worth, and how many causes are expected.
         "uses": "guard"
         if run.judged or metrics["identification"].get("expected_causes") is not None
         else run.shown,

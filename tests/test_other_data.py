@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score
 
@@ -61,5 +62,5 @@ def test_every_method_is_measured_on_the_same(tmp_path: Path, monkeypatch: pytes
 
 def test_a_wide_network_knows_wrong_labels_by_heart() -> None:
     problem = other_data.make_problem("five made classes", "wide", "any", 0.2, seed=100)
-    said = problem.network(other_data.torch.from_numpy(problem.rows)).argmax(1).numpy()
+    said = problem.network(torch.from_numpy(problem.rows)).argmax(1).numpy()
     assert accuracy_score(problem.given[problem.wrong], said[problem.wrong]) > 0.95

@@ -141,6 +141,24 @@ def test_numbers_with_a_spread_stand_in_a_table_too() -> None:
     assert [number for number in said if number not in tables] == []
 
 
+def test_the_readme_says_of_other_data_what_was_measured() -> None:
+    table = pd.read_csv(ROOT / "benchmarks/results/other_data.csv").query("metric == 'all'")
+    problems = table.pivot_table(index=["data", "network", "labels"], columns="method", values="mean")
+    text = " ".join(README.split())
+    for own, other, said in (
+        (
+            "mend",
+            "loss, on with the failures",
+            "is {:.1f} points above training on with the failures without",
+        ),
+        ("mend-discovery", "loss, on with discovery", "`mend-discovery` is {:.1f} points above the same"),
+    ):
+        ahead = problems[own] - problems[other]
+        assert said.format(ahead.mean()).replace(" 0.", " .") in text
+        assert f"below it in {(ahead < 0).sum()}." in text
+    assert f"in the mean of {len(problems)} problems" in text
+
+
 def test_the_readme_says_of_its_run_what_was_measured() -> None:
     """The numbers beside the picture are those of the committed metrics."""
     metrics = json.loads((ROOT / "metrics/repair.json").read_text())

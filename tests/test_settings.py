@@ -684,11 +684,13 @@ def test_a_request_is_not_guarded_unless_somebody_says_so() -> None:
     guarded = what_runs(method="erase", selection="class", treatments__erase__guarded=True)
     assert guarded["treat"]["treatment"]["guarded"]
     assert what_runs(method="ewc", treatments__ewc__guarded=False)["evaluate"]["uses"] == "failures"
-    # What the judge believes of discovery tells what its belief is worth, whatever the selection.
-    unguarded = {"identification": "second-look", "treatments__ewc__guarded": False}
-    for selection, uses in ((None, "guard"), ("fraction", "guard")):
-        ran = what_runs(method="ewc", selection=selection, **unguarded)
-        assert ran["evaluate"]["uses"] == uses
+    # Discovery tells a judge what its belief is worth, whatever the selection, and how many causes are expected.
+    for asked in (
+        {"identification": "second-look", "selection": "fraction"},
+        {"identifications__ewc__influence": {"score": "loss-after"}, "selection": "expected"},
+    ):
+        unguarded = what_runs(method="ewc", treatments__ewc__guarded=False, **asked)
+        assert unguarded["evaluate"]["uses"] == "guard"
     for treatment, uses in (
         ("mend", "guard"),
         ("mend-discovery", "discovery"),

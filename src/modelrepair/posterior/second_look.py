@@ -79,7 +79,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
         shares = torch.as_tensor(weights[weights > 0], device=model.device, dtype=model.dtype)
         believed, judged = np.empty(0, dtype=bool), 0
         # Of failures alone the model believes none: what it does of them says nothing of others.
-        telling = sound if sifted or (sound is not None and judge.believed(sound) > 0) else None
+        telling = sound if sound and (sifted or judge.believed(sound) > 0) else None
         conditions = conditions_as(self)
 
         def judge_training_examples() -> NDArray[np.bool_]:
