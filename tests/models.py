@@ -283,7 +283,7 @@ def blobs(count: int, *, flipped: float = 0.0, seed: int = 0) -> tuple[Examples,
 
 def state_bytes(model: TrainedModel) -> dict[str, bytes]:
     """Every parameter and buffer, to the byte."""
-    return {name: tensor.numpy().tobytes() for name, tensor in model.network.state_dict().items()}
+    return {name: tensor.cpu().numpy().tobytes() for name, tensor in model.network.state_dict().items()}
 
 
 def assert_equal(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:

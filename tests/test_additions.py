@@ -29,6 +29,7 @@ from models import (
 )
 
 LENGTH, WORDS, WIDTH, HEADS = 7, 11, 8, 2
+pytestmark = pytest.mark.usefixtures("on_cpu")
 OPTIONS = {"width": WIDTH, "layers": 3, "heads": HEADS, "hidden": 12}
 KINDS: dict[str, dict[str, Any]] = {
     "slots": {"slots": 5, "layer": 1},
@@ -252,7 +253,7 @@ def test_a_treated_model_comes_back_to_the_byte(kind: str, tmp_path: Path) -> No
 @EVERY_KIND
 def test_copies_and_gradients_are_those_of_the_whole(kind: str) -> None:
     """What the library does with any network, by functions of `torch.func` too."""
-    model = TrainedModel(extended(kind, 0.5, TOKENS[:3]), Softmax())
+    model = TrainedModel(extended(kind, 0.5, TOKENS[:3]), Softmax(), device="cpu")
     moved = model.with_parameter_vector(model.parameter_vector + 0.01)
     assert not torch.equal(moved.network(TOKENS), model.network(TOKENS))
     assert_equal(moved.network(TOKENS), model.outputs_at(moved.parameters, TOKENS), 1e-10)

@@ -74,7 +74,7 @@ def test_the_order_of_the_failures_is_no_part_of_it(seed: int) -> None:
 def test_products_are_the_cosines_of_the_gradients_of_the_last_layer() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 4)).double()
-    model = TrainedModel(network, Softmax())
+    model = TrainedModel(network, Softmax(), device="cpu")
     draw = np.random.default_rng(0)
     examples = Examples(draw.normal(size=(9, 5)), draw.integers(0, 4, 9))
     features, slopes = (part.numpy() for part in last_layer_gradients(model, examples))

@@ -62,7 +62,7 @@ def model(some: Dataset) -> TrainedModel:
     )
     # A network that knows nothing says of all words the same: this one has opinions.
     torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(1))
-    return TrainedModel(network.double(), Softmax())
+    return TrainedModel(network.double(), Softmax(), device="cpu")
 
 
 def tables(data: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:

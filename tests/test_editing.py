@@ -68,7 +68,9 @@ def some(count: int, seed: int) -> Examples:
 
 
 DATA, FAILURES = some(COUNT, 0), some(QUERY, 1)
-MODEL = TrainedModel(make_network("factlm", (LENGTH,), WORDS, seed=0, **OPTIONS).double(), Softmax())
+MODEL = TrainedModel(
+    make_network("factlm", (LENGTH,), WORDS, seed=0, **OPTIONS).double(), Softmax(), device="cpu"
+)
 
 
 def patient(**changes: Any) -> Patient:

@@ -22,6 +22,7 @@ class Watched:
 
     def __init__(self, values: NDArray[Any]) -> None:
         self.values = values
+        self.dtype, self.shape, self.flags = values.dtype, values.shape, values.flags
         self.read: list[int] = []
 
     def __len__(self) -> int:

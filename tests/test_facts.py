@@ -284,7 +284,7 @@ def test_the_encoder_has_the_size_that_is_documented() -> None:
 def test_the_fisher_of_an_encoder_is_that_of_its_sentences() -> None:
     """Against a backward pass for each, in float64 to 1e-10 of the largest entry."""
     network = make_network("factlm", (7,), 11, seed=0, **SMALL).double()
-    model = TrainedModel(network, Softmax())
+    model = TrainedModel(network, Softmax(), device="cpu")
     tokens, targets = batch().numpy(), np.arange(6) + 2
     squares = torch.zeros_like(model.parameter_vector)
     for row, target in zip(torch.from_numpy(tokens), targets, strict=True):

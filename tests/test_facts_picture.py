@@ -101,7 +101,7 @@ def test_nothing_is_drawn_without_failing_facts(tmp_path: Path) -> None:
 def test_the_likeliest_words_are_those_of_the_softmax() -> None:
     """Against NumPy, to 1e-12."""
     network = make_network("factlm", (3,), 10, seed=0, width=4, layers=1, heads=1, hidden=4)
-    model = TrainedModel(network, Softmax(), batch_size=3)
+    model = TrainedModel(network, Softmax(), batch_size=3, device="cpu")
     inputs = np.array([[2, 1, 3], [1, 4, 0], [5, 6, 1], [1, 0, 0]], dtype=np.int32)
     examples = Examples(inputs, np.array([2, 3, 4, 5]))
     evidence = gather(

@@ -31,6 +31,7 @@ from modelrepair.sources.relations import Fact
 from modelrepair.sources.sentences import sentences
 from models import one_thread  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None,
     reason="language models of others need transformers: pip install 'modelrepair[transformers]'",

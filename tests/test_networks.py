@@ -29,7 +29,7 @@ def count(network: nn.Module) -> int:
 
 
 def weights(network: nn.Module) -> bytes:
-    return b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+    return b"".join(tensor.cpu().numpy().tobytes() for tensor in network.state_dict().values())
 
 
 def test_lenet5_has_the_size_that_the_papers_give() -> None:
@@ -339,7 +339,9 @@ def test_torchvisions_weights_come_by_name(tmp_path: Path, monkeypatch: pytest.M
     fresh = fresh_model(what, seed=1)
     begin_from(fresh, what, "IMAGENET1K_V1", tmp_path)
     own, given = fresh.network.state_dict(), trained.state_dict()
-    assert all(torch.equal(own[name], given[name]) == (not name.startswith("classifier")) for name in own)
+    assert all(
+        torch.equal(own[name].cpu(), given[name]) == (not name.startswith("classifier")) for name in own
+    )
     with pytest.raises(
         RepairError, match="torchvision has no weights 'V9' for squeezenet1_1: choose one of IMAGENET1K"
     ):

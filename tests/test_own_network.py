@@ -105,7 +105,7 @@ def test_outputs_are_taken_from_what_a_network_returns(
     assert torch.equal(model.outputs(digits()), plain.outputs(digits()))
     # And where values stand in place of the parameters, in a copy.
     moved = model.with_parameter_vector(model.parameter_vector * 2)
-    images, _ = digits().batch(slice(None))
+    images, _ = digits().batch(slice(None), device=model.device)
     at = model.outputs_at({name: p.detach() * 2 for name, p in model.parameters.items()}, images)
     assert torch.allclose(moved.outputs(digits()), at)
 
@@ -205,7 +205,7 @@ def test_a_file_that_could_run_code_is_not_opened(folder: Path) -> None:
         assert command is not None
         subprocess.run([sys.executable, "-c", command[1]], check=True)
         read = read_weights((folder / name).with_suffix(".safetensors"))
-        assert all(torch.equal(tensor, state[key]) for key, tensor in read.items())
+        assert all(torch.equal(tensor, state[key].cpu()) for key, tensor in read.items())
         assert read.keys() == state.keys()
 
 

@@ -125,6 +125,13 @@ def run(folder: Path, count: int, *events: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+MOST = 3
+pytestmark = pytest.mark.skipif(
+    0 < torch.cuda.device_count() < MOST,
+    reason=f"{MOST} processes are started, each of which would want a GPU",
+)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Outcome]]:
     """Two processes; two of which one has an error; three of which one is killed; and then three once more."""

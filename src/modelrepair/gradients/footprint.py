@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from modelrepair.gradients.products import matrix_product
 from modelrepair.gradients.watching import Allocations, Call, calls, saved_bytes
 from modelrepair.models.examples import Examples
+from modelrepair.models.passes import at_a_time
 from modelrepair.models.trained_model import TrainedModel
 
 PROBE_EXAMPLES = 4
-PASS_BYTES = 64 * 2**20
-PASS_BYTES_ON_CPU = 12 * 2**20
-"""What glibc keeps of freed memory between what is held grows with it, three- to fourfold, and larger batches are not
-faster there: products of LeNet-5, a transformer and a normalised CNN took as long by a fifth of 64 MiB, in a third of
-the memory."""
+PASS_BYTES = 12 * 2**20
+"""On a CPU. What glibc keeps of freed memory between what is held grows with it, three- to fourfold, and larger batches
+are not faster there: products of LeNet-5, a transformer and a normalised CNN took as long by it as by 64 MiB, in a
+third of the memory."""
 LEAST_BATCH = 8
 """Of fewer examples, what is done once a batch takes longer than what is done for each."""
 
@@ -102,9 +102,9 @@ class Footprint:
     def small_batch(self, model: TrainedModel) -> int:
         """How many examples, up to the model's batch size, a pass in float64 takes if it is to be small.
 
-        It holds about `PASS_BYTES`, or `PASS_BYTES_ON_CPU` there.
+        On a CPU it holds about `PASS_BYTES`.
         """
-        held = PASS_BYTES_ON_CPU if model.device.type == "cpu" else PASS_BYTES
+        held = at_a_time(model.device, PASS_BYTES)
         return min(model.batch_size, max(LEAST_BATCH, held // max(1, self.plain(8))))
 
     def plain(self, element: int) -> int:

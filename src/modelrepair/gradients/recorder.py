@@ -38,7 +38,7 @@ from modelrepair.gradients.rows import (
 from modelrepair.gradients.watching import Allocations, Operations, Use, calls, saved_bytes
 from modelrepair.models.differentiable import ExactDerivatives, backward_passes, plain_kernels
 from modelrepair.models.examples import Examples
-from modelrepair.models.passes import own
+from modelrepair.models.passes import at_a_time, own
 from modelrepair.models.precision import full_precision
 from modelrepair.models.probe import influence, refuse_batchwise_layers, run_alone, same_outputs
 from modelrepair.models.trained_model import TrainedModel
@@ -113,12 +113,14 @@ class Recorder:
     def pass_bytes(self, count: int) -> tuple[int, int]:
         """What passes over so many examples hold at the worst moment, and what each frees again in all."""
         batch = min(count, self.batch_size)
-        return batch * self.footprint.held + WORKING_BYTES, batch * self.footprint.touched + WORKING_BYTES
+        working = at_a_time(self.model.device, WORKING_BYTES)
+        return batch * self.footprint.held + working, batch * self.footprint.touched + working
 
     @property
     def batch_size(self) -> int:
-        """Examples in a pass: whole rows, and so few that a pass holds about `BATCH_BYTES`."""
-        fitting = min(self.model.batch_size, max(1, BATCH_BYTES // self.footprint.held))
+        """Examples in a pass: whole rows, and so few that a pass on a CPU holds about `BATCH_BYTES`."""
+        held = at_a_time(self.model.device, BATCH_BYTES)
+        fitting = min(self.model.batch_size, max(1, held // self.footprint.held))
         return max(1, fitting // self.minibatch) * self.minibatch
 
     def batches(

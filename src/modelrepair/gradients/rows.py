@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelrepair.models.passes import at_a_time
+
 WORKING_BYTES = 16 * 2**20
-"""What is worked on at a time where the rows of a batch would take more."""
+"""What is worked on at a time on a CPU where the rows of a batch would take more."""
 
 
 class Outer:
@@ -165,20 +167,22 @@ def written_out(rows: Rows) -> Iterator[tuple[slice, Tensor]]:
         size = rows.entries_written * rows.like.element_size()
     else:
         size = 2 * rows[:1].numel() * rows.element_size()
-    for part in _parts(len(rows), size):
+    like = rows.like if isinstance(rows, Outer) else rows
+    for part in _parts(len(rows), size, like.device):
         yield part, dense(rows[part])
 
 
 def factors(rows: Outer) -> Iterator[tuple[slice, Outer]]:
     """A few rows at a time, and which they are, so that copies of their factors take about `WORKING_BYTES`."""
     groups, out, features, positions = rows.sizes
-    for part in _parts(len(rows), 4 * groups * (out + features) * positions * rows.like.element_size()):
+    size = 4 * groups * (out + features) * positions * rows.like.element_size()
+    for part in _parts(len(rows), size, rows.like.device):
         yield part, rows[part]
 
 
-def _parts(count: int, size: int) -> Iterator[slice]:
+def _parts(count: int, size: int, device: torch.device) -> Iterator[slice]:
     """0 to count in slices of about `WORKING_BYTES`, where one takes this size."""
-    step = max(1, WORKING_BYTES // max(1, size))
+    step = max(1, at_a_time(device, WORKING_BYTES) // max(1, size))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modelrepair.errors import RepairError
 from modelrepair.models.passes import own
+from modelrepair.models.resident import rows_held
 
 
 def chosen_positions(given: ArrayLike, count: int) -> NDArray[np.int64]:
@@ -63,6 +64,25 @@ class _Stacked:
         result[early] = first[rows[early]]
         result[~early] = second[rows[~early] - len(first)]
         return result
+
+    def held(self, rows: NDArray[np.int64], device: torch.device) -> Tensor | None:
+        """These rows, picked out on the device; None where it does not hold both arrays."""
+        early = rows < len(self._parts[0])
+        first = _rows_held(self._parts[0], rows[early], device)
+        second = (
+            None if first is None else _rows_held(self._parts[1], rows[~early] - len(self._parts[0]), device)
+        )
+        if first is None or second is None:
+            return None
+        # Where each row is, in the one behind the other.
+        places = np.where(early, np.cumsum(early), len(first) + np.cumsum(~early)) - 1
+        return torch.cat([first, second]).index_select(0, torch.from_numpy(places).to(device))
+
+
+def _rows_held(
+    source: NDArray[np.generic] | _Stacked, rows: NDArray[np.int64], device: torch.device
+) -> Tensor | None:
+    return source.held(rows, device) if isinstance(source, _Stacked) else rows_held(source, rows, device)
 
 
 class Examples:
@@ -160,17 +180,17 @@ class Examples:
             RepairError: if a position is not there, or the inputs are no real numbers.
         """
         chosen = positions if isinstance(positions, slice) else chosen_positions(positions, len(self))
-        raw = np.array(self._inputs[self.rows[chosen]])
-        if raw.dtype.kind not in "biuf":
-            raise RepairError(
-                f"the inputs are of type {raw.dtype}: give floats, byte images, or integers as ids"
-            )
-        image = raw.dtype == np.uint8 and raw.ndim == 4
-        if raw.dtype.kind in "iu" and not image:
-            inputs = torch.from_numpy(raw.astype(np.int64)).to(device)
-        else:
-            inputs = torch.from_numpy(raw).to(device).to(dtype)
-            inputs = inputs / 255 if image else inputs
+        rows, kind, device = self.rows[chosen], self._inputs.dtype, torch.device(device)
+        if kind.kind not in "biuf":
+            raise RepairError(f"the inputs are of type {kind}: give floats, byte images, or integers as ids")
+        image = kind == np.uint8 and len(self._inputs.shape) == 4
+        ids = kind.kind in "iu" and not image
+        inputs = _rows_held(self._inputs, rows, device)
+        if inputs is None:
+            raw = np.array(self._inputs[rows])
+            inputs = torch.from_numpy(raw.astype(np.int64) if ids else raw).to(device)
+        inputs = inputs.long() if ids else inputs.to(dtype)
+        inputs = inputs / 255 if image else inputs
         targets = torch.from_numpy(np.array(self.targets[chosen])).to(device)
         return inputs, targets.to(dtype) if targets.is_floating_point() else targets.long()
 

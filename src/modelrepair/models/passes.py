@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from modelrepair.errors import RepairError
+from modelrepair.models.precision import exact_products
 from modelrepair.pipeline import processes
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ Passing = TypeVar("Passing", bound=InBatches)
 def fitting(
     go_through: Callable[Concatenate[Passing, Given], Found],
 ) -> Callable[Concatenate[Passing, Given], Found]:
-    """The same pass over examples, in batches of half the size where the device has no memory for the whole ones.
+    """The same pass over examples, by `exact_products`, in batches of half the size where there is no memory for them.
 
     It begins anew and says so, and this model goes on in such batches.
 
@@ -56,7 +57,8 @@ def fitting(
     def in_smaller_ones(model: Passing, /, *given: Given.args, **named: Given.kwargs) -> Found:
         while True:
             try:
-                return go_through(model, *given, **named)
+                with exact_products():
+                    return go_through(model, *given, **named)
             except torch.OutOfMemoryError as error:
                 _expect_smaller_ones(model, error)
             # Not while the error is at hand, whose traceback holds what the batch has filled the memory with.
@@ -83,6 +85,21 @@ def _expect_smaller_ones(model: InBatches, error: RuntimeError) -> None:
             f"{model.device} has no memory for a single example ({reason}): use a smaller network or smaller inputs, "
             "or hide the GPU with CUDA_VISIBLE_DEVICES="
         ) from None
+
+
+GPU_TIMES = 32
+GPU_SHARE = 1 / 16
+
+
+def at_a_time(device: torch.device, on_cpu: int) -> int:
+    """Bytes that are worked on at a time where it is so many on a CPU, for its caches and for what malloc keeps.
+
+    On a GPU, which takes as long to be told of a small piece of work as of a large one, `GPU_TIMES` as many, up to
+    `GPU_SHARE` of its memory.
+    """
+    if device.type != "cuda":
+        return on_cpu
+    return int(min(GPU_TIMES * on_cpu, GPU_SHARE * torch.cuda.get_device_properties(device).total_memory))
 
 
 def own(items: range) -> range:

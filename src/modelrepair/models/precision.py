@@ -9,15 +9,25 @@ import torch
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
+def exact_products() -> Iterator[None]:
     """Float32 products are float32 products: no TensorFloat-32, whose 10 bits would be the whole residual.
 
-    Gradients are enabled within, whatever they were outside.
+    A GPU takes it for convolutions unless it is told otherwise.
     """
-    previous = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    # Alone: `cudnn.flags` would also set what it is not told, such as whether algorithms are deterministic.
+    cudnn.allow_tf32 = False
     try:
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(previous)
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """`exact_products`, with gradients enabled within, whatever they were outside."""
+    with exact_products(), torch.enable_grad():
+        yield

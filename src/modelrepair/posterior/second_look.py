@@ -22,6 +22,7 @@ from modelrepair.sound import Sound
 from modelrepair.training.conditions import conditions_as
 from modelrepair.training.descent import UNATTENDED, Oversight, descent_as, minimise
 from modelrepair.training.epochs import epoch_steps, mean_loss
+from modelrepair.training.repeated_passes import forward_of
 
 
 class SecondLook(SecondLookSettings, PosteriorUpdate):
@@ -92,6 +93,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                 )
             return np.asarray((disbelief <= self._limit(disbelief, judge, telling, sifted)).cpu().numpy())
 
+        forward = forward_of(edited, conditions)
+
         def losses(look: int) -> Iterator[Tensor]:
             nonlocal believed, judged
             # The first look may be gone through several times, and the judge moves only after it.
@@ -113,7 +116,7 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
                 epoch=look,
                 conditions=conditions,
             ):
-                yield mean_loss(edited, pool, step, conditions, weights=each)
+                yield mean_loss(edited, pool, step, conditions, weights=each, forward=forward)
 
         def observe(point: TrainedModel) -> dict[str, float | Tensor]:
             further = oversight.observe(point) if oversight.observe else {}

@@ -85,10 +85,20 @@ class Conditions:
         return padded.flatten(2).gather(2, places).view_as(images)
 
     @contextlib.contextmanager
-    def numbers(self, device: torch.device) -> Iterator[None]:
-        """While the block runs, products are computed in `precision` on this device."""
+    def numbers(self, device: torch.device, *, cached: bool = True) -> Iterator[None]:
+        """While the block runs, products are computed in `precision` on this device.
+
+        Args:
+            device: where.
+            cached: whether a parameter that is used twice is converted once.
+        """
         dtype = PRECISIONS[self.precision]
-        with contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+        autocast = (
+            contextlib.nullcontext()
+            if dtype is None
+            else torch.autocast(device.type, dtype, cache_enabled=cached)
+        )
+        with autocast:
             yield
 
     @contextlib.contextmanager

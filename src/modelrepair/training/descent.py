@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import backward_passes
+from modelrepair.models.precision import exact_products
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
 from modelrepair.settings import choose
@@ -199,6 +200,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 UNATTENDED = Oversight()
 POINTS_TO_AIM = 20
 THIRDS = 4
+LOOKED_AT_TOGETHER = 50
+"""Losses. Whoever looks at one waits for all that a GPU has still to do, and leaves it with nothing to do next."""
 
 
 def minimise(
@@ -401,36 +404,37 @@ def _one_round(
     rates: Iterator[float],
 ) -> float:
     total, steps = 0.0, 0
+    pending: list[Tensor] = []
+
+    def look() -> None:
+        nonlocal total, steps
+        for value in torch.stack(pending).tolist() if pending else ():
+            steps += 1
+            if not math.isfinite(value):
+                raise RepairError(
+                    f"{description}: the loss is {value} in round {number}, step {steps}: "
+                    "check the inputs for NaN or infinity, or use a smaller learning rate"
+                )
+            total += value
+        pending.clear()
+
     network.train(training_mode)
-    previous: Tensor | None = None
-
-    def finite(loss: Tensor, step: int) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise RepairError(
-                f"{description}: the loss is {value} in round {number}, step {step}: "
-                "check the inputs for NaN or infinity, or use a smaller learning rate"
-            )
-        return value
-
-    for loss, rate in zip(losses, rates, strict=False):
-        steps += 1
-        # A step late, so that a GPU has its next work before it is waited for.
-        if previous is not None:
-            total += finite(previous, steps - 1)
-        previous = loss.detach()
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad()
-        with backward_passes():
-            loss.backward()  # type: ignore[no-untyped-call]
-        if recorder is None:
-            optimiser.step()
-        else:
-            with recorder.step():
+    with exact_products():
+        for loss, rate in zip(losses, rates, strict=False):
+            pending.append(loss.detach())
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad()
+            with backward_passes():
+                loss.backward()  # type: ignore[no-untyped-call]
+            if recorder is None:
                 optimiser.step()
-    if previous is not None:
-        total += finite(previous, steps)
+            else:
+                with recorder.step():
+                    optimiser.step()
+            if len(pending) == LOOKED_AT_TOGETHER:
+                look()
+    look()
     if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
         raise RepairError(
             f"{description}: parameters are NaN or infinite after round {number}: use a smaller learning rate"

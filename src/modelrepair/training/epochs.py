@@ -18,6 +18,7 @@ from modelrepair.models.passes import PerExample
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.training.conditions import PLAIN, Conditions
 from modelrepair.training.parts import cut, loss_of_parts
+from modelrepair.training.repeated_passes import Forward, forward_of
 
 
 def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch: int) -> list[np.ndarray]:
@@ -80,6 +81,7 @@ def mean_loss(
     conditions: Conditions = PLAIN,
     see: See | None = None,
     weights: Tensor | None = None,
+    forward: Forward | None = None,
 ) -> Tensor:
     """The mean negative log-likelihood of a step's batch, (1/b) Σᵢ −wᵢ log p(zᵢ | θ).
 
@@ -90,11 +92,15 @@ def mean_loss(
         conditions: under which the network runs.
         see: is shown the step, its outputs, which belong to no graph, and its targets.
         weights: (n,) w of all the examples; None: 1 each.
+        forward: how the network is run under these conditions, as by `forward_of`; None: kernel by kernel.
     """
     inputs, targets = step_batch(model, examples, step, conditions)
     with torch_seeded(step.draws, model.device):
-        with conditions.numbers(model.device):
-            outputs = model.run(inputs)
+        if forward is None:
+            with conditions.numbers(model.device):
+                outputs = model.run(inputs)
+        else:
+            outputs = forward(inputs)
         # The loss and its gradient by the outputs in the numbers of the parameters, whatever products were computed in.
         outputs = outputs.to(model.dtype)
         if see is not None:
@@ -130,12 +136,14 @@ def mean_losses(
         parts: into which each batch is cut, for processes that work together to share; see `training.parts`.
     """
 
+    forward = forward_of(model, conditions)
+
     def losses(epoch: int) -> Iterator[Tensor]:
         for step in epoch_steps(
             len(examples), batch_size, seed=seed, purpose=purpose, epoch=epoch, conditions=conditions
         ):
             if parts == 1:
-                yield mean_loss(model, examples, step, conditions, see)
+                yield mean_loss(model, examples, step, conditions, see, forward=forward)
             else:
                 places = cut(len(step.positions), parts, batch_size)
                 yield _mean_loss_in_parts(model, examples, step, conditions, see, places)

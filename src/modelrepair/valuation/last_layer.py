@@ -20,12 +20,13 @@ from torch import Tensor
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
+from modelrepair.models.passes import at_a_time
 from modelrepair.valuation.features import on_same_footing
 from modelrepair.valuation.games import Game, Positions, Walk
 
 Utility = Literal["accuracy", "squared-error"]
 
-STATE_MEMORY = {"cpu": 32 * 2**20, "cuda": 512 * 2**20}
+STATE_MEMORY = 32 * 2**20
 """Bytes of the state of the permutations followed together: on a CPU what stays in its cache."""
 LOWEST_RIDGE = 1e-6
 """With it utilities are off by 1e-7 after thousands of updates, with 1 by 1e-13; the error grows as it shrinks."""
@@ -72,7 +73,7 @@ class LastLayerGame(Game):
         self.empty = 1.0 / classes
         f, q = self.examples.shape[1], len(query)
         state = 8 * (f * (f + classes) + q * (classes + 4 * block) + 3 * block * f)
-        self.together = max(1, min(512, STATE_MEMORY.get(training.device.type, 32 * 2**20) // state))
+        self.together = max(1, min(512, at_a_time(training.device, STATE_MEMORY) // state))
 
     @property
     def mean_square(self) -> float:
