@@ -17,12 +17,13 @@ from modelrepair.models.trained_model import TrainedModel
 from modelrepair.networks import make_network
 from models import one_thread  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
 RNG = np.random.default_rng(0)
 
 
 def linear(classes: int, features: int = 6) -> TrainedModel:
     torch.manual_seed(0)
-    return TrainedModel(nn.Linear(features, classes).double(), Softmax(), device="cpu")
+    return TrainedModel(nn.Linear(features, classes).double(), Softmax())
 
 
 def lenet(batch_size: int = 500) -> TrainedModel:
@@ -72,8 +73,8 @@ def test_bytes_stay_within_epsilon_and_what_is_predicted_is_what_is_stored(
     assert distances.max() == int(round(255 * epsilon, 6))
     assert (distances > 0).mean() > 0.9
     stored = Examples(moved, examples.targets)
-    np.testing.assert_array_equal(after, model.outputs(stored).argmax(dim=1).cpu())
-    np.testing.assert_array_equal(before, model.outputs(examples).argmax(dim=1).cpu())
+    np.testing.assert_array_equal(after, model.outputs(stored).argmax(dim=1))
+    np.testing.assert_array_equal(before, model.outputs(examples).argmax(dim=1))
     assert (model.log_likelihoods(stored) < model.log_likelihoods(examples)).all()
 
 

@@ -84,7 +84,7 @@ def test_an_edit_is_as_by_hand(layer: int | None, number: int) -> None:
 
 def test_nothing_depends_on_the_size_of_batches() -> None:
     whole = ClosedForm(**HOW).treat(patient()).model
-    small = TrainedModel(MODEL.copy().network, MODEL.likelihood, batch_size=2)
+    small = TrainedModel(MODEL.copy().network, MODEL.likelihood, batch_size=2, device="cpu")
     apart = ClosedForm(**HOW).treat(patient(model=small)).model
     assert torch.allclose(whole.parameter_vector, apart.parameter_vector, rtol=1e-9, atol=1e-9)
 

@@ -177,7 +177,7 @@ def test_features_are_what_the_last_layer_takes() -> None:
     model = TrainedModel(Swapped().double(), Softmax(), batch_size=3, device="cpu")
     found = penultimate_features(model, examples)
     assert found.shape == (7, 4)
-    torch.testing.assert_close(model.network.head(found), model.outputs(examples), rtol=0, atol=0)
+    torch.testing.assert_close(model.network.head(found), model.outputs(examples), rtol=1e-14, atol=1e-14)
     assert not any(layer._forward_pre_hooks for layer in model.network.modules())
 
 

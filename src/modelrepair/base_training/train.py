@@ -134,7 +134,6 @@ def train(
     def see(step: Step, outputs: Tensor, targets: Tensor) -> None:
         led.see(model, step, outputs, targets)
 
-    recorder = None if checkpoints is None else TrajectoryRecorder(model, checkpoints)
     losses = mean_losses(
         model,
         examples,
@@ -146,6 +145,8 @@ def train(
         parts=parts,
     )
     with conditions.laid_out(model.network):
+        # What it keeps lies in memory as the parameters do.
+        recorder = None if checkpoints is None else TrajectoryRecorder(model, checkpoints)
         course = minimise(
             model,
             losses,

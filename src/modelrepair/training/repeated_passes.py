@@ -58,6 +58,7 @@ class Repeated:
         self._model = model
         self._conditions = conditions
         self._told = told
+        self._parameters = list(model.network.parameters())
         self._seen = 0
         self._kind: object = None
         self._recorded: Forward | None = None
@@ -83,9 +84,8 @@ class Repeated:
 
     def _kind_of(self, inputs: Tensor) -> object:
         """What a recorded pass is of: batches of a shape, and these places in memory."""
-        network = self._model.network
-        places = tuple((p.data_ptr(), p.requires_grad) for p in network.parameters())
-        return inputs.shape, inputs.dtype, network.training, places
+        places = tuple((parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters)
+        return inputs.shape, inputs.dtype, self._model.network.training, places
 
     def _told_and_watched(self, inputs: Tensor) -> Tensor:
         before = self._random_states()
