@@ -30,7 +30,7 @@ from models import assert_equal, blobs, make_examples, make_model, one_thread, s
 BASE = make_model("mlp")
 KEPT, INSERTED = make_examples("mlp", count=40), make_examples("mlp", count=9, seed=1)
 WEIGHTS = np.linspace(0.5, 2, 9)
-LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16, least=0.0, share=0.0)
+LOOK = SecondLook(learning_rate=0.02, looks=4, memory=0.6, batch_size=16, least=0.0, share=0.0, repeats=1000)
 
 
 def believed_by_hand(model: TrainedModel, least: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def believed_by_hand(model: TrainedModel, least: int) -> np.ndarray:
 
 
 def by_hand(
-    seed: int, decay: float = 0.0, least: int = 0, share: float = 0.0
+    seed: int, decay: float = 0.0, least: int = 0, share: float = 0.0, repeats: int = 1000
 ) -> tuple[torch.Tensor, list[float]]:
     """θ of the judge after four looks, and the share that each look believed."""
     edited, judge, shares = BASE.copy(), BASE.parameter_vector, []
@@ -52,7 +52,7 @@ def by_hand(
         shares.append(len(trusted) / len(KEPT))
         often = list(range(9))
         extra = generator(seed, f"repeated in look {look}").permutation(9)
-        while len(often) < 9 or len(often) + 0.5 < share * (len(often) + 0.5 + len(trusted)):
+        while len(often) < 9 * repeats and len(often) + 0.5 < share * (len(often) + 0.5 + len(trusted)):
             often.append(len(often) % 9)
         often[9 * (len(often) // 9) :] = extra[: len(often) % 9]
         x, y = torch.cat([x_new[often], x_old[trusted]]), torch.cat([y_new[often], y_old[trusted]])
@@ -235,6 +235,12 @@ def test_few_are_repeated_until_they_are_their_share() -> None:
     assert state_bytes(enough.insert(BASE, INSERTED, kept=KEPT).model) == state_bytes(
         LOOK.insert(BASE, INSERTED, kept=KEPT).model
     )
+    # And none comes more often than it may.
+    twice = SecondLook(**{**LOOK.model_dump(), "share": 0.9, "repeats": 2})
+    expected, shares = by_hand(3, share=0.9, repeats=2)
+    assert min(shares) * 40 * 9 > 18, "or they would not have come more often"
+    found = twice.insert(BASE, INSERTED, WEIGHTS, kept=KEPT, seed=3)
+    assert_equal(found.model.parameter_vector, expected, 1e-12)
     nothing = INSERTED.subset([])
     assert state_bytes(look.insert(BASE, nothing, kept=KEPT).model) == state_bytes(
         LOOK.insert(BASE, nothing, kept=KEPT).model

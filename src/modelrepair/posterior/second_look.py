@@ -43,8 +43,9 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
 
     Among thousands of training examples ten failures would not be heard, and it is they alone that tell what the model
     knows by heart from what is right. So in each look the m inserted ones are repeated until they are a `share` s of
-    what it trains on, each as often as any other or once more: r = max(1, s·|S| / ((1 − s)·m)). One that is learned no
-    longer pulls, however often it comes.
+    what it trains on, each as often as any other or once more, and R times at most, the setting `repeats`:
+    r = max(1, min(R, s·|S| / ((1 − s)·m))). One that is learned no longer pulls, however often it comes; but ten that
+    come twenty times each are learned by heart, and examples beside them forgotten.
 
     It needs the training data, as `kept`, and no curvature. What is deleted counts as not among `kept`, and is not
     looked at.
@@ -146,7 +147,8 @@ class SecondLook(SecondLookSettings, PosteriorUpdate):
 
     def _wanted(self, count: int, believed: int) -> int:
         """How many a look trains on for `count` inserted examples, beside so many that are believed."""
-        return max(count, round(self.share / (1 - self.share) * believed)) if count else 0
+        wanted = round(self.share / (1 - self.share) * believed)
+        return max(count, min(wanted, self.repeats * count))
 
     def _limit(self, disbelief: Tensor, judge: TrainedModel, sound: Examples | None, sifted: bool) -> float:
         """The highest disbelief, in nats below even odds, at which an example is believed."""

@@ -138,8 +138,10 @@ class Threshold(ThresholdSettings, Selection):
 class Expected(ExpectedSettings, Selection):
     """As many of the highest scores as `expected_causes` counts, of those that are doubted (score > 0).
 
-    Up to a share `trusted` of the training examples all that are doubted are taken, even if fewer are expected: a judge
-    that has learned the training examples by heart doubts fewer of them than of others, so that the count is too low.
+    A judge that has learned the training examples by heart doubts fewer of them than of others, so that the count is too
+    low: where it doubts fewer, or at least a half of what it doubts is expected to be wrong, all that is doubted is
+    taken, if it is no more than a share `trusted` of the training examples. A judge that is sure of little doubts many
+    that are right, and all of them would be far too many; up to a share `certain` they are taken in any case.
     """
 
     def select(
@@ -154,7 +156,11 @@ class Expected(ExpectedSettings, Selection):
             else ""
         )
         print(f"{count:.0f} ± {error:.0f} training examples are expected to be wrong{more}")
-        taken = min(doubted, max(round(count), round(self.trusted * len(scores))))
+        trusted, certain = (round(share * len(scores)) for share in (self.trusted, self.certain))
+        if doubted <= trusted and (by_heart or 2 * count >= doubted):
+            taken = doubted
+        else:
+            taken = min(doubted, max(round(count), certain))
         return within_limits(most_harmful(scores, taken), table, self.per_class)
 
 
