@@ -39,7 +39,7 @@ def forward_of(model: TrainedModel, conditions: Conditions) -> Forward:
         with conditions.numbers(model.device):
             return model.run(inputs)
 
-    return told if model.device.type == "cpu" else Repeated(model, conditions, told)
+    return Repeated(model, conditions, told) if model.device.type == "cuda" else told
 
 
 class Repeated:
