@@ -105,6 +105,12 @@ INPUTS = {
 }
 """Cases of changed inputs, likewise."""
 
+PAPER_INPUTS = {
+    "mnist-input-lenet": "salt and pepper",
+    "mnist-adv-lenet": "FGSM",
+}
+"""Cases of changed inputs that no choice of settings has seen, likewise."""
+
 PHOTOGRAPHS = {
     "cifar10-label-resnet20": "plane↔bird, cat↔dog, 40 %",
     "cifar10-uniform-25": "all, 25 %",
@@ -338,6 +344,9 @@ TABLES_OF_REPAIRS = {
     ),
     "repair-development": of_repairs(BY_GIVEN, across("all", DEVELOPED, ONE_DIGIT), EVERY_REPAIR),
     "repair-inputs": of_repairs(BY_GIVEN, all_and_held_out(INPUTS), EVERY_REPAIR),
+    "rankings-paper-inputs": of_repairs("AUROC", across("auroc", PAPER_INPUTS, AUROC), EVERY_RANKING),
+    "repair-paper-noise": of_repairs(BY_GIVEN, accuracies("mnist-input-lenet", paper=True), EVERY_REPAIR),
+    "repair-paper-attacks": of_repairs(BY_GIVEN, accuracies("mnist-adv-lenet", paper=True), EVERY_REPAIR),
     "rankings-photographs": of_repairs("AUROC", across("auroc", PHOTOGRAPHS, AUROC), EVERY_RANKING),
     "repair-photographs": of_repairs(BY_GIVEN, all_and_held_out(PHOTOGRAPHS), EVERY_REPAIR),
     "rankings-short": of_repairs("identification", rankings("mnist-label-lenet"), short(EVERY_RANKING)),
