@@ -138,8 +138,8 @@ class Threshold(ThresholdSettings, Selection):
 class Expected(ExpectedSettings, Selection):
     """As many of the highest scores as `expected_causes` counts, of those that are doubted (score > 0).
 
-    A judge that has learned the training examples by heart doubts fewer of them than of others, so that the count is too
-    low: where it doubts fewer, or at least a half of what it doubts is expected to be wrong, all that is doubted is
+    A judge that has learned the training examples by heart doubts fewer of them than of others, so that the count is
+    too low: where it doubts fewer, or at least a half of what it doubts is expected to be wrong, all that is doubted is
     taken, if it is no more than a share `trusted` of the training examples. A judge that is sure of little doubts many
     that are right, and all of them would be far too many; up to a share `certain` they are taken in any case.
     """

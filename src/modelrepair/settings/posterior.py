@@ -176,8 +176,8 @@ class SecondLookSettings(OptimisationSettings, UpdateSettings):
     share: Annotated[float, Field(ge=0, lt=1), expect("a number of 0 or more, below 1")] = 0.2
     """Share of what a look trains on that the inserted examples are at least: few are repeated until they are."""
     repeats: Annotated[Count, expect("a whole number of 1 or more")] = 10
-    """Each inserted example comes at most so often in a look, even if they stay a smaller share: of a handful, more would
-    be learned by heart and nothing of what they have in common."""
+    """Each inserted example comes at most so often in a look, even if they stay a smaller share: more often, a handful
+    would be learned by heart, and nothing of what they have in common."""
 
 
 class LayerSelectiveSettings(UpdateSettings):

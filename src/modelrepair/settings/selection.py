@@ -73,9 +73,9 @@ class ExpectedSettings(RankingSettings):
 
     rule: Literal["expected"] = "expected"
     trusted: Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")] = 0.15
-    """Share of the training examples up to which all are taken that the judge doubts, if it doubts more outside training
-    or at least a half of them is expected to be wrong. What has been learned by heart, such as facts, is doubted less
-    often than what is new."""
+    """Share of the training examples up to which all are taken that the judge doubts, if it doubts more outside
+    training or at least a half of them is expected to be wrong. What has been learned by heart, such as facts, is
+    doubted less often than what is new."""
     certain: Annotated[float, Field(ge=0, le=1), expect("a number from 0 to 1")] = 0.05
     """The same, whatever is expected."""
     by_even_odds: ClassVar[bool] = True
