@@ -198,13 +198,14 @@ class TestSeparation:
     def test_nor_do_those_of_the_file(self) -> None:
         """Looked up without the code that refuses it."""
         content = YAML(typ="safe").load(ROOT / "benchmarks/cases.yaml")["cases"].values()
+        named = YAML(typ="safe").load(ROOT / "params.yaml")["corruptions"]
         seeds: dict[str, set[int]] = {"development": set(), "report": set()}
         pairs: dict[str, set[tuple[str, ...]]] = {"development": set(), "report": set()}
         for case in content:
             seeds[case["kind"]] |= set(case["seeds"])
             chosen = case["parameters"]["corruption"]
             for name in [chosen] if isinstance(chosen, str) else chosen:
-                corruption = case["parameters"][f"corruptions.{name}"]
+                corruption = case["parameters"].get(f"corruptions.{name}") or named[name]
                 if corruption["kind"] in ("input-noise", "adversarial"):
                     pairs[case["kind"]] |= {(number,) for number in corruption["classes"]}
                 if corruption["kind"] == "interclass-confusion":
