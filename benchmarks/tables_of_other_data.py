@@ -28,6 +28,13 @@ FOUND = (
         "AUROC of the loss", {"method": "loss, on with the failures", "metric": "auroc"}, mean_and_spread(3)
     ),
 )
+GAINED = tuple(
+    Column(heading, {"method": method, "metric": "gain"}, mean_and_spread(1))
+    for method, heading in {
+        "mend, of ten": "**`mend`**",
+        "loss, on with the failures, of ten": "highest losses dropped, on with the failures",
+    }.items()
+)
 
 
 def of_problems(columns: tuple[Column, ...]) -> Table:
@@ -47,4 +54,8 @@ def of_problems(columns: tuple[Column, ...]) -> Table:
     )
 
 
-TABLES_OF_OTHER_DATA = {"other-data": of_problems(ACCURACIES), "other-data-causes": of_problems(FOUND)}
+TABLES_OF_OTHER_DATA = {
+    "other-data": of_problems(ACCURACIES),
+    "other-data-causes": of_problems(FOUND),
+    "other-data-few": of_problems(GAINED),
+}
