@@ -7,8 +7,7 @@ Data come with scikit-learn or are made by it, so that nothing is downloaded, an
 narrow, and wide and trained for long, which has learned most of its labels by heart, the wrong ones too. Every
 method is `modelrepair.repair` with the settings of params.yaml, given the same failures and the same discovery; a half
 of the examples outside training, which no step sees, measures. What comes of ten failures alone is measured too, as a
-gain over the model that is given. Development and report share no seeds, no rates and
-of the data only the digits.
+gain over the model that is given. Development and report share no seeds, no rates and of the data only the digits.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from modelrepair.base_training.adjoint import REMEMBERED, Moment
 from modelrepair.errors import RepairError
 from modelrepair.models.differentiable import differentiable
 from modelrepair.models.examples import Examples
+from modelrepair.models.precision import exact_products
 from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.training.epochs import Step, epoch_steps, mean_loss, step_batch, torch_seeded
 from modelrepair.training.trajectory import State, Trajectory, gradient_of, load_optimiser, state_of
@@ -168,6 +169,7 @@ class Replay:
         while parts:
             yield from self._backwards(begins.pop(), parts.pop(), checked=False)
 
+    @exact_products()
     def products(self, step: Step, moment: Moment, direction: Tensor) -> tuple[Tensor, Tensor]:
         """What a step's batch says of a direction w, at the parameters θ before it.
 
@@ -221,6 +223,7 @@ class Replay:
         self.network.network.load_state_dict(part("network."))
         load_optimiser(self.optimiser, part("optimiser."))
 
+    @exact_products()
     def _take(self, place: int) -> Tensor:
         """Take the step at this place in `steps` as the training did; (d,) its gradient without weight decay."""
         conditions = self.trajectory.conditions

@@ -18,7 +18,7 @@ from modelrepair.models.passes import PerExample
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.training.conditions import PLAIN, Conditions
 from modelrepair.training.parts import cut, loss_of_parts
-from modelrepair.training.repeated_passes import Forward, forward_of
+from modelrepair.training.repeated_passes import Forward, forward_of, kernel_by_kernel
 
 
 def epoch_batches(count: int, batch_size: int, *, seed: int, purpose: str, epoch: int) -> list[np.ndarray]:
@@ -96,11 +96,7 @@ def mean_loss(
     """
     inputs, targets = step_batch(model, examples, step, conditions)
     with torch_seeded(step.draws, model.device):
-        if forward is None:
-            with conditions.numbers(model.device):
-                outputs = model.run(inputs)
-        else:
-            outputs = forward(inputs)
+        outputs = (forward or kernel_by_kernel(model, conditions))(inputs)
         # The loss and its gradient by the outputs in the numbers of the parameters, whatever products were computed in.
         outputs = outputs.to(model.dtype)
         if see is not None:

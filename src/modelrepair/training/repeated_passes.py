@@ -35,11 +35,18 @@ def forward_of(model: TrainedModel, conditions: Conditions) -> Forward:
         conditions: under which it runs.
     """
 
+    told = kernel_by_kernel(model, conditions)
+    return Repeated(model, conditions, told) if model.device.type == "cuda" else told
+
+
+def kernel_by_kernel(model: TrainedModel, conditions: Conditions, *, cached: bool = True) -> Forward:
+    """The network as PyTorch runs it; `cached` as in `Conditions.numbers`."""
+
     def told(inputs: Tensor) -> Tensor:
-        with conditions.numbers(model.device):
+        with conditions.numbers(model.device, cached=cached):
             return model.run(inputs)
 
-    return Repeated(model, conditions, told) if model.device.type == "cuda" else told
+    return told
 
 
 class Repeated:
@@ -122,12 +129,8 @@ class _Passes(nn.Module):
     def __init__(self, model: TrainedModel, conditions: Conditions) -> None:
         super().__init__()
         self.network = model.network
-        # In a dictionary: not a module of this one.
-        self._how = {"model": model, "conditions": conditions}
+        # Without a cache of the weights' casts, which lives longer than a pass.
+        self._told = kernel_by_kernel(model, conditions, cached=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        model: TrainedModel = self._how["model"]  # type: ignore[assignment]
-        conditions: Conditions = self._how["conditions"]  # type: ignore[assignment]
-        # Without a cache of the weights' casts, which lives longer than a pass.
-        with conditions.numbers(model.device, cached=False):
-            return model.run(inputs)
+        return self._told(inputs)
