@@ -100,6 +100,19 @@ def repeated(network: nn.Module) -> tuple[Repeated, TrainedModel]:
     return Repeated(model, PLAIN, model.run), model
 
 
+def told_and_repeated_alike(forward: Repeated, twin: TrainedModel) -> None:
+    """As many batches of a shape as it takes and a few more, each compared with the same network beside it."""
+    for _ in range(TOLD_FIRST + 3):
+        inputs = torch.randn(5, 4)
+        assert torch.equal(forward(inputs), twin.run(inputs))
+
+
+def in_training(model: TrainedModel) -> TrainedModel:
+    twin = model.copy()
+    twin.network.train()
+    return twin
+
+
 def test_a_cpu_needs_no_repeating() -> None:
     _, model = repeated(normalised())
     assert not isinstance(forward_of(model, PLAIN), Repeated)
@@ -107,11 +120,8 @@ def test_a_cpu_needs_no_repeating() -> None:
 
 def test_batches_of_a_shape_are_recorded_once_they_came_often(recorded: list[int]) -> None:
     forward, model = repeated(normalised())
-    twin = model.copy()
-    twin.network.train()
-    for _ in range(TOLD_FIRST + 3):
-        inputs = torch.randn(5, 4)
-        assert torch.equal(forward(inputs), twin.run(inputs))
+    twin = in_training(model)
+    told_and_repeated_alike(forward, twin)
     assert recorded == [5]
     # The last batch of an epoch, and passes without gradients.
     for inputs in (torch.randn(2, 4), torch.randn(5, 4)):
@@ -141,10 +151,8 @@ def test_parameters_that_went_elsewhere_are_told_again(recorded: list[int]) -> N
         forward(inputs)
     linear: Any = model.network[0]  # type: ignore[index]
     linear.weight.data = linear.weight.data.clone() * 2
-    kept = forward._recorded
-    forward._recorded = (
-        None if kept is None else (lambda inputs: pytest.fail("what is no longer there was used"))
-    )
+    assert forward._recorded is not None
+    forward._recorded = lambda inputs: pytest.fail("what is no longer there was used")
     assert torch.equal(forward(inputs), model.run(inputs))
 
 
@@ -155,9 +163,5 @@ def test_what_cannot_be_recorded_is_told(monkeypatch: pytest.MonkeyPatch, record
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
     forward, model = repeated(normalised())
-    twin = model.copy()
-    twin.network.train()
-    for _ in range(TOLD_FIRST + 3):
-        inputs = torch.randn(5, 4)
-        assert torch.equal(forward(inputs), twin.run(inputs))
+    told_and_repeated_alike(forward, in_training(model))
     assert recorded == [0]

@@ -90,7 +90,7 @@ class Examples:
 
     Args:
         inputs: (N, ...) array: images as uint8 of shape (N, channels, height, width), any floats, or any other
-            integers, such as token ids.
+            integers, such as token ids. One that cannot be written to is taken for one that stays as it is.
         targets: (n,) class numbers, or (n, k) floats (binary attributes, or class probabilities).
         rows: (n,) which row of the inputs each target belongs to; by default all N, in order.
 

@@ -40,8 +40,8 @@ def worth_holding(device: torch.device) -> bool:
 
 
 def room(device: torch.device) -> int:
-    """Bytes that one array may take of the device's memory."""
-    return int(SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+    """Bytes that one array may take of a GPU's memory."""
+    return int(SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0])
 
 
 def _whole(array: NDArray[np.generic], device: torch.device) -> Tensor | None:
