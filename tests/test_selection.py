@@ -243,26 +243,29 @@ def test_the_error_of_the_expected_number_is_what_it_scatters_by() -> None:
 
 
 @pytest.mark.parametrize(
-    ("doubted", "believed", "certain", "count"),
+    ("doubted", "believed", "trusted", "certain", "count"),
     [
-        (30, 0.7, 0.0, 0),  # it doubts as many as elsewhere: none is expected to be wrong
-        (30, 0.7, 0.05, 5),
-        (3, 0.9, 0.05, 3),
-        (12, 0.7, 0.0, 12),  # by heart: all that it doubts
-        (12, 0.94, 0.0, 12),  # 6.4 are expected to be wrong
-        (12, 0.93, 0.0, 5),  # 5.4 are, less than a half
-        (16, 0.94, 0.0, 11),  # 10.6 are, but it doubts more than 15 in a hundred
-        (40, 0.75, 0.05, 20),
-        (40, 1.0, 0.05, 40),
-        (40, 0.75, 1.0, 40),
-        (0, 0.7, 0.05, 0),
+        (30, 0.7, 0.0, 0.0, 0),  # it doubts as many as elsewhere: none is expected to be wrong
+        (30, 0.7, 0.15, 0.05, 5),
+        (3, 0.9, 0.15, 0.05, 3),
+        (12, 0.7, 0.15, 0.0, 12),  # by heart: all that it doubts
+        (12, 0.7, 0.1, 0.0, 0),  # but it doubts more than 10 in a hundred
+        (12, 0.94, 0.15, 0.0, 12),  # 6.4 are expected to be wrong
+        (12, 0.93, 0.15, 0.0, 5),  # 5.4 are, less than a half
+        (16, 0.94, 0.15, 0.0, 11),  # 10.6 are, but it doubts more than 15 in a hundred
+        (16, 0.94, 0.16, 0.0, 16),
+        (40, 0.75, 0.15, 0.05, 20),
+        (40, 0.75, 1.0, 0.0, 40),
+        (40, 1.0, 0.15, 0.05, 40),
+        (40, 0.75, 0.15, 1.0, 40),
+        (0, 0.7, 0.15, 0.05, 0),
     ],
 )
 def test_what_is_doubted_is_taken_up_to_what_is_trusted_or_expected(
-    doubted: int, believed: float, certain: float, count: int
+    doubted: int, believed: float, trusted: float, certain: float, count: int
 ) -> None:
     scores = np.arange(100.0) - (99.5 - doubted)
-    options = {"trusted": 0.15, "certain": certain, "sound": Sound(believed, 50)}
+    options = {"trusted": trusted, "certain": certain, "sound": Sound(believed, 50)}
     if not count:
         with pytest.raises(RepairError, match="finds no causes"):
             select_causes(scores, table(100), "expected", **options)
