@@ -36,9 +36,9 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import modelrepair
+from other_problems import DATA, EPOCHS, KEYS, MADE, RATES, SEEDS
 from results_table import RESULTS, show, summarise, write
 
-KEYS = ["data", "network", "labels", "method", "metric"]
 METHODS: dict[str, dict[str, Any]] = {
     "mend": {},
     "loss, on with the failures": {"identification": "loss", "treatment": "finetune-remaining-failures"},
@@ -52,17 +52,6 @@ FROM_FEW: dict[str, dict[str, Any]] = {
     f"{name}, of ten": METHODS[name] for name in ("mend", "loss, on with the failures")
 }
 """Methods that are given ten failures, and of what the model has right as many as belong to them."""
-EPOCHS = {"linear": 40, "narrow": 40, "wide": 100}
-SEEDS = {"development": (100, 101), "report": (0, 1, 2)}
-RATES = {"development": {"any": 0.2, "two classes": 0.4}, "report": {"any": 0.15, "two classes": 0.3}}
-DATA = {
-    "development": ("digits", "five made classes"),
-    "report": ("digits", "cell nuclei", "six made classes"),
-}
-MADE = {
-    "five made classes": {"n_classes": 5, "n_features": 20, "n_informative": 12, "class_sep": 1.2},
-    "six made classes": {"n_classes": 6, "n_features": 30, "n_informative": 15, "class_sep": 1.5},
-}
 
 
 @dataclass(frozen=True)

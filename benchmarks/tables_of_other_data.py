@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from markdown_tables import Column, Row, Table, mean_and_spread
-from other_data import DATA, EPOCHS, KEYS, RATES
+from other_problems import DATA, EPOCHS, KEYS, RATES
 
 HEADINGS = {
     "before": "before",

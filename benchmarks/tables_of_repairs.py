@@ -360,5 +360,7 @@ TABLES_OF_REPAIRS = {
     ),
     "repair-pairs": of_repairs(BY_GIVEN, accuracies("report-pairs-25", paper=False), EVERY_REPAIR),
     "repair-one-way": of_repairs(BY_GIVEN, accuracies("report-one-way-30", paper=False), EVERY_REPAIR),
+    "rankings-conv4": of_repairs("identification", rankings("mnist-label-conv4"), EVERY_RANKING),
+    "repair-conv4": of_repairs(BY_GIVEN, accuracies("mnist-label-conv4", paper=True), EVERY_REPAIR),
     "repair-lenet": of_repairs(BY_GIVEN, accuracies("mnist-label-lenet", paper=True), EVERY_REPAIR),
 }
