@@ -150,8 +150,9 @@ class Expected(ExpectedSettings, Selection):
         count, error = expected_causes(scores, sound)
         doubted = int((scores > 0).sum())
         by_heart = sound is not None and doubted < (1 - sound.believed) * len(scores)
+        # Also where nothing is wrong, which nobody can tell from wrong labels that are known by heart.
         more = (
-            ", or more: the judge knows them by heart, since it doubts fewer than of discovery"
+            ", or more if the judge knows them by heart: it doubts fewer than of discovery"
             if by_heart
             else ""
         )
