@@ -225,7 +225,7 @@ def test_as_many_as_are_expected_to_be_wrong(capsys: pytest.CaptureFixture[str])
     assert "200 ± 37 training examples are expected to be wrong\n" in capsys.readouterr().out
     select_causes(scores, table(1000), "expected", sound=Sound(0.5, 200))
     assert (
-        "0 ± 92 training examples are expected to be wrong, or more: the judge knows them by"
+        "0 ± 92 training examples are expected to be wrong, or more if the judge knows them by"
         in capsys.readouterr().out
     )
 
