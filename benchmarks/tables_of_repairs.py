@@ -87,6 +87,9 @@ REPORTED = {
 }
 """Cases that no choice of settings has seen, by what is wrong in them."""
 
+CONVOLUTIONS = {"mnist-label-conv4": "1↔7, 6↔9, 40 %, Conv4"}
+"""The first of them with another network, likewise."""
+
 DEVELOPED = {
     "pairs-25": "3↔5, 0↔6, 25 %",
     "pairs-40": "2↔3, 7↔9, 40 %",
@@ -339,7 +342,7 @@ TABLES_OF_REPAIRS = {
         tuple(Column(heading, {"metric": metric}, cell) for metric, (heading, cell) in EXPECTED.items()),
         tuple(
             Row((label,), {"case": case, "identification": "second-look", "treatment": "", "causes": "found"})
-            for case, label in {**DEVELOPED, **REPORTED, **PHOTOGRAPHS}.items()
+            for case, label in {**DEVELOPED, **REPORTED, **CONVOLUTIONS, **PHOTOGRAPHS}.items()
         ),
     ),
     "repair-development": of_repairs(BY_GIVEN, across("all", DEVELOPED, ONE_DIGIT), EVERY_REPAIR),
