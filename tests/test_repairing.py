@@ -210,6 +210,19 @@ def test_known_causes_lead_to_more(case: dict[str, Any]) -> None:
     assert len(result.causes) > 10
 
 
+def test_where_nothing_in_training_is_to_blame_the_failures_are_learned(case: dict[str, Any]) -> None:
+    nothing = {"selection": "positive", "reference": "none"}
+    unreached = {"selections.positive.threshold": 1e9}
+    longer = {"treatments.mend.posterior.learning_rate": 0.01}
+    result = repaired(case, **nothing, settings={**longer, **unreached})
+    assert not len(result.causes)
+    numbers = result.measured
+    assert numbers["repair"]["after"]["holdout"] > 0.5
+    assert numbers["identification"] == {"selected": 0}
+    with pytest.raises(RepairError, match=r"'threshold' finds no causes .* or a treatment that goes without"):
+        repaired(case, **nothing, treatment="finetune", settings=unreached)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

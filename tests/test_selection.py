@@ -152,6 +152,9 @@ def test_clean_examples_are_taken_for_causes() -> None:
         RepairError, match="is 900, and 300 training examples are clean: give a smaller clean"
     ):
         select_causes(np.zeros(400), rows, "partial-truth", share=1.0, clean=0.9)
+    with pytest.raises(RepairError, match="'truth' finds no causes"):
+        # Who asks for the truth is told that there is none, whatever the treatment is.
+        select_causes(np.arange(4.0), table(4, np.zeros(4, dtype=bool)), "truth", at_least_one=False)
     with pytest.raises(RepairError, match="'partial-truth' finds no causes"):
         select_causes(np.zeros(400), table(400, np.zeros(400, bool)), "partial-truth", share=1.0)
 
@@ -269,6 +272,7 @@ def test_what_is_doubted_is_taken_up_to_what_is_trusted_or_expected(
     if not count:
         with pytest.raises(RepairError, match="finds no causes"):
             select_causes(scores, table(100), "expected", **options)
+        assert not len(select_causes(scores, table(100), "expected", at_least_one=False, **options))
         return
     chosen = select_causes(scores, table(100), "expected", **options)
     assert chosen.tolist() == list(range(99, 99 - count, -1))

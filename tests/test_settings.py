@@ -397,6 +397,26 @@ def what_runs(**values: Any) -> dict[str, Any]:
     return {name: content.model_dump() for name, content in settings.items()}
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"method": "mend"}, False),
+        ({"method": "mend", "treatment": "mend-discovery"}, False),
+        ({"method": "mend", "treatment": "finetune-failures"}, False),
+        ({"method": "mend", "treatment": "finetune"}, True),
+        ({"method": "mend", "treatment": "relabel"}, True),
+        ({"method": "ewc"}, True),
+        # The reference of the same causes needs one too.
+        ({"method": "mend", "reference": "retrain"}, True),
+        ({"method": "mend", "reference": "finetune-failures"}, False),
+    ],
+)
+def test_select_causes_may_find_none_where_what_follows_learns_something_else(
+    values: dict[str, str], expected: bool
+) -> None:
+    assert what_runs(**values)["select-causes"]["at_least_one"] is expected
+
+
 def test_every_stage_gets_its_own() -> None:
     found = what_runs(method="ewc")
     assert found["prepare-data"] == {
@@ -406,6 +426,7 @@ def test_every_stage_gets_its_own() -> None:
     assert found["select-causes"] == {
         "selection": {**CONTENT["selections"]["fraction"], "per_class": None},
         "for_reference": False,
+        "at_least_one": True,
         "only_removes": None,
     }
     ewc = CONTENT["identifications"]["ewc"]

@@ -559,7 +559,6 @@ def test_networks_that_draw_are_treated_alike_for_one_seed() -> None:
 @pytest.mark.parametrize(
     ("causes", "message"),
     [
-        ([], "there are no causes to treat"),
         ([3, 60], "the causes name training example 60 and there are 60"),
         ([3, -1], "the causes name training example"),
     ],
@@ -567,6 +566,28 @@ def test_networks_that_draw_are_treated_alike_for_one_seed() -> None:
 def test_causes_that_cannot_be(causes: list[int], message: str) -> None:
     with pytest.raises(RepairError, match=message):
         patient(causes=np.array(causes, dtype=np.int64))
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_without_causes_what_learns_nothing_else_refuses(name: str) -> None:
+    """What learns is the same treatment as of a patient one of whose examples is taken away and given back."""
+    treatment, nobody = CURES[name], patient(causes=np.empty(0, dtype=np.int64))
+    if treatment.goes_without_causes:
+        assert treatment.treat(nobody).trace
+        return
+    with pytest.raises(RepairError, match=r"there are no causes to treat: .* that learns what is right"):
+        treatment.treat(nobody)
+
+
+def test_what_learns_goes_without_causes() -> None:
+    """A mending without causes is one whose causes are examples that nobody has: beside others that are not."""
+    causes = np.array([COUNT], dtype=np.int64)
+    more = DATA.followed_by(DATA.subset([0]))
+    for treatment in (Mend(posterior=LOOKS), FineTune(trains_on=["remaining", "failures"], epochs=3)):
+        assert treatment.goes_without_causes
+        first = treatment.treat(patient(causes=causes[:0])).model
+        other = treatment.treat(patient(examples=more, causes=causes)).model
+        assert state_bytes(first) == state_bytes(other)
 
 
 @pytest.mark.parametrize("name", ["fine-tune", "fine-tune, equal", "retrain"])

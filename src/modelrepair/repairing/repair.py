@@ -433,10 +433,19 @@ class _Operation:
 
     def causes(self, scores: NDArray[np.float64], sound: Sound | None) -> NDArray[np.int64]:
         """Positions of the causes that the selection chooses, most harmful first."""
-        rule = cast(SelectCauses, self.stages["select-causes"]).selection
+        settings = cast(SelectCauses, self.stages["select-causes"])
+        rule = settings.selection
         split = np.full(len(self.training), "train")
         table = candidates(training_table(self.training.targets, split), self.subject.classes)
-        return select_causes(scores, table, rule.chosen, known=self.known, sound=sound, **rule.options)
+        return select_causes(
+            scores,
+            table,
+            rule.chosen,
+            known=self.known,
+            sound=sound,
+            at_least_one=settings.at_least_one,
+            **rule.options,
+        )
 
     def treated(self, treatment: Treatment, causes: NDArray[np.int64], step: str) -> Treated:
         """The model without these causes; the step is that under which progress is kept."""

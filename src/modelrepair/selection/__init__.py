@@ -68,6 +68,7 @@ def select_causes(
     *,
     known: NDArray[np.int64] | None = None,
     sound: Sound | None = None,
+    at_least_one: bool = True,
     **options: object,
 ) -> NDArray[np.int64]:
     """Positions of the causes among the training examples, most harmful first.
@@ -78,6 +79,7 @@ def select_causes(
         rule: one of `SELECTIONS`.
         known: positions of causes that are known beforehand: they are taken in any case, and come first.
         sound: how often the judge believes what is right outside training, for rules that count by it.
+        at_least_one: whether finding none is an error where the rule goes by scores; to others it always is.
         options: of the rule.
 
     Raises:
@@ -98,10 +100,10 @@ def select_causes(
     causes = chosen.select(scores, table, sound)
     if known is not None:
         causes = np.r_[known, causes[~np.isin(causes, known)]]
-    if not len(causes):
+    if not len(causes) and (at_least_one or not chosen.by_score):
         raise RepairError(
             f"the selection rule {rule!r} finds no causes (the highest score is {scores.max():.4g}): "
-            "choose a lower threshold or another rule"
+            "choose a lower threshold or another rule, or a treatment that goes without, such as mend"
         )
     return causes
 

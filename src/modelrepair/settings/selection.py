@@ -162,5 +162,7 @@ class SelectCauses(Settings):
     for_reference: Flag = False
     """Whether the reference treats the same causes. Where it does not, its stage must not see them, so that all methods
     share its result."""
+    at_least_one: Flag = True
+    """Whether there has to be a cause: the treatment, or that of the reference of the same causes, needs one."""
     only_removes: Text | None = None
     """The treatment, or that of the reference of the same causes, if it cannot give causes another label."""

@@ -153,6 +153,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "select-causes": SelectCauses(
             selection=selection,
             for_reference=reference.same_causes,
+            at_least_one=not _without_causes(treatment, reference),
             only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
         ),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
@@ -323,6 +324,12 @@ def _only_removes(
         return name
     same = reference.treatment if reference.same_causes else None
     return None if same is None or same.relabels else parameters.reference
+
+
+def _without_causes(treatment: Treatment, reference: TrainReference) -> bool:
+    """Whether all that treat the causes go without."""
+    same = reference.treatment if reference.same_causes else None
+    return treatment.goes_without_causes and (same is None or same.goes_without_causes)
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:

@@ -55,6 +55,11 @@ class TreatmentSettings(Member):
         """What it trains on beside the training examples."""
         return []
 
+    @property
+    def goes_without_causes(self) -> bool:
+        """Whether it repairs where no training example is to blame: it learns what is right from something else."""
+        return any(part != "restated" for part in self.taught)
+
     @model_validator(mode="after")
     def _judges_what_it_did_not_learn(self) -> TreatmentSettings:
         learned = [part for part in self.taught if part in ("discovery", "failures")]
@@ -330,6 +335,10 @@ class AlignSettings(RelabellingSettings, JudgedSettings):
     step: NonNegative = 1.0
     """η, how far an input goes down the judge's energy, in units of the input: byte images count from 0 to 1. 0 leaves
     inputs as they are, and corrects labels alone."""
+
+    @property
+    def goes_without_causes(self) -> bool:
+        return False
 
 
 class SelectorSettings(Settings):

@@ -22,7 +22,13 @@ def main(stage: Stage) -> None:
     judged = read_json(stage.root / "data/scores/scores.json").get("sound")
     sound = None if judged is None else Sound(**judged)
     causes = select_causes(
-        scores, table, rule.chosen, known=known["position"].to_numpy(), sound=sound, **rule.options
+        scores,
+        table,
+        rule.chosen,
+        known=known["position"].to_numpy(),
+        sound=sound,
+        at_least_one=settings.at_least_one,
+        **rule.options,
     )
     told = corrections(table, classes, rule.chosen, **rule.options)
     if "new_label" in known:

@@ -19,7 +19,7 @@ from modelrepair.treatment.relabelling import relabelled
 class Insert(InsertSettings, Treatment):
     """The judge φ̂ of `Align` itself, which learned what is right: where that is enough, no causes need be known."""
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("inserting what is right")
         edited = judged(patient, self.judge, patient.oversight)
         return Treated(edited.model, edited.trace, edited.best_round)
@@ -37,7 +37,7 @@ class Align(AlignSettings, Treatment):
     The judge is made afresh, from the same seed: where causes were found with the same settings it is the same model.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         progress = patient.checkpoint and patient.checkpoint.part("judge")
         edited = judged(patient, self.judge, Oversight(checkpoint=progress))
         causes = patient.examples.subset(patient.causes)

@@ -46,7 +46,7 @@ class Patient:
     Attributes:
         model: the model that fails.
         examples: the n training examples, with the labels that they were given.
-        causes: positions among them, most harmful first.
+        causes: positions among them, most harmful first; none, where nothing in training is to blame.
         discovery: examples outside training, right and wrong ones. A treatment stops where accuracy on all
             of them is best; watching the failures alone would sacrifice the rest.
         failures: the failures that the repair is for; their accuracy is written down, and they are acted on only by a
@@ -88,8 +88,6 @@ class Patient:
                 f"there are {len(self.corrections)} corrections and {len(self.causes)} causes: give one for each, -1 "
                 "where a cause is only to be removed"
             )
-        if not len(self.causes):
-            raise RepairError("there are no causes to treat: select at least one training example")
         outside = self.causes[(self.causes < 0) | (self.causes >= len(self.examples))]
         if len(outside):
             raise RepairError(
@@ -307,6 +305,25 @@ class Treated:
 class Treatment(ABC):
     """A way to repair a model."""
 
+    @property
     @abstractmethod
+    def goes_without_causes(self) -> bool:
+        """As in `TreatmentSettings`."""
+
     def treat(self, patient: Patient) -> Treated:
-        """The repaired model; the patient's own is left as it is."""
+        """The repaired model; the patient's own is left as it is.
+
+        Raises:
+            RepairError: if there are no causes, and it learns nothing beside the training examples; or if the treatment
+                cannot do what it is told with this patient.
+        """
+        if not (len(patient.causes) or self.goes_without_causes):
+            raise RepairError(
+                "there are no causes to treat: select at least one training example, or choose a treatment that "
+                "learns what is right, such as mending"
+            )
+        return self._treat(patient)
+
+    @abstractmethod
+    def _treat(self, patient: Patient) -> Treated:
+        """The same, of a patient that has causes, or of a treatment that goes without."""

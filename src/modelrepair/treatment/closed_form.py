@@ -36,7 +36,7 @@ class ClosedForm(ClosedFormSettings, Treatment):
     As many keys as W has inputs can be told apart, so that it holds for a few dozen facts and not for hundreds.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         taught, kept = patient.lessons(self.wordings)
         if not len(kept):
             raise RepairError(

@@ -29,7 +29,7 @@ class NegativeGradient(NegativeGradientSettings, Treatment):
     A step sees a batch of each. An epoch goes once through D \\ C, and again and again through C.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("ascent on them")
         model = patient.model.copy()
         causes, kept = patient.examples.subset(patient.causes), patient.kept
@@ -59,7 +59,7 @@ class Distil(DistilSettings, Treatment):
     α·KL − γ·log p. The published code softens both distributions by a temperature; the objective, and this, does not.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("departing on them")
         model = patient.model.copy()
         causes, kept = patient.examples.subset(patient.causes), patient.kept

@@ -29,7 +29,7 @@ class Dampen(DampenSettings, Treatment):
         # Where I_C is 0 nothing is selected, so that no quotient 0/0 is taken.
         return torch.where(causes > self.alpha * overall, self.strength * overall / causes, 1.0).clamp_max(1)
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("dampening")
         start = patient.model.parameter_vector
         edited = walk(

@@ -29,7 +29,7 @@ class Delete(DeleteSettings, Treatment):
         settings = checked(value)
         return make_update(settings.chosen, **settings.options)
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         kept = patient.remaining_sample() if self.remaining == "equal" else np.empty(0, np.int64)
         corrected = patient.corrected
         edited = cast(PosteriorUpdate, self.posterior).edit(

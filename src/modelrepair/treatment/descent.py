@@ -27,7 +27,7 @@ class FineTune(FineTuneSettings, Treatment):
     θ̂, it is what edits of facts stand beside (De Cao et al. 2021, section 4).
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         seen, examples = patient.taught_with(self.trains_on)
         if "remaining" in self.trains_on:
             kept = patient.remaining if self.remaining == "all" else patient.remaining_sample()
@@ -65,7 +65,7 @@ class Retrain(RetrainSettings, Treatment):
     false one, it is what anybody would do who may correct the training data.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         if patient.fresh is None:
             raise RepairError(
                 "retraining needs an untrained network: give the patient a function `fresh` that makes one"

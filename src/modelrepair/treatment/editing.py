@@ -53,7 +53,7 @@ class Editor(EditorSettings, Treatment):
     def added(self) -> dict[str, Any]:
         """What `make_addition` makes the addition of, but for the selector."""
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         asked = np.arange(len(patient.failures)) if patient.stated is None else patient.stated.failing
         part_of = update_of(asked, self.updates) if self.updates > 1 else np.zeros(len(asked), dtype=np.int64)
         treated, trace = Treated(patient.model, [], 0), list[dict[str, Any]]()

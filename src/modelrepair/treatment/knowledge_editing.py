@@ -33,7 +33,7 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
     edits break what was there. So g learns sums of several edits, unless it is told to learn single ones.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("the knowledge editor")
         if patient.stated is None:
             raise RepairError(

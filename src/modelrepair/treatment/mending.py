@@ -22,7 +22,7 @@ class Mend(MendSettings, Treatment):
     examples the best is the luckiest.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         seen, taught = patient.taught_with(self.trains_on)
         remaining = patient.remaining if "remaining" in self.trains_on else np.empty(0, dtype=np.int64)
         accuracy = seen.model.accuracy(seen.discovery)

@@ -36,7 +36,7 @@ class ComplementaryLabels(ComplementaryLabelsSettings, Treatment):
     cross-entropy becomes this loss. Right labels that were taken for wrong ones are then pushed off.
     """
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         likelihood = patient.model.likelihood
         return relabelled(
             patient,
@@ -62,7 +62,7 @@ class RandomLabels(RandomLabelsSettings, Treatment):
         salient[order[: max(round(self.salient * len(order)), 1)]] = True
         return salient
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         model, causes = patient.model, patient.examples.subset(patient.causes)
         width = model.outputs(causes.subset([0])).shape[1]
 

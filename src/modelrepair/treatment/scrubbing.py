@@ -44,7 +44,7 @@ class Scrub(ScrubSettings, Treatment):
         draw = generator(seed, "scrubbing").standard_normal(len(variance))
         return (variance.sqrt() * torch.from_numpy(draw).to(variance.device)).to(model.dtype)
 
-    def treat(self, patient: Patient) -> Treated:
+    def _treat(self, patient: Patient) -> Treated:
         patient.expect_no_corrections("scrubbing")
         edited = walk(
             patient.model,

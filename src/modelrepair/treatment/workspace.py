@@ -47,7 +47,7 @@ def read_patient(
         corrections: as in `Patient`.
 
     Raises:
-        RepairError: if an artefact is missing or damaged, or there are no causes.
+        RepairError: if an artefact is missing or damaged.
     """
     model, description = load_model(root / "models/base")
     training, table = training_examples(root)
