@@ -19,7 +19,7 @@ from modelrepair.evaluation.edits_in_a_row import edits_in_a_row, looks
 from modelrepair.evaluation.evidence import EditsInARow, SingleEdits
 from modelrepair.evaluation.measures.knowledge import edits_apart, edits_together
 from modelrepair.evaluation.single_edits import single_edits
-from modelrepair.knowledge.editing import Editor, moved
+from modelrepair.knowledge.editing import HyperNetworkEditor, moved
 from modelrepair.knowledge.files import load_editor, save_editor
 from modelrepair.knowledge.hypernetwork import (
     Gates,
@@ -75,7 +75,7 @@ def make(dtype: torch.dtype = torch.float64, batch_size: int = 500) -> TrainedMo
     return TrainedModel(network.to(dtype), Softmax(), device="cpu", batch_size=batch_size)
 
 
-def make_editor(model: TrainedModel, settings: EditorTrainingSettings = SMALL) -> Editor:
+def make_editor(model: TrainedModel, settings: EditorTrainingSettings = SMALL) -> HyperNetworkEditor:
     torch.manual_seed(0)
     network = HyperNetwork(
         embedded_words(model.network),
@@ -84,7 +84,7 @@ def make_editor(model: TrainedModel, settings: EditorTrainingSettings = SMALL) -
         condition=settings.condition,
         hidden=settings.hidden,
     )
-    return Editor(model, network)
+    return HyperNetworkEditor(model, network)
 
 
 def statements(trusted: Any = None) -> Statements:
@@ -141,7 +141,9 @@ def at(values: Any) -> TrainedModel:
     return other
 
 
-def one_by_one(editor: Editor, values: Any, inputs: Tensor, answers: Tensor, wanted: Tensor) -> Any:
+def one_by_one(
+    editor: HyperNetworkEditor, values: Any, inputs: Tensor, answers: Tensor, wanted: Tensor
+) -> Any:
     """Σ ΔW by a backward pass for each edit at these values."""
     total = {name: torch.zeros_like(value) for name, value in values.items()}
     model = at(values)
@@ -373,7 +375,7 @@ TAUGHT = EditorTrainingSettings(
 
 
 @pytest.fixture(scope="module")
-def taught() -> tuple[Patient, KnowledgeEditor, Editor]:
+def taught() -> tuple[Patient, KnowledgeEditor, HyperNetworkEditor]:
     """A patient, and an editor that has learned its model in seconds."""
     given = patient(known())
     treatment = KnowledgeEditor(training=TAUGHT)
@@ -382,7 +384,7 @@ def taught() -> tuple[Patient, KnowledgeEditor, Editor]:
 
 
 def test_it_learns_single_edits_of_facts_that_it_has_not_seen(
-    taught: tuple[Patient, KnowledgeEditor, Editor],
+    taught: tuple[Patient, KnowledgeEditor, HyperNetworkEditor],
 ) -> None:
     given, _, editor = taught
     inputs, wanted = given.failures.batch(slice(None))
@@ -410,7 +412,9 @@ def test_it_never_sees_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("edits", ["sequential", "together"])
-def test_edits_make_one_model(taught: tuple[Patient, KnowledgeEditor, Editor], edits: str) -> None:
+def test_edits_make_one_model(
+    taught: tuple[Patient, KnowledgeEditor, HyperNetworkEditor], edits: str
+) -> None:
     given, _, editor = taught
     free = dataclasses.replace(given, guarded=False)
     treatment = KnowledgeEditor(edits=edits, loops=2, points=3, training=TAUGHT)
@@ -434,7 +438,9 @@ def test_edits_make_one_model(taught: tuple[Patient, KnowledgeEditor, Editor], e
     assert all(torch.equal(given.model.parameters[name], value) for name, value in editor.given.items())
 
 
-def test_a_guarded_one_breaks_no_more_than_it_may(taught: tuple[Patient, KnowledgeEditor, Editor]) -> None:
+def test_a_guarded_one_breaks_no_more_than_it_may(
+    taught: tuple[Patient, KnowledgeEditor, HyperNetworkEditor],
+) -> None:
     given, _, editor = taught
     treated = KnowledgeEditor(training=TAUGHT)._edited(given, editor)
     watched = [row["watched"] for row in treated.trace]
@@ -572,7 +578,7 @@ def test_what_cannot_be_edited() -> None:
     with pytest.raises(RepairError, match="no weight matrix beside its embeddings and its last layer"):
         HyperNetwork(torch.zeros(3, 2), {})
     with pytest.raises(RepairError, match=r"made for a network with the matrix layers\.0"):
-        Editor(pictures, make_editor(MODEL).network)
+        HyperNetworkEditor(pictures, make_editor(MODEL).network)
 
 
 def test_only_facts_are_edited() -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import EditsInARow
 from modelrepair.evaluation.single_edits import asked_of
-from modelrepair.knowledge.editing import Editor, Values
+from modelrepair.knowledge.editor import Editor, Values
 from modelrepair.models.examples import Examples
 
 

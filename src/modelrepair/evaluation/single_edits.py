@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from modelrepair.evaluation.evidence import SingleEdits
-from modelrepair.knowledge.editing import APART, Editor
+from modelrepair.knowledge.editor import APART, Editor
 from modelrepair.models.examples import Examples
 
 MOST_OTHERS = 1000

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
 from modelrepair.errors import RepairError
+from modelrepair.knowledge.editor import APART, Editor, Values
 from modelrepair.knowledge.hypernetwork import HyperNetwork
 from modelrepair.models.differentiable import differentiable
 from modelrepair.models.trained_model import TrainedModel
 
-Values = Mapping[str, Tensor]
-"""The edited matrices by name, (n, m), or (e, n, m) where each edit has its own."""
-APART = 16
-"""So many edits are gone through side by side, each with matrices of its own."""
 
-
-class Editor:
+class HyperNetworkEditor(Editor):
     """A model at θ̂ and the hyper-network that edits it.
 
     Args:
@@ -28,21 +22,14 @@ class Editor:
     """
 
     def __init__(self, model: TrainedModel, network: HyperNetwork) -> None:
-        self.model, self.network = model, network.to(model.device, model.dtype)
+        self.network = network.to(model.device, model.dtype)
         parameters = model.parameters
         if missing := [name for name in network.shapes if name not in parameters]:
             raise RepairError(
                 f"the editor was made for a network with the matrix {missing[0]}, which this one lacks: give the one "
                 "that it was made for"
             )
-        self.given: dict[str, Tensor] = {name: parameters[name].detach() for name in network.shapes}
-        self._others = {
-            name: value.detach() for name, value in parameters.items() if name not in network.shapes
-        }
-
-    def outputs(self, values: Values, inputs: Tensor) -> Tensor:
-        """(n, v) logits with these matrices; all other parameters are constants."""
-        return self.model.outputs_at({**self._others, **values}, inputs)
+        super().__init__(model, {name: parameters[name].detach() for name in network.shapes})
 
     def gradients(self, values: Values, inputs: Tensor, wanted: Tensor, *, apart: bool = False) -> Values:
         """(e, n, m) by matrix, ∇ −log p(a | x, θ) of each edit; constants.
@@ -83,35 +70,7 @@ class Editor:
         return {name: gate.total(steep[name]) for name, gate in gates.items()}
 
     @torch.no_grad()
-    def answers(self, values: Values, inputs: Tensor) -> Tensor:
-        """(n,) the most likely word for each sentence, with these matrices."""
-        pieces = [
-            self.model.likelihood.predictions(self.outputs(values, piece))
-            for piece in torch.split(inputs, self.model.batch_size)
-        ]
-        return torch.cat(pieces)
-
-    @torch.no_grad()
-    def answers_apart(self, values: Values, inputs: Tensor) -> Tensor:
-        """(e,) the most likely word for each sentence, each with (e, n, m) matrices of its own."""
-        with differentiable(
-            self.model.network, "answers of single edits", "choose another network or treatment"
-        ):
-            outputs = vmap(lambda own, sentence: self.outputs(own, sentence.unsqueeze(0)).squeeze(0))(
-                dict(values), inputs
-            )
-        return self.model.likelihood.predictions(outputs)
-
-    @torch.no_grad()
     def edited(self, values: Values, sentence: Tensor, wanted: Tensor, loops: int) -> Values:
-        """(n, m) by matrix, these values with one more edit; the values themselves where it is answered as wanted.
-
-        Args:
-            values: θ's edited matrices.
-            sentence: (1, length).
-            wanted: (1,) the number of a word.
-            loops: how often at most an edit that has not taken is made again, from where the model then is.
-        """
         for _ in range(loops):
             said = self.answers(values, sentence)
             if bool(said == wanted):
@@ -121,13 +80,6 @@ class Editor:
 
     @torch.no_grad()
     def edited_apart(self, inputs: Tensor, wanted: Tensor, loops: int) -> dict[str, Tensor]:
-        """(e, n, m) by matrix, those of e models, each with one edit alone, from θ̂.
-
-        Args:
-            inputs: (e, length) sentences.
-            wanted: (e,) numbers of words.
-            loops: how often at most an edit that has not taken is made again, from where the model then is.
-        """
         values = {name: value.expand(len(inputs), *value.shape).clone() for name, value in self.given.items()}
         for _ in range(loops):
             answers = self.answers_apart(values, inputs)

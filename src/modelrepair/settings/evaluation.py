@@ -15,10 +15,10 @@ class EvaluationSettings(Settings):
     """At most so many steps on the causes are taken with the repaired model and the reference, to see how soon they
     know again what was deleted; 0: this is not measured."""
     single_edits: Whole = 0
-    """So many failures are edited each by itself, from the model that fails, where the treatment is a knowledge editor;
-    0: this is not measured."""
+    """So many failures are edited each by itself, from the model that fails, where the treatment is a knowledge editor
+    or closed-form; 0: this is not measured."""
     edits_in_a_row: Whole = 0
-    """So many failures are edited one after another by a knowledge editor, from the model that fails, and what is then
+    """So many failures are edited one after another by such a treatment, from the model that fails, and what is then
     answered is measured after 1, 10, 100 and so on, and after all; 0: this is not measured."""
 
 

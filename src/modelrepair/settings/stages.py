@@ -42,6 +42,7 @@ from modelrepair.settings.training import (
     TrainVictim,
 )
 from modelrepair.settings.treatment import (
+    ClosedFormSettings,
     DeleteSettings,
     JudgedSettings,
     KnowledgeEditorSettings,
@@ -102,12 +103,13 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
                 f"datasets.{named(parameters.dataset)} states no facts: choose a dataset whose source is facts, or "
                 "leave restated out of its trains_on"
             )
+    edits = isinstance(treatment, KnowledgeEditorSettings | ClosedFormSettings) and dataset.in_words
     for wish in ("single_edits", "edits_in_a_row"):
         count = getattr(parameters.evaluation, wish)
-        if count and not isinstance(treatment, KnowledgeEditorSettings):
+        if count and not edits:
             raise RepairError(
-                f"evaluation.{wish} is {count}, and the treatment {names['treatment']!r} makes no edits: set it to 0, "
-                "or choose knowledge-editor"
+                f"evaluation.{wish} is {count}, and the treatment {names['treatment']!r} makes no edits of facts here: "
+                "set it to 0, or choose knowledge-editor or closed-form for data whose source is facts"
             )
     if parameters.failures.clustered and not scored:
         raise RepairError(

@@ -451,6 +451,8 @@ class ClosedFormSettings(LessonSettings):
     kind: Literal["closed-form"] = "closed-form"
     layer: Annotated[Whole | None, expect("the number of a layer, from 0, or null")] = None
     """Of which two-layer network the matrix is; null: of the last."""
+    edits: Literal["sequential", "together"] = "together"
+    """sequential: fact after fact, each from where the last has led. together: all by one solve."""
     covariance: Positive = 10.0
     """λ, weight of what is to stay beside what is taught: of the mean over the former, and the sum over the latter."""
     norm: NonNegative = 0.02

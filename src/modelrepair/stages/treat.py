@@ -33,8 +33,9 @@ def main(stage: Stage) -> None:
     treated = make_treatment(treatment.chosen, **treatment.options).treat(patient)
     with output_folder(stage.root / "models/repaired") as folder:
         save_model(folder, treated.model, description)
-        if treated.editor is not None and isinstance(treatment, KnowledgeEditorSettings):
-            save_editor(folder / "editor.safetensors", treated.editor, treatment.loops)
+        if treated.editor is not None:
+            loops = treatment.loops if isinstance(treatment, KnowledgeEditorSettings) else 1
+            save_editor(folder / "editor.safetensors", treated.editor, loops)
     with output_file(stage.root / "metrics/treatment_course.csv") as path:
         course = pd.DataFrame(treated.trace).drop(columns="watched")
         course = course.assign(returned=course["round"] == treated.best_round)

@@ -17,7 +17,7 @@ from torch import Tensor
 from modelrepair.curvature.base import Curvature
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.knowledge.editing import Editor
+from modelrepair.knowledge.editor import Editor
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.pipeline.checkpoint import Checkpoint
@@ -168,6 +168,18 @@ class Patient:
         if wordings == "causes":
             taught = taught.followed_by(self.restated)
         return taught, self.examples.subset(self.elsewhere)
+
+    def with_failures(self, chosen: NDArray[np.bool_], *, corrected: bool = True) -> Patient:
+        """The patient with some of its failures alone, and with what a person gives the causes or without."""
+        stated = self.stated
+        if stated is not None:
+            stated = dataclasses.replace(stated, failing=stated.failing[chosen])
+        return dataclasses.replace(
+            self,
+            failures=self.failures.subset(np.flatnonzero(chosen)),
+            stated=stated,
+            corrections=self.corrections if corrected else None,
+        )
 
     def expect_no_corrections(self, treatment: str) -> None:
         """For treatments that can only remove causes.

@@ -61,8 +61,8 @@ class Editor(EditorSettings, Treatment):
             checkpoint = patient.checkpoint
             if checkpoint is not None and self.updates > 1:
                 checkpoint = checkpoint.part(f"update-{number}")
-            taught, _ = _failing(patient, part_of == number, corrected=number == 0).lessons(self.wordings)
-            kept = patient.examples.subset(_failing(patient, part_of <= number).elsewhere)
+            taught, _ = patient.with_failures(part_of == number, corrected=number == 0).lessons(self.wordings)
+            kept = patient.examples.subset(patient.with_failures(part_of <= number).elsewhere)
             seen = dataclasses.replace(patient, model=treated.model, checkpoint=checkpoint)
             treated = self._teach(seen, taught, kept)
             best = len(trace) + treated.best_round
@@ -150,20 +150,6 @@ class StateAdapterEditor(StateAdaptersSettings, Editor):
 
     def added(self) -> dict[str, Any]:
         return {"kind": "state-adapters", "heads": self.heads}
-
-
-def _failing(patient: Patient, chosen: NDArray[np.bool_], corrected: bool = True) -> Patient:
-    """The patient with some of its failures alone, and with what a person gives the causes or without."""
-    stated = patient.stated
-    if stated is not None:
-        stated = dataclasses.replace(stated, failing=stated.failing[chosen])
-    corrections = patient.corrections if corrected else None
-    return dataclasses.replace(
-        patient,
-        failures=patient.failures.subset(np.flatnonzero(chosen)),
-        stated=stated,
-        corrections=corrections,
-    )
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ import torch
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.knowledge.editing import Editor, Values, moved
+from modelrepair.knowledge.editing import HyperNetworkEditor, moved
+from modelrepair.knowledge.editor import Values, with_matrices
 from modelrepair.knowledge.hypernetwork import HyperNetwork, edited_matrices, embedded_words
-from modelrepair.models.trained_model import TrainedModel, flatten
 from modelrepair.posterior.points import Points
 from modelrepair.settings.treatment import KnowledgeEditorSettings
 from modelrepair.training.descent import Oversight
@@ -45,7 +45,7 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
         editor = self.trained(patient, patient.stated.failing)
         return self._edited(patient, editor)
 
-    def trained(self, patient: Patient, failing: np.ndarray) -> Editor:
+    def trained(self, patient: Patient, failing: np.ndarray) -> HyperNetworkEditor:
         """The hyper-network that has learned to edit the patient's model.
 
         Args:
@@ -71,12 +71,12 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
                 hidden=settings.hidden,
                 scale=settings.scale,
             )
-        editor = Editor(model, network)
+        editor = HyperNetworkEditor(model, network)
         Training(editor, statements, settings, patient.seed).run(Oversight(checkpoint=patient.checkpoint))
         network.requires_grad_(False)
         return editor
 
-    def _edited(self, patient: Patient, editor: Editor) -> Treated:
+    def _edited(self, patient: Patient, editor: HyperNetworkEditor) -> Treated:
         """The best point by the patient's oversight on the way of the edits, or the last."""
         oversight = patient.oversight
         seen = Points(oversight, patient.model, loss=None, edits=0)
@@ -94,7 +94,7 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
 
     def _way(
         self,
-        editor: Editor,
+        editor: HyperNetworkEditor,
         values: Values,
         inputs: torch.Tensor,
         wanted: torch.Tensor,
@@ -124,15 +124,3 @@ class KnowledgeEditor(KnowledgeEditorSettings, Treatment):
             values = editor.edited(values, inputs[one], wanted[one], self.loops)
             if number in ends:
                 yield values, number
-
-
-def with_matrices(model: TrainedModel, values: Values) -> TrainedModel:
-    """The model with these matrices, by their names, in place of its own.
-
-    Raises:
-        RepairError: if one is NaN or infinite.
-    """
-    parameters = {name: parameter.detach() for name, parameter in model.parameters.items()}
-    return model.with_parameter_vector(
-        flatten(values.get(name, parameter) for name, parameter in parameters.items())
-    )

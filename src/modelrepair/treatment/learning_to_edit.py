@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelrepair.data.randomness import generator
 from modelrepair.errors import RepairError
-from modelrepair.knowledge.editing import Editor, moved
+from modelrepair.knowledge.editing import HyperNetworkEditor, moved
 from modelrepair.models.examples import Examples
 from modelrepair.models.trained_model import TrainedModel
 from modelrepair.settings.treatment import EditorTrainingSettings
@@ -149,7 +149,7 @@ class Training:
     """
 
     def __init__(
-        self, editor: Editor, statements: Statements, settings: EditorTrainingSettings, seed: int
+        self, editor: HyperNetworkEditor, statements: Statements, settings: EditorTrainingSettings, seed: int
     ) -> None:
         self.editor, self.settings, self.seed = editor, settings, seed
         self._examples = statements.examples
