@@ -386,7 +386,8 @@ def _run(
         # Any: a run is given its seed later.
         "seed": 0,
     }
-    if treatment in content["treatments"] and content["treatments"][treatment]["kind"] != "knowledge-editor":
+    editors = ("closed-form", "knowledge-editor")
+    if treatment in content["treatments"] and content["treatments"][treatment]["kind"] not in editors:
         # What nothing else can be asked.
         changes |= {"evaluation.single_edits": 0, "evaluation.edits_in_a_row": 0}
     parameters = changed(content, changes)

@@ -43,6 +43,8 @@ def editing(case: str) -> Table:
             edited("`kadapter-selector`", "ewc", "kadapter-selector", "found"),
             edited("K-adapter, always on", "", "kadapter", "true"),
             edited("`knowledge-editor`, all edits in one sum", "ewc", "knowledge-editor", "found"),
+            edited("`closed-form`, by one solve", "ewc", "closed-form", "found"),
+            edited("`closed-form`, fact after fact, unguarded", "ewc", "closed-form-in-a-row", "found"),
             edited("`mend-restated`", "ewc", "mend-restated", "found"),
             edited("`mend-restated`", "", "mend-restated", "true"),
             edited("`finetune-restated`", "ewc", "finetune-restated", "found"),
@@ -77,17 +79,24 @@ def pretrained(case: str) -> Table:
 
 
 def edits(when: str, words: str) -> tuple[Row, ...]:
-    """What the knowledge editor does to single facts."""
-    found = {"identification": "ewc", "treatment": "knowledge-editor", "causes": "found"}
+    """What editors do to single facts."""
     measures = {"success": "success", "equivalence": "in other words", "retain": "others kept"}
     return tuple(
-        Row((words, heading), {**found, "metric": f"{name}:{when}"}) for name, heading in measures.items()
+        Row((words, heading), {"metric": f"{name}:{when}"}) for name, heading in measures.items()
     )
 
 
 FACT_CASES = {"report-facts-small-10": "`facts`", "report-pararel-small-10": "`pararel`"}
 """Cases of facts that no choice of settings has seen, by their data."""
-OF_FACTS = tuple(Column(heading, {"case": case}, mean_and_spread(1)) for case, heading in FACT_CASES.items())
+
+
+EDITORS = ("knowledge-editor", "closed-form")
+"""Treatments that can edit one fact by itself."""
+
+
+def by_editor(treatment: str) -> dict[str, str]:
+    """The rows of one of them."""
+    return {"case": "report-facts-small-10", "identification": "ewc", "treatment": treatment, "causes": "found"}
 
 
 def told(label: str, identification: str, treatment: str, metric: str) -> Row:
@@ -106,8 +115,8 @@ TABLES_OF_FACTS = {
         names=REPAIRS,
         labels=("edits", ""),
         columns=(
-            *OF_FACTS,
-            Column("paper, zsRE", {"case": "report-facts-small-10"}, number("paper", 2)),
+            *(Column(f"`{name}`", by_editor(name), mean_and_spread(1)) for name in EDITORS),
+            Column("paper, `knowledge-editor`, zsRE", by_editor("knowledge-editor"), number("paper", 2)),
         ),
         rows=(
             *edits("single", "one by one, 100 at most"),
