@@ -81,9 +81,7 @@ def pretrained(case: str) -> Table:
 def edits(when: str, words: str) -> tuple[Row, ...]:
     """What editors do to single facts."""
     measures = {"success": "success", "equivalence": "in other words", "retain": "others kept"}
-    return tuple(
-        Row((words, heading), {"metric": f"{name}:{when}"}) for name, heading in measures.items()
-    )
+    return tuple(Row((words, heading), {"metric": f"{name}:{when}"}) for name, heading in measures.items())
 
 
 FACT_CASES = {"report-facts-small-10": "`facts`", "report-pararel-small-10": "`pararel`"}
@@ -96,7 +94,12 @@ EDITORS = ("knowledge-editor", "closed-form")
 
 def by_editor(treatment: str) -> dict[str, str]:
     """The rows of one of them."""
-    return {"case": "report-facts-small-10", "identification": "ewc", "treatment": treatment, "causes": "found"}
+    return {
+        "case": "report-facts-small-10",
+        "identification": "ewc",
+        "treatment": treatment,
+        "causes": "found",
+    }
 
 
 def told(label: str, identification: str, treatment: str, metric: str) -> Row:
