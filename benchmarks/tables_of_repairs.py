@@ -128,6 +128,12 @@ PHOTOGRAPHS = {
 }
 """Cases of CIFAR-10 that no choice of settings has seen, likewise."""
 
+
+def photographs(before: str) -> dict[str, str]:
+    """These, with something before what is wrong in them."""
+    return {case: f"{before}{label}" for case, label in PHOTOGRAPHS.items()}
+
+
 EXPECTED = {
     "causes": ("wrong", mean_and_spread(0)),
     "expected_causes": ("expected", mean_and_spread(0)),
@@ -350,7 +356,12 @@ TABLES_OF_REPAIRS = {
         tuple(Column(heading, {"metric": metric}, cell) for metric, (heading, cell) in EXPECTED.items()),
         tuple(
             Row((label,), {"case": case, "identification": "second-look", "treatment": "", "causes": "found"})
-            for case, label in {**DEVELOPED, **REPORTED, **CONVOLUTIONS, **PHOTOGRAPHS}.items()
+            for case, label in {
+                **DEVELOPED,
+                **REPORTED,
+                **CONVOLUTIONS,
+                **photographs("photographs, "),
+            }.items()
         ),
     ),
     "repair-development": of_repairs(BY_GIVEN, across("all", DEVELOPED, ONE_DIGIT), EVERY_REPAIR),
