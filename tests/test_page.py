@@ -43,6 +43,13 @@ class Parsed(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+def test_no_causes_have_a_page_too(tmp_path: Path) -> None:
+    of = replace(evidence(40), causes=np.empty(0, dtype=np.int64), corrections=None)
+    text = page(tmp_path / "page.html", of).read_text()
+    assert "Taken as causes were <strong>0</strong> of 40 training examples." in text
+    assert not any(records(tmp_path / "page.html")["suspects"]["taken"])
+
+
 def request_links(of: Evidence) -> Links:
     return Links(np.asarray(of.causes), np.empty(0, np.int64), None, "the method was shown no failures")
 

@@ -159,6 +159,12 @@ def test_what_is_drawn_follows_from_what_is_there(case, tmp_path):
     assert len(summaries) == 4
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("failures")])
+def test_no_causes_are_drawn_as_some_are(case, tmp_path):
+    nobody = replace(CASES[case], causes=np.empty(0, dtype=np.int64))
+    assert drawn(tmp_path, nobody).keys() == DRAWN[case]
+
+
 @pytest.mark.parametrize("chart", ["without", "with"])
 def test_bars_and_their_values(chart):
     """One a model and group: before, reference, after, none upon another; a group without examples says so."""
