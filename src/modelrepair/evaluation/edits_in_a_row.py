@@ -1,4 +1,4 @@
-"""What a knowledge editor does to one fact after another: the model that it edits is the one that it has edited."""
+"""What an editor does to one fact after another: the model that it edits is the one that it has edited."""
 
 from __future__ import annotations
 

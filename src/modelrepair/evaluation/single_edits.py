@@ -1,4 +1,4 @@
-"""What a knowledge editor does to one fact at a time: each edit from the base model, as papers measure it."""
+"""What an editor does to one fact at a time: each edit from the base model, as papers measure it."""
 
 from __future__ import annotations
 
