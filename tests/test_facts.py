@@ -579,6 +579,14 @@ def test_facts_go_the_whole_way(bare: Project, tmp_path: Path) -> None:
     assert 3 * edited["success"] == pytest.approx(round(3 * edited["success"]), abs=1e-9)
     assert edited["retain"] is not None
 
+    # Closed-form edits are kept by those after them.
+    project.set_parameters({"treatment": "closed-form", "treatments.closed-form.edits": "sequential"})
+    assert "evaluate" in project.repro().succeeded().stages_run
+    knowledge = read_json(project.root / "metrics/repair.json")["knowledge"]
+    assert knowledge["single_edits"]["success"] > 0.6
+    assert knowledge["edits_in_a_row"]["after_3"]["success"] > 0.6
+    assert knowledge["edits_in_a_row"]["after_3"]["retain"] > 0.8
+
     project.set_parameters({"failures.detect": "cka"})
     for stage in ("choose-method", "split-failures"):
         project.repro("--single-item", stage).succeeded()
