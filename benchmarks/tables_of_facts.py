@@ -109,6 +109,7 @@ def told(label: str, identification: str, treatment: str, metric: str) -> Row:
 
 TABLES_OF_FACTS = {
     "editing-facts": editing("report-facts-small-10"),
+    "editing-all-facts": editing("report-facts-10"),
     "editing-pararel": editing("report-pararel-small-10"),
     "editing-pretrained": pretrained("pretrained-facts"),
     "edits-of-facts": Table(
