@@ -160,12 +160,10 @@ def test_single_edits_are_those_that_a_treatment_makes(tmp_path: Path) -> None:
         values = again.edited(again.given, inputs[place : place + 1], wanted[place : place + 1], 1)
         if pending[place]:
             # Of one failure alone; what is to stay is that of all.
-            rest = how.treat(patient()).editor
-            assert rest is not None
             matrix = SecondMatrix(MODEL, None)
             key, residual = matrix.wanted(FAILURES.subset([place]), Search(**HOW))
-            expected = expected + closed_form_shift(key, residual, rest.given[MOMENTS])
-            assert torch.allclose(values[MOMENTS], rest.given[MOMENTS] + key.T @ key, atol=1e-12)
+            expected = expected + closed_form_shift(key, residual, editor.given[MOMENTS])
+            assert torch.allclose(values[MOMENTS], editor.given[MOMENTS] + key.T @ key, atol=1e-12)
         assert torch.allclose(values[name], expected, rtol=1e-9, atol=1e-9)
         # By another solve, of moments of which few sentences are the mean.
         assert torch.allclose(apart[name][place], expected, rtol=1e-6, atol=1e-6)
@@ -198,6 +196,17 @@ def test_a_network_with_additions_is_edited_itself() -> None:
     ]
     assert changed == ["network.layers.1.network_out.weight"]
     assert extend(slots.network, []).is_selective is False
+
+
+@pytest.mark.parametrize("treatment", [ClosedForm(**HOW), SlotEditor(slots=2, steps=2, looks=1)])
+def test_editors_need_no_causes(treatment: Any) -> None:
+    """Without any the failing sentences are taught by themselves, and all other facts stay."""
+    nobody = patient(causes=np.empty(0, dtype=np.int64))
+    taught, kept = nobody.lessons("causes")
+    assert taught.targets.tolist() == FAILURES.targets.tolist()
+    assert kept.rows.tolist() == patient().elsewhere.tolist()
+    treated = treatment.treat(nobody).model
+    assert treated.mean_log_likelihood(FAILURES) > MODEL.mean_log_likelihood(FAILURES)
 
 
 @pytest.mark.parametrize(

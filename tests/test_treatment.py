@@ -570,7 +570,6 @@ def test_causes_that_cannot_be(causes: list[int], message: str) -> None:
 
 @pytest.mark.parametrize("name", CURES)
 def test_without_causes_what_learns_nothing_else_refuses(name: str) -> None:
-    """What learns is the same treatment as of a patient one of whose examples is taken away and given back."""
     treatment, nobody = CURES[name], patient(causes=np.empty(0, dtype=np.int64))
     if treatment.goes_without_causes:
         assert treatment.treat(nobody).trace
@@ -580,7 +579,7 @@ def test_without_causes_what_learns_nothing_else_refuses(name: str) -> None:
 
 
 def test_what_learns_goes_without_causes() -> None:
-    """A mending without causes is one whose causes are examples that nobody has: beside others that are not."""
+    """As where one example more is there, and it is the cause."""
     causes = np.array([COUNT], dtype=np.int64)
     more = DATA.followed_by(DATA.subset([0]))
     for treatment in (Mend(posterior=LOOKS), FineTune(trains_on=["remaining", "failures"], epochs=3)):

@@ -46,7 +46,8 @@ class ClosedFormEditor(Editor):
         Δ = R Kᵀ (M + K Kᵀ)⁻¹,  at first M = C = λ E[k kᵀ],
 
     the mean over sentences that are to stay as they are, so that Δ is small where these are. M grows by K Kᵀ with each
-    edit: those before are then among what is to stay, and the edits of a row are those of recursive least squares.
+    edit: those before are then among what is to stay, and the edits of a row are those of recursive least squares. An
+    edit is made once, however many `loops` it may have, since rᵢ has been sought in many steps.
 
     Args:
         model: left as it is.
@@ -82,14 +83,10 @@ class ClosedFormEditor(Editor):
         return {self._name: weight + shift.to(weight), MOMENTS: values[MOMENTS] + known.T @ known}
 
     def edited(self, values: Values, sentence: Tensor, wanted: Tensor, loops: int) -> Values:
-        for _ in range(loops):
-            if bool(self.answers(values, sentence) == wanted):
-                break
-            values = self.taught(values, _examples(sentence, wanted))
-        return values
+        taken = bool(self.answers(values, sentence) == wanted)
+        return values if taken else self.taught(values, _examples(sentence, wanted))
 
     def edited_apart(self, inputs: Tensor, wanted: Tensor, loops: int) -> dict[str, Tensor]:
-        """As in the base. Each edit is made once: `loops` are of edits in a row."""
         weight, moments = self.given[self._name], self.given[MOMENTS]
         edited = weight.expand(len(inputs), *weight.shape).clone()
         pending = torch.nonzero(self.answers(self.given, inputs) != wanted).squeeze(1)

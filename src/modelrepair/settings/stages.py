@@ -138,6 +138,7 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
     seed = parameters.seed
     reference, described = _reference(parameters, uses, scored=scored, guarded=guarded)
     _check_recorded(parameters, identification.influence.chosen, [*curvatures, *reference.curvatures])
+    treating = _treating(names["treatment"], treatment, parameters, reference)
     return {
         "prepare-data": PrepareData(seed=seed, dataset=dataset),
         "train-victim": _victim(corruption, parameters),
@@ -155,8 +156,8 @@ def stage_settings(parameters: Parameters) -> dict[str, Settings]:
         "select-causes": SelectCauses(
             selection=selection,
             for_reference=reference.same_causes,
-            at_least_one=not _without_causes(treatment, reference),
-            only_removes=_only_removes(names["treatment"], treatment, parameters, reference),
+            at_least_one=not all(one.goes_without_causes for one in treating.values()),
+            only_removes=next((which for which, one in treating.items() if not one.relabels), None),
         ),
         "treat": Treat(seed=seed, treatment=_complete(treatment, parameters, guarded)),
         "train-reference": reference,
@@ -318,20 +319,12 @@ def _reference(
     return reference, in_words(name, treatment, dropped, known)
 
 
-def _only_removes(
+def _treating(
     name: str, treatment: Treatment, parameters: Parameters, reference: TrainReference
-) -> str | None:
-    """The treatment that cannot give causes another label, if one of those that treat them cannot."""
-    if not treatment.relabels:
-        return name
+) -> dict[str, Treatment]:
+    """What treats the causes that are selected, by name: the treatment, and the reference if it is of the same."""
     same = reference.treatment if reference.same_causes else None
-    return None if same is None or same.relabels else parameters.reference
-
-
-def _without_causes(treatment: Treatment, reference: TrainReference) -> bool:
-    """Whether all that treat the causes go without."""
-    same = reference.treatment if reference.same_causes else None
-    return treatment.goes_without_causes and (same is None or same.goes_without_causes)
+    return {name: treatment} if same is None else {name: treatment, parameters.reference: same}
 
 
 def _complete(treatment: Treatment, parameters: Parameters, guarded: bool) -> Treatment:
